@@ -1,0 +1,372 @@
+//! The frame: a 16-byte header, extensions, a body. The only file that knows byte offsets.
+//!
+//! ```text
+//! frame := len[4] kind[1] flags[1] ext[2]  id[8]   extensions[ext]  body[len - 8 - ext]
+//! ```
+//!
+//! Little-endian. `len` counts everything after the first 8 bytes. The first 8 bytes, the *first word*, are never all
+//! zero, because no kind is 0: in a ring of shared memory the same word says that the record has been published.
+//!
+//! The whole format, with byte-exact examples, stands in `docs/protocol.md`.
+
+use crate::transport::FrameSender;
+
+/// Bytes of a frame's header.
+pub const HEADER_LEN: usize = 16;
+/// Bytes of the first word, which `len` does not count.
+pub const FIRST_WORD_LEN: usize = 8;
+/// Bytes that a CALL's body has before its payload: method, fingerprint, timeout.
+pub const CALL_HEAD_LEN: usize = 16;
+/// Bytes that a FAIL's body has before its detail: class and code.
+pub const FAIL_HEAD_LEN: usize = 2;
+/// The most bytes a frame's extensions may take together.
+pub const EXTENSIONS_LEN_MAX: usize = 4096;
+/// What a frame may need beside a payload of a whole chunk: header, call head, and room for every extension.
+pub const FRAME_OVERHEAD_MAX: usize = HEADER_LEN + CALL_HEAD_LEN + EXTENSIONS_LEN_MAX;
+/// A CALL's timeout counts units of 100 microseconds.
+pub const TIMEOUT_UNIT_MICROS: u64 = 100;
+
+/// What a frame says. Numbers from 0x80 up may be skipped by a receiver that does not know them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The first frame of either side: versions, limits, codecs.
+    Hello = 1,
+    /// A request, or its first chunk.
+    Call = 2,
+    /// The successful end of a call, or its first chunk.
+    Reply = 3,
+    /// The unsuccessful end of a call.
+    Fail = 4,
+    /// More of the message that this id has open.
+    Chunk = 5,
+    /// The caller no longer wants the reply; the terminal frame is still owed.
+    Cancel = 6,
+    /// One item of a stream.
+    Item = 7,
+    /// The last frame of a stream.
+    End = 8,
+    /// The receiver of a stream wants no more items.
+    Stop = 9,
+    /// More bytes of a window.
+    Credit = 10,
+    /// Is anybody there?
+    Ping = 11,
+    /// Yes.
+    Pong = 12,
+    /// No new calls in this direction.
+    GoAway = 13,
+    /// The connection ends, with a reason.
+    Close = 14,
+}
+
+impl Kind {
+    /// The kind with this number, if it is one of this version's.
+    pub fn from_wire(number: u8) -> Option<Kind> {
+        Some(match number {
+            1 => Kind::Hello,
+            2 => Kind::Call,
+            3 => Kind::Reply,
+            4 => Kind::Fail,
+            5 => Kind::Chunk,
+            6 => Kind::Cancel,
+            7 => Kind::Item,
+            8 => Kind::End,
+            9 => Kind::Stop,
+            10 => Kind::Credit,
+            11 => Kind::Ping,
+            12 => Kind::Pong,
+            13 => Kind::GoAway,
+            14 => Kind::Close,
+            _ => return None,
+        })
+    }
+}
+
+/// Kinds from here up are skipped by a receiver that does not know them.
+const KIND_SKIPPABLE: u8 = 0x80;
+
+/// Flags of a frame: the low half is critical (a receiver that does not know one refuses the frame), the high half is not.
+pub mod flags {
+    /// More of this message follows in CHUNK frames.
+    pub const MORE: u8 = 0x01;
+    /// Nobody waits for this call's reply.
+    pub const ONEWAY: u8 = 0x02;
+    /// Two bits: how many streams a CALL has; 3 = an extension tells.
+    pub const STREAMS: u8 = 0x0c;
+    /// The half a receiver must know.
+    pub const CRITICAL: u8 = 0x0f;
+    /// The critical flags of this version; streams have bits of their own, but are not offered yet.
+    pub(crate) const KNOWN: u8 = MORE | ONEWAY;
+}
+
+/// Tags of extensions. The top bit says that a receiver must know it.
+pub mod tag {
+    /// The bit of a tag that makes it critical.
+    pub const CRITICAL: u16 = 0x8000;
+    /// The payload bytes of a whole message that comes in chunks, 8 bytes.
+    pub const TOTAL: u16 = CRITICAL | 1;
+}
+
+/// A frame that no honest peer sends. The connection that brought it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The header's length is impossible, or over what this side announced.
+    #[error("a frame of {len} bytes, where at most {max} are allowed")]
+    TooLong {
+        /// What the header claims, with the header.
+        len: u64,
+        /// The most this side accepts.
+        max: u64,
+    },
+    /// The frame is shorter than what its header says it holds.
+    #[error("a {what} that ends too early")]
+    Truncated {
+        /// Which part.
+        what: &'static str,
+    },
+    /// A kind below 0x80 that this version does not know.
+    #[error("unknown frame kind {0:#04x}")]
+    UnknownKind(u8),
+    /// A critical flag that this version does not know.
+    #[error("unknown critical flags {flags:#04x} on kind {kind:#04x}")]
+    UnknownFlags {
+        /// The frame's kind.
+        kind: u8,
+        /// The flags nobody here knows.
+        flags: u8,
+    },
+    /// A critical extension that this version does not know.
+    #[error("unknown critical extension {0:#06x}")]
+    UnknownExtension(u16),
+    /// The extensions are longer than is allowed.
+    #[error("{0} bytes of extensions")]
+    ExtensionsTooLong(usize),
+}
+
+/// How many bytes the record that begins with `first_word` has, header included.
+///
+/// # Errors
+///
+/// If the length is too short for a header or longer than `max`.
+pub fn record_len(first_word: u64, max: usize) -> Result<usize, FrameError> {
+    let len = u64::from(first_word as u32) + FIRST_WORD_LEN as u64;
+    if len < HEADER_LEN as u64 {
+        return Err(FrameError::Truncated { what: "header" });
+    }
+    if len > max as u64 {
+        return Err(FrameError::TooLong { len, max: max as u64 });
+    }
+    Ok(len as usize)
+}
+
+/// The record at the front of `bytes`, if all of it is there.
+///
+/// # Errors
+///
+/// If its header cannot be that of an honest peer's frame.
+pub fn first_record(bytes: &[u8], max: usize) -> Result<Option<&[u8]>, FrameError> {
+    let Some(word) = bytes.first_chunk::<FIRST_WORD_LEN>() else {
+        return Ok(None);
+    };
+    let len = record_len(u64::from_le_bytes(*word), max)?;
+    Ok(bytes.get(..len))
+}
+
+/// A received frame, taken apart. Borrows the receiver's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// What it says.
+    pub kind: Kind,
+    /// Its flags.
+    pub flags: u8,
+    /// The call, the stream, or 0 for the connection.
+    pub id: u64,
+    extensions: &'a [u8],
+    /// What follows the extensions.
+    pub body: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// Takes a whole record apart; `None` if it is of a kind to skip.
+    ///
+    /// # Errors
+    ///
+    /// If the record's parts do not fit it, or something critical in it is unknown.
+    pub fn parse(record: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
+        let (header, rest) = record.split_first_chunk::<HEADER_LEN>().ok_or(FrameError::Truncated { what: "header" })?;
+        let [_, _, _, _, kind, flags, ext0, ext1, id @ ..] = *header;
+        let Some(known) = Kind::from_wire(kind) else {
+            return if kind >= KIND_SKIPPABLE { Ok(None) } else { Err(FrameError::UnknownKind(kind)) };
+        };
+        let unknown = flags & flags::CRITICAL & !flags::KNOWN;
+        if unknown != 0 {
+            return Err(FrameError::UnknownFlags { kind, flags: unknown });
+        }
+        let ext = usize::from(u16::from_le_bytes([ext0, ext1]));
+        if ext > EXTENSIONS_LEN_MAX {
+            return Err(FrameError::ExtensionsTooLong(ext));
+        }
+        let (extensions, body) = rest.split_at_checked(ext).ok_or(FrameError::Truncated { what: "set of extensions" })?;
+        Ok(Some(Frame { kind: known, flags, id: u64::from_le_bytes(id), extensions, body }))
+    }
+
+    /// Whether more of this message follows.
+    pub fn more(&self) -> bool {
+        self.flags & flags::MORE != 0
+    }
+
+    /// Walks the extensions.
+    pub fn extensions(&self) -> Extensions<'a> {
+        Extensions { rest: self.extensions }
+    }
+
+    /// The announced total of a message that comes in chunks.
+    ///
+    /// # Errors
+    ///
+    /// If the extensions are malformed or hold a critical one that this version does not know.
+    pub fn total(&self) -> Result<Option<u64>, FrameError> {
+        let mut total = None;
+        for extension in self.extensions() {
+            match extension? {
+                (tag::TOTAL, value) => {
+                    let value = value.try_into().map_err(|_| FrameError::Truncated { what: "total" })?;
+                    total = Some(u64::from_le_bytes(value));
+                }
+                (tag, _) if tag & tag::CRITICAL != 0 => return Err(FrameError::UnknownExtension(tag)),
+                _ => {}
+            }
+        }
+        Ok(total)
+    }
+}
+
+/// An iterator over `tag[2] len[2] value[len]`.
+#[derive(Clone, Debug)]
+pub struct Extensions<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Extensions<'a> {
+    type Item = Result<(u16, &'a [u8]), FrameError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let parsed = (|| {
+            let (&[t0, t1, l0, l1], rest) = self.rest.split_first_chunk::<4>()?;
+            let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([l0, l1])))?;
+            Some((u16::from_le_bytes([t0, t1]), value, rest))
+        })();
+        let Some((tag, value, rest)) = parsed else {
+            self.rest = &[];
+            return Some(Err(FrameError::Truncated { what: "extension" }));
+        };
+        self.rest = rest;
+        Some(Ok((tag, value)))
+    }
+}
+
+/// The fixed part of a CALL's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallHead {
+    /// Hash of `Service.method`.
+    pub method: u64,
+    /// The caller's idea of the structure of arguments and reply; 0 = not known.
+    pub fingerprint: u32,
+    /// Time left, in units of 100 microseconds; 0 = expired.
+    pub timeout: u32,
+}
+
+impl CallHead {
+    /// Splits a CALL's body into its head and its payload.
+    ///
+    /// # Errors
+    ///
+    /// If the body is shorter than a head.
+    pub fn parse(body: &[u8]) -> Result<(CallHead, &[u8]), FrameError> {
+        let (head, payload) =
+            body.split_first_chunk::<CALL_HEAD_LEN>().ok_or(FrameError::Truncated { what: "call" })?;
+        let [m0, m1, m2, m3, m4, m5, m6, m7, f0, f1, f2, f3, t0, t1, t2, t3] = *head;
+        let head = CallHead {
+            method: u64::from_le_bytes([m0, m1, m2, m3, m4, m5, m6, m7]),
+            fingerprint: u32::from_le_bytes([f0, f1, f2, f3]),
+            timeout: u32::from_le_bytes([t0, t1, t2, t3]),
+        };
+        Ok((head, payload))
+    }
+
+    fn to_bytes(self) -> [u8; CALL_HEAD_LEN] {
+        let mut out = [0; CALL_HEAD_LEN];
+        out[..8].copy_from_slice(&self.method.to_le_bytes());
+        out[8..12].copy_from_slice(&self.fingerprint.to_le_bytes());
+        out[12..].copy_from_slice(&self.timeout.to_le_bytes());
+        out
+    }
+}
+
+/// A frame to be sent: everything but the payload, and how to put it into a sender.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    pub(crate) kind: Kind,
+    pub(crate) flags: u8,
+    pub(crate) id: u64,
+    /// The payload bytes of the whole message, where it comes in chunks.
+    pub(crate) total: Option<u64>,
+    pub(crate) lead: Lead,
+}
+
+/// What a body begins with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lead {
+    Nothing,
+    Call(CallHead),
+    Fail { class: u8, code: u8 },
+}
+
+const TOTAL_EXTENSION_LEN: usize = 4 + 8;
+
+impl Head {
+    pub(crate) fn new(kind: Kind, id: u64) -> Head {
+        Head { kind, flags: 0, id, total: None, lead: Lead::Nothing }
+    }
+
+    /// Writes a whole frame; `false` if the sender has no room now.
+    #[must_use]
+    pub(crate) fn place<S: FrameSender>(&self, payload: &[u8], out: &mut S) -> bool {
+        let ext = if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 };
+        let lead_len = match self.lead {
+            Lead::Nothing => 0,
+            Lead::Call(_) => CALL_HEAD_LEN,
+            Lead::Fail { .. } => FAIL_HEAD_LEN,
+        };
+        let len = HEADER_LEN + ext + lead_len + payload.len();
+        let Some(space) = out.reserve(len) else {
+            return false;
+        };
+        space[FIRST_WORD_LEN..HEADER_LEN].copy_from_slice(&self.id.to_le_bytes());
+        let mut at = HEADER_LEN;
+        if let Some(total) = self.total {
+            space[at..at + 2].copy_from_slice(&tag::TOTAL.to_le_bytes());
+            space[at + 2..at + 4].copy_from_slice(&8u16.to_le_bytes());
+            space[at + 4..at + 12].copy_from_slice(&total.to_le_bytes());
+            at += TOTAL_EXTENSION_LEN;
+        }
+        match self.lead {
+            Lead::Nothing => {}
+            Lead::Call(head) => space[at..at + CALL_HEAD_LEN].copy_from_slice(&head.to_bytes()),
+            Lead::Fail { class, code } => space[at..at + FAIL_HEAD_LEN].copy_from_slice(&[class, code]),
+        }
+        space[at + lead_len..len].copy_from_slice(payload);
+        let word = (len - FIRST_WORD_LEN) as u64
+            | (self.kind as u64) << 32
+            | u64::from(self.flags) << 40
+            | (ext as u64) << 48;
+        out.commit(word);
+        true
+    }
+}

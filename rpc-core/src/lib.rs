@@ -1,0 +1,29 @@
+//! trunkline's core: the wire format, the codec, the protocol, the driver, the client and the server.
+//!
+//! Users depend on the `trunkline` crate, which re-exports what they need; transports depend on this one.
+//!
+//! # Invariants
+//!
+//! - The protocol machine performs no I/O and never reads a clock; time and the buffer it writes to are arguments.
+//! - [`frame`] is the only module that knows byte offsets.
+//! - No byte from a peer can panic this crate, make it allocate more than its [`Limits`], or make another connection fail.
+//! - There is no unsafe code here.
+//!
+//! # Not here
+//!
+//! Sockets, and everything else that names a mechanism: see `trunkline-transports`.
+
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod error;
+pub mod frame;
+pub mod limits;
+pub mod method;
+pub mod transport;
+pub mod wire;
+
+mod connection;
+
+pub use error::{CallError, CloseReason, ConnectError, ConnectionError, Execution, HandshakeError, ProtocolError, Reason};
+pub use limits::{Limit, Limits};

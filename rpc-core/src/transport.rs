@@ -1,0 +1,359 @@
+//! The seam between the protocol and whatever joins two processes.
+//!
+//! A [`Transport`] moves whole frames in order, both ways, and says who the peer is. It comes apart into three halves,
+//! because three parties use it:
+//!
+//! - a [`FrameSender`] lives under the connection's lock: frames are placed in it without a system call;
+//! - a [`BatchWriter`] hands what was placed to the operating system, outside the lock, whoever's turn it is;
+//! - a [`FrameReceiver`] belongs to the connection's driver.
+//!
+//! Transports know frames; they do not know calls. [`BatchBuffer`] is the sender of everything that writes bytes.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use crate::connection::{Connection, Start};
+use crate::error::ConnectError;
+use crate::frame::{FIRST_WORD_LEN, FrameError};
+
+/// A connected pair of directions that carry frames.
+///
+/// # Examples
+///
+/// `examples/custom_transport.rs` is one in a screen.
+pub trait Transport: Send + 'static {
+    /// Where frames are placed.
+    type Sender: FrameSender;
+    /// What hands them over.
+    type Writer: BatchWriter<Batch = <Self::Sender as FrameSender>::Batch>;
+    /// Where frames come in.
+    type Receiver: FrameReceiver;
+
+    /// What there is to know about this transport and its peer.
+    fn properties(&self) -> Properties;
+
+    /// Takes it apart. `frame_len_max` is the longest frame, header included, that the receiver may accept.
+    fn split(self, frame_len_max: usize) -> (Self::Sender, Self::Writer, Self::Receiver);
+}
+
+/// The half under the connection's lock. Nothing here blocks, makes a system call, or runs anybody else's code.
+pub trait FrameSender: Send + 'static {
+    /// What [`take_batch`](FrameSender::take_batch) moves out and the writer hands over.
+    type Batch: Default + Send + 'static;
+
+    /// Room for one frame of `len` bytes, or `None` until the writer has made progress.
+    ///
+    /// The first 8 bytes are written by [`commit`](FrameSender::commit); the caller fills the rest. A reservation that
+    /// is not committed is forgotten at the next one.
+    fn reserve(&mut self, len: usize) -> Option<&mut [u8]>;
+
+    /// Publishes the frame reserved last; `first_word` is its first 8 bytes, little-endian.
+    fn commit(&mut self, first_word: u64);
+
+    /// Moves what was committed into `batch`, which is empty; `false` if there was nothing.
+    fn take_batch(&mut self, batch: &mut Self::Batch) -> bool;
+
+    /// The position after the frame committed last: a number that only grows, on the scale of [`BatchWriter::written`].
+    fn position(&self) -> u64;
+}
+
+/// What became of an attempt to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// All of the batch has reached the mechanism; the batch is empty again.
+    All,
+    /// The mechanism takes no more now. What is left is in the batch.
+    Blocked,
+}
+
+/// The half that hands batches to the mechanism. Used by one party at a time, outside the connection's lock.
+pub trait BatchWriter: Send + 'static {
+    /// The sender's batch.
+    type Batch: Default + Send + 'static;
+
+    /// Writes without waiting and without registering anybody for a wake-up.
+    ///
+    /// # Errors
+    ///
+    /// Those of the mechanism; the connection then ends.
+    fn try_write(&mut self, batch: &mut Self::Batch) -> io::Result<Written>;
+
+    /// Writes all of `batch`, or registers the task (the driver's) to be woken when more can be written.
+    ///
+    /// # Errors
+    ///
+    /// Those of the mechanism; the connection then ends.
+    fn poll_write(&mut self, cx: &mut Context<'_>, batch: &mut Self::Batch) -> Poll<io::Result<()>>;
+
+    /// Up to which [`position`](FrameSender::position) everything has reached the mechanism. What has not can't have been
+    /// seen by the peer, so a call beyond it is certain not to have run.
+    fn written(&self) -> u64;
+
+    /// Says to the peer that nothing more will come, where the mechanism can. Called once, after the last batch.
+    ///
+    /// # Errors
+    ///
+    /// Those of the mechanism; they change nothing, since the connection is ending.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// What became of an attempt to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// Something came in; there may or may not be a whole frame.
+    Some,
+    /// The peer will send no more.
+    Closed,
+}
+
+/// The receiving half. Three steps, because lending a frame out of one poll function runs into the borrow checker:
+/// fill, look at the frames one after the other, consume each.
+pub trait FrameReceiver: Send + 'static {
+    /// Really asks the mechanism whether anything is there, without waiting and without registering anybody;
+    /// `None` if there is nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of the mechanism; the connection then ends.
+    fn try_fill(&mut self) -> io::Result<Option<Filled>>;
+
+    /// Receives, or registers the task to be woken when something comes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the mechanism; the connection then ends.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Filled>>;
+
+    /// The next whole frame, header included, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes cannot be an honest peer's frame; the connection then ends.
+    fn frame(&self) -> Result<Option<&[u8]>, FrameError>;
+
+    /// Lets go of the frame that [`frame`](FrameReceiver::frame) shows.
+    fn consume(&mut self);
+
+    /// Called before the driver sleeps with nothing received in part: a moment to give buffers back.
+    fn idle(&mut self) {}
+}
+
+/// What there is to know about a connected transport.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Properties {
+    /// The scheme of its URIs: `tcp`, `unix`, …
+    pub name: &'static str,
+    /// Who is at the other end.
+    pub peer: PeerIdentity,
+    /// Messages longer than this many payload bytes travel in chunks of it, so that others can pass.
+    pub chunk_len: usize,
+    /// Whether the peer can vanish without the mechanism saying so (a network): then silence is probed also at rest.
+    pub silent_loss: bool,
+}
+
+impl Properties {
+    /// Properties with a chunk of 128 KiB and no silent loss.
+    pub fn new(name: &'static str, peer: PeerIdentity) -> Properties {
+        Properties { name, peer, chunk_len: 128 * 1024, silent_loss: false }
+    }
+
+    /// Sets the chunk length, in bytes.
+    pub fn chunk_len(mut self, len: usize) -> Properties {
+        self.chunk_len = len;
+        self
+    }
+
+    /// Sets whether the peer can vanish without a sign.
+    pub fn silent_loss(mut self, yes: bool) -> Properties {
+        self.silent_loss = yes;
+        self
+    }
+}
+
+/// Who is at the other end, as far as the mechanism vouches for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerIdentity {
+    /// The kernel's word about the process that connected or listened.
+    Unix {
+        /// Its effective user.
+        uid: u32,
+        /// Its effective group.
+        gid: u32,
+        /// Its process, where the system tells.
+        pid: Option<i32>,
+    },
+    /// An address, which proves nothing about who is there.
+    Tcp {
+        /// The peer's address.
+        addr: SocketAddr,
+    },
+    /// This process itself.
+    SameProcess,
+    /// Nobody vouches for it: a stream or a transport that the program brought along.
+    Unknown,
+}
+
+impl fmt::Display for PeerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PeerIdentity::Unix { uid, gid, pid: Some(pid) } => write!(f, "pid {pid} (uid {uid}, gid {gid})"),
+            PeerIdentity::Unix { uid, gid, pid: None } => write!(f, "uid {uid}, gid {gid}"),
+            PeerIdentity::Tcp { addr } => write!(f, "{addr}"),
+            PeerIdentity::SameProcess => f.write_str("this process"),
+            PeerIdentity::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+/// A [`Transport`] without its type, for the cold paths: listeners and connectors hand these out.
+pub struct BoxTransport {
+    properties: Properties,
+    run: Box<dyn FnOnce(Start) -> Connection + Send>,
+}
+
+impl BoxTransport {
+    /// Erases `transport`.
+    pub fn new<T: Transport>(transport: T) -> BoxTransport {
+        BoxTransport { properties: transport.properties(), run: Box::new(move |start| start.run(transport)) }
+    }
+
+    /// What there is to know about it.
+    pub fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
+    pub(crate) fn start(self, start: Start) -> Connection {
+        (self.run)(start)
+    }
+}
+
+impl fmt::Debug for BoxTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoxTransport").field("properties", &self.properties).finish_non_exhaustive()
+    }
+}
+
+/// Where connections come from.
+#[async_trait::async_trait]
+pub trait Listener: Send + 'static {
+    /// The next peer, once it is identified and allowed. The server spaces out its calls after errors.
+    ///
+    /// # Errors
+    ///
+    /// Those of the mechanism. None of them ends the server, which waits a little and asks again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Must be cancel safe: the server drops the future when it stops.
+    async fn accept(&mut self) -> io::Result<BoxTransport>;
+
+    /// The URI under which it can be reached, with the real port number.
+    fn endpoint(&self) -> String;
+}
+
+/// How to reach a peer.
+#[async_trait::async_trait]
+pub trait Connector: Send + Sync + 'static {
+    /// Connects once.
+    ///
+    /// # Errors
+    ///
+    /// Says what was tried and what to do about it.
+    async fn connect(&self) -> Result<BoxTransport, ConnectError>;
+
+    /// The URI it leads to.
+    fn endpoint(&self) -> String;
+}
+
+/// The sender of every transport that writes bytes: frames lie one after the other in a buffer that is swapped out.
+#[derive(Debug, Default)]
+pub struct BatchBuffer {
+    bytes: Vec<u8>,
+    /// Where the frame reserved last begins in `bytes`.
+    reserved_at: usize,
+    /// Bytes committed since the beginning of time.
+    position: u64,
+}
+
+/// How many bytes may lie in a [`BatchBuffer`] before senders wait for the writer.
+const BATCH_LEN_MAX: usize = 256 * 1024;
+/// A buffer that grew beyond this is not kept while it lies idle.
+const BATCH_LEN_KEPT: usize = 2 * BATCH_LEN_MAX;
+
+impl FrameSender for BatchBuffer {
+    type Batch = Bytes;
+
+    fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
+        let committed = self.committed();
+        // An empty buffer takes any frame, so that the longest one always gets its turn.
+        if committed > 0 && committed + len > BATCH_LEN_MAX {
+            return None;
+        }
+        self.reserved_at = committed;
+        self.bytes.resize(committed + len, 0);
+        self.bytes.get_mut(committed..)
+    }
+
+    fn commit(&mut self, first_word: u64) {
+        let frame = &mut self.bytes[self.reserved_at..];
+        self.position += frame.len() as u64;
+        frame[..FIRST_WORD_LEN].copy_from_slice(&first_word.to_le_bytes());
+        self.reserved_at = self.bytes.len();
+    }
+
+    fn take_batch(&mut self, batch: &mut Bytes) -> bool {
+        self.bytes.truncate(self.reserved_at);
+        if self.bytes.is_empty() {
+            return false;
+        }
+        debug_assert!(batch.as_slice().is_empty());
+        batch.clear();
+        std::mem::swap(&mut self.bytes, &mut batch.bytes);
+        self.reserved_at = 0;
+        true
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+impl BatchBuffer {
+    fn committed(&self) -> usize {
+        self.reserved_at
+    }
+}
+
+/// Bytes on their way out, and how many of them are gone already.
+#[derive(Debug, Default)]
+pub struct Bytes {
+    bytes: Vec<u8>,
+    gone: usize,
+}
+
+impl Bytes {
+    /// What is still to be written.
+    pub fn as_slice(&self) -> &[u8] {
+        self.bytes.get(self.gone..).unwrap_or_default()
+    }
+
+    /// Notes that `n` more bytes have been written.
+    pub fn advance(&mut self, n: usize) {
+        self.gone += n;
+        if self.gone >= self.bytes.len() {
+            self.clear();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.gone = 0;
+        self.bytes.clear();
+        if self.bytes.capacity() > BATCH_LEN_KEPT {
+            self.bytes.shrink_to(0);
+        }
+    }
+}
