@@ -196,7 +196,8 @@ impl<'a> Frame<'a> {
     ///
     /// If the record's parts do not fit it, or something critical in it is unknown.
     pub fn parse(record: &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
-        let (header, rest) = record.split_first_chunk::<HEADER_LEN>().ok_or(FrameError::Truncated { what: "header" })?;
+        let (header, rest) =
+            record.split_first_chunk::<HEADER_LEN>().ok_or(FrameError::Truncated { what: "header" })?;
         let [_, _, _, _, kind, flags, ext0, ext1, id @ ..] = *header;
         let Some(known) = Kind::from_wire(kind) else {
             return if kind >= KIND_SKIPPABLE { Ok(None) } else { Err(FrameError::UnknownKind(kind)) };
@@ -209,7 +210,8 @@ impl<'a> Frame<'a> {
         if ext > EXTENSIONS_LEN_MAX {
             return Err(FrameError::ExtensionsTooLong(ext));
         }
-        let (extensions, body) = rest.split_at_checked(ext).ok_or(FrameError::Truncated { what: "set of extensions" })?;
+        let (extensions, body) =
+            rest.split_at_checked(ext).ok_or(FrameError::Truncated { what: "set of extensions" })?;
         Ok(Some(Frame { kind: known, flags, id: u64::from_le_bytes(id), extensions, body }))
     }
 
@@ -362,10 +364,8 @@ impl Head {
             Lead::Fail { class, code } => space[at..at + FAIL_HEAD_LEN].copy_from_slice(&[class, code]),
         }
         space[at + lead_len..len].copy_from_slice(payload);
-        let word = (len - FIRST_WORD_LEN) as u64
-            | (self.kind as u64) << 32
-            | u64::from(self.flags) << 40
-            | (ext as u64) << 48;
+        let word =
+            (len - FIRST_WORD_LEN) as u64 | (self.kind as u64) << 32 | u64::from(self.flags) << 40 | (ext as u64) << 48;
         out.commit(word);
         true
     }

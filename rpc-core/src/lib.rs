@@ -15,15 +15,34 @@
 
 #![forbid(unsafe_code)]
 
+pub mod call;
+pub mod client;
 pub mod codec;
 pub mod error;
 pub mod frame;
 pub mod limits;
 pub mod method;
+pub mod server;
+pub mod service;
+pub mod stats;
 pub mod transport;
 pub mod wire;
 
 mod connection;
+mod context;
+mod protocol;
+mod scratch;
+mod share;
 
-pub use error::{CallError, CloseReason, ConnectError, ConnectionError, Execution, HandshakeError, ProtocolError, Reason};
+pub use call::{Call, Pending};
+pub use client::{Client, ServiceClient};
+pub use connection::{Connection, ConnectionBuilder};
+pub use context::{Context, Peer, allow_wait};
+pub use error::{
+    CallError, CloseReason, ConnectError, ConnectionError, Execution, HandshakeError, ProtocolError, Reason,
+};
 pub use limits::{Limit, Limits};
+pub use protocol::{MAJOR, MINOR};
+pub use server::{DrainReport, Server, ServerBuilder, ServerHandle};
+pub use service::Service;
+pub use stats::{ConnectionStats, ServerStats};

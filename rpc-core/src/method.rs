@@ -114,7 +114,16 @@ impl MethodDescriptor {
         returns: &'static str,
         options: MethodOptions,
     ) -> MethodDescriptor {
-        MethodDescriptor { service, name, id: MethodId::of(service, name), docs, arguments, returns, fingerprint: 0, options }
+        MethodDescriptor {
+            service,
+            name,
+            id: MethodId::of(service, name),
+            docs,
+            arguments,
+            returns,
+            fingerprint: 0,
+            options,
+        }
     }
 }
 
@@ -127,8 +136,14 @@ impl ArgumentDescriptor {
 
 impl MethodOptions {
     /// No option at all.
-    pub const NONE: MethodOptions =
-        MethodOptions { oneway: false, idempotent: false, blocking: false, spawn: false, no_cancel: false, timeout: None };
+    pub const NONE: MethodOptions = MethodOptions {
+        oneway: false,
+        idempotent: false,
+        blocking: false,
+        spawn: false,
+        no_cancel: false,
+        timeout: None,
+    };
 
     /// Sets [`oneway`](MethodOptions::oneway).
     pub const fn oneway(mut self) -> MethodOptions {

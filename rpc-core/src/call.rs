@@ -1,0 +1,410 @@
+//! A call, from the caller's side: a value, then a future, then an outcome.
+
+use std::fmt;
+use std::future::{Future, IntoFuture, poll_fn};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crate::client::Client;
+use crate::codec::{DecodeBudget, DecodeError};
+use crate::connection::Link;
+use crate::context::{Scope, waiting_would_deadlock};
+use crate::error::{CallError, Reason};
+use crate::frame::{CallHead, TIMEOUT_UNIT_MICROS};
+use crate::method::MethodDescriptor;
+use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
+use crate::scratch;
+use crate::wire::{Arguments, Half, Output};
+
+/// A call that has not been made yet. It borrows its arguments; nothing has been encoded, sent or allocated.
+///
+/// `.await` it, or [`wait`](Call::wait) for it on a plain thread. Options come before either.
+///
+/// # Cancel safety
+///
+/// Dropping the future cancels the call: the peer is told, best effort, and its handler is dropped at its next await.
+#[must_use = "a call does nothing until it is awaited"]
+pub struct Call<'a, A, R> {
+    client: &'a Client,
+    method: &'static MethodDescriptor,
+    arguments: A,
+    timeout: Option<Duration>,
+    deadline: Option<Instant>,
+    output: PhantomData<fn() -> R>,
+}
+
+impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
+    pub(crate) fn new(client: &'a Client, method: &'static MethodDescriptor, arguments: A) -> Self {
+        Call { client, method, arguments, timeout: None, deadline: None, output: PhantomData }
+    }
+
+    /// Gives the call this long, from when it is first polled. At most
+    /// [`Limits::deadline_max`](crate::Limits::deadline_max).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self.deadline = None;
+        self
+    }
+
+    /// Gives the call until then.
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self.timeout = None;
+        self
+    }
+
+    /// Makes the call and blocks the thread until it has its outcome.
+    ///
+    /// # Errors
+    ///
+    /// As the call's; and [`Reason::WouldBlockRuntime`] on a thread of an async runtime, where it could only deadlock.
+    /// It works in `#[rpc(blocking)]` handlers and inside [`allow_wait`](crate::allow_wait).
+    pub fn wait(self) -> Result<R::Ok, CallError<R::Err>> {
+        if waiting_would_deadlock() {
+            return Err(CallError::NotExecuted(Reason::WouldBlockRuntime));
+        }
+        block_on(self.into_future())
+    }
+
+    /// Makes the call and returns once it is on its way, with a handle for its outcome.
+    ///
+    /// The handle does not borrow the arguments, and keeps the connection open as long as the client would.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be sent.
+    pub async fn send(self) -> Result<Pending<R>, CallError<R::Err>> {
+        let client = self.client.clone();
+        let mut call = self.into_future();
+        poll_fn(|cx| call.poll_sent(cx)).await?;
+        let exchange = std::mem::take(&mut call.exchange);
+        Ok(Pending { client, method: call.call.method, exchange, output: PhantomData })
+    }
+}
+
+impl<A: fmt::Debug, R> fmt::Debug for Call<'_, A, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("service", &self.method.service)
+            .field("method", &self.method.name)
+            .field("arguments", &self.arguments)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, A: Arguments, R: Output> IntoFuture for Call<'a, A, R> {
+    type Output = Result<R::Ok, CallError<R::Err>>;
+    type IntoFuture = CallFuture<'a, A, R>;
+
+    fn into_future(self) -> CallFuture<'a, A, R> {
+        CallFuture { call: self, exchange: Exchange::Unsent }
+    }
+}
+
+/// A call being made. Dropping it cancels the call.
+#[must_use = "futures do nothing unless polled"]
+pub struct CallFuture<'a, A, R> {
+    call: Call<'a, A, R>,
+    exchange: Exchange,
+}
+
+// Nothing in it is ever pinned: arguments are only encoded.
+impl<A, R> Unpin for CallFuture<'_, A, R> {}
+
+impl<A: Arguments, R: Output> Future for CallFuture<'_, A, R> {
+    type Output = Result<R::Ok, CallError<R::Err>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // A future that is always ready would own its thread: charge the task's budget, as sockets and channels do.
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let outcome = ready!(self.get_mut().poll_outcome(cx));
+        coop.made_progress();
+        Poll::Ready(outcome)
+    }
+}
+
+impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
+    fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<R::Ok, CallError<R::Err>>> {
+        ready!(self.poll_sent(cx))?;
+        let client = self.call.client;
+        if R::ONEWAY {
+            self.exchange = Exchange::Over;
+            return Poll::Ready(decode::<R>(client, self.call.method, Answer::EMPTY));
+        }
+        let answer = ready!(self.exchange.poll_answer(&**client.connection().link(), cx));
+        Poll::Ready(decode::<R>(client, self.call.method, answer))
+    }
+
+    /// Ready when the call has an id.
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CallError<R::Err>>> {
+        if let Exchange::Unsent = self.exchange {
+            ready!(self.poll_begin(cx)).map_err(CallError::NotExecuted)?;
+        }
+        let link = &**self.call.client.connection().link();
+        self.exchange.poll_placed(link, cx).map_err(|failure| failed(failure, self.call.method))
+    }
+
+    /// Encodes the arguments, outside any lock, and hands the call to the connection.
+    fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
+        let link = &**self.call.client.connection().link();
+        let Some(call) = self.call.terms(link.id(), R::ONEWAY) else {
+            return Poll::Ready(Err(Reason::DeadlineExceeded));
+        };
+        let mut payload = scratch::take();
+        if let Err(error) = self.call.arguments.encode(self.call.client.codec, &mut payload) {
+            return Poll::Ready(Err(Reason::Unencodable(error.to_string())));
+        }
+        let mut waker = Some(cx.waker().clone());
+        let begun = link.begin(call, &mut payload, &mut waker);
+        scratch::give(payload);
+        self.exchange = match begun {
+            Begun::Placed(id) => Exchange::Placed(id),
+            Begun::Queued(ticket) => Exchange::Waiting(ticket),
+            Begun::Failed(reason) => return Poll::Ready(Err(reason)),
+            Begun::Starved => {
+                // It will be encoded anew; but its time runs from now.
+                self.call.deadline.get_or_insert_with(|| Instant::now() + call.timeout);
+                return Poll::Pending;
+            }
+        };
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<A, R> Call<'_, A, R> {
+    /// How the call is to be made; `None` if it has no time left.
+    fn terms(&self, link: u64, oneway: bool) -> Option<NewCall> {
+        let client = self.client;
+        let explicit = match (self.timeout, self.deadline) {
+            (None, None) => None,
+            (Some(timeout), _) => {
+                let timeout = timeout.min(client.deadline_max);
+                Some((timeout, Instant::now() + timeout))
+            }
+            (None, Some(deadline)) => {
+                let timeout = deadline.saturating_duration_since(Instant::now()).min(client.deadline_max);
+                Some((timeout, deadline))
+            }
+        };
+        let default = self.method.options.timeout.unwrap_or(client.deadline_default).min(client.deadline_max);
+        let mut timeout = explicit.map_or(default, |(timeout, _)| timeout);
+        let mut deadline = explicit.map(|(_, deadline)| deadline);
+        let scope = Scope::current();
+        if let Some(scope) = scope {
+            let (left, ends) = match scope.deadline {
+                Some(ends) => (ends.saturating_duration_since(Instant::now()), Some(ends)),
+                None => (scope.timeout, None),
+            };
+            if left < timeout {
+                (timeout, deadline) = (left, ends);
+            }
+        }
+        if timeout.is_zero() {
+            return None;
+        }
+        let units = timeout.as_micros().div_ceil(u128::from(TIMEOUT_UNIT_MICROS));
+        let head = CallHead {
+            method: self.method.id.0,
+            fingerprint: self.method.fingerprint,
+            timeout: u32::try_from(units).unwrap_or(u32::MAX),
+        };
+        let nested = scope.is_some_and(|scope| scope.link == link);
+        Some(NewCall { head, oneway, timeout, deadline, nested })
+    }
+}
+
+impl<A, R> Drop for CallFuture<'_, A, R> {
+    fn drop(&mut self) {
+        self.exchange.abandon(&**self.call.client.connection().link());
+    }
+}
+
+/// A call that is on its way. Dropping it cancels the call.
+///
+/// # Cancel safety
+///
+/// `&mut` it to wait for it in pieces: a poll that is not ready loses nothing.
+#[must_use = "dropping it cancels the call"]
+pub struct Pending<R> {
+    client: Client,
+    method: &'static MethodDescriptor,
+    exchange: Exchange,
+    output: PhantomData<fn() -> R>,
+}
+
+impl<R: Output> Pending<R> {
+    /// Blocks the thread until the call has its outcome.
+    ///
+    /// # Errors
+    ///
+    /// As [`Call::wait`]; a refusal to block cancels the call.
+    pub fn wait(self) -> Result<R::Ok, CallError<R::Err>> {
+        if waiting_would_deadlock() {
+            return Err(CallError::MaybeExecuted(Reason::WouldBlockRuntime));
+        }
+        block_on(self)
+    }
+}
+
+impl<R: Output> Future for Pending<R> {
+    type Output = Result<R::Ok, CallError<R::Err>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let this = &mut *self;
+        if R::ONEWAY {
+            this.exchange = Exchange::Over;
+            return Poll::Ready(decode::<R>(&this.client, this.method, Answer::EMPTY));
+        }
+        let answer = ready!(this.exchange.poll_answer(&**this.client.connection().link(), cx));
+        coop.made_progress();
+        Poll::Ready(decode::<R>(&this.client, this.method, answer))
+    }
+}
+
+impl<R> fmt::Debug for Pending<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending")
+            .field("service", &self.method.service)
+            .field("method", &self.method.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R> Drop for Pending<R> {
+    fn drop(&mut self) {
+        self.exchange.abandon(&**self.client.connection().link());
+    }
+}
+
+/// What a call's future holds of the connection.
+#[derive(Debug, Default)]
+enum Exchange {
+    /// Not begun.
+    Unsent,
+    /// In the queue.
+    Waiting(Ticket),
+    /// In a slot.
+    Placed(u64),
+    /// Nothing any more.
+    #[default]
+    Over,
+}
+
+impl Exchange {
+    fn poll_placed(&mut self, link: &dyn Link, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let Exchange::Waiting(ticket) = *self else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut waker = Some(cx.waker().clone());
+        match link.poll_waiting(ticket, &mut waker) {
+            Waited::Waiting => Poll::Pending,
+            Waited::Placed(id) => {
+                *self = Exchange::Placed(id);
+                Poll::Ready(Ok(()))
+            }
+            Waited::Failed(failure) => {
+                *self = Exchange::Over;
+                Poll::Ready(Err(failure))
+            }
+        }
+    }
+
+    fn poll_answer(&mut self, link: &dyn Link, cx: &mut Context<'_>) -> Poll<Answer> {
+        let Exchange::Placed(id) = *self else {
+            panic!("a call was polled after it had its outcome");
+        };
+        // Mostly the poll that follows the wake-up finds the answer, and needs no waker of its own.
+        let answer = link.poll_call(id, &mut None).or_else(|| link.poll_call(id, &mut Some(cx.waker().clone())));
+        let Some(answer) = answer else {
+            return Poll::Pending;
+        };
+        *self = Exchange::Over;
+        Poll::Ready(answer)
+    }
+
+    fn abandon(&mut self, link: &dyn Link) {
+        match std::mem::take(self) {
+            Exchange::Unsent | Exchange::Over => {}
+            Exchange::Waiting(ticket) => link.abandon_waiting(ticket),
+            Exchange::Placed(id) => link.abandon(id),
+        }
+    }
+}
+
+/// The outcome of an answer, in the types of the method.
+fn decode<R: Output>(
+    client: &Client,
+    method: &'static MethodDescriptor,
+    answer: Answer,
+) -> Result<R::Ok, CallError<R::Err>> {
+    let (half, bytes) = match &answer {
+        Answer::Small { half, bytes, len } => (*half, &bytes[..usize::from(*len)]),
+        Answer::Large { half, bytes } => (*half, bytes.as_slice()),
+        Answer::Failed(failure) => return Err(failed(failure.clone(), method)),
+    };
+    let mut input = bytes;
+    let mut budget = DecodeBudget::new(client.decode.0, client.decode.1);
+    let decoded = match half {
+        Half::Ok => R::decode_ok(client.codec, &mut input, &mut budget).map(Ok),
+        Half::Err => R::decode_err(client.codec, &mut input, &mut budget).map(Err),
+    };
+    let outcome = match decoded {
+        Ok(_) if !input.is_empty() => Err(DecodeError::TrailingBytes { left: input.len() }),
+        Ok(outcome) => Ok(outcome),
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Ok(outcome) => outcome.map_err(CallError::App),
+        // The handler did run; what it said is lost.
+        Err(error) => Err(CallError::MaybeExecuted(Reason::InvalidReply(error))),
+    }
+}
+
+fn failed<E>(failure: Failure, method: &'static MethodDescriptor) -> CallError<E> {
+    let reason = match failure.reason {
+        // The peer says only that it does not know the method; this side knows which it was.
+        Reason::UnknownMethod { .. } => {
+            Reason::UnknownMethod { service: method.service.to_owned(), method: method.name.to_owned() }
+        }
+        reason => reason,
+    };
+    match failure.class {
+        Class::NotExecuted => CallError::NotExecuted(reason),
+        Class::MaybeExecuted | Class::App => CallError::MaybeExecuted(reason),
+    }
+}
+
+/// Polls a future on this thread, which sleeps in between.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    thread_local! {
+        static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+    }
+    let mut future = std::pin::pin!(future);
+    WAKER.with(|waker| {
+        let mut cx = Context::from_waker(waker);
+        loop {
+            match future.as_mut().poll(&mut cx) {
+                Poll::Ready(output) => return output,
+                // Spurious returns only poll once more.
+                Poll::Pending => thread::park(),
+            }
+        }
+    })
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}

@@ -1,0 +1,389 @@
+//! Requests become running handlers: on the driver's own task where they are quick, else in tasks of their own.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Notify;
+
+use super::{Connection, OnEnd};
+use crate::codec::CodecId;
+use crate::context::{self, Scope, allow_wait};
+use crate::error::{ConnectionError, Reason};
+use crate::protocol::{Event, Failure, Finish, Incoming, Payload};
+use crate::service::{Handler, Request, Route, Router};
+use crate::share::Share;
+
+/// Places kept for the next requests of a service on a connection.
+const POOL_MAX: usize = 32;
+
+pub(super) struct Dispatcher {
+    connection: Connection,
+    router: Arc<Router>,
+    share: Arc<Share>,
+    /// Empty places, by service.
+    pools: Vec<Vec<Running>>,
+    tasks: Arc<Tasks>,
+    /// On a multi-thread runtime a handler that computes can go on beside the driver; on one thread it can't anyway.
+    multi_thread: bool,
+    codec: Option<CodecId>,
+    decode: (usize, u16),
+    /// Handlers that ended here, whose replies are to be placed.
+    pub(super) done: Vec<(u64, Finish, Payload)>,
+    on_end: Option<OnEnd>,
+}
+
+/// A place and the control of the handler in it.
+struct Running {
+    place: Box<dyn Handler>,
+    control: Arc<Control>,
+}
+
+impl Dispatcher {
+    pub(super) fn new(
+        connection: Connection,
+        router: Arc<Router>,
+        share: Arc<Share>,
+        on_end: Option<OnEnd>,
+    ) -> Dispatcher {
+        let limits = connection.link().limits();
+        Dispatcher {
+            pools: (0..router.services()).map(|_| Vec::new()).collect(),
+            tasks: Arc::default(),
+            multi_thread: Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread,
+            codec: None,
+            decode: (limits.decode_memory, limits.decode_depth),
+            done: Vec::new(),
+            connection,
+            router,
+            share,
+            on_end,
+        }
+    }
+
+    pub(super) fn handle(&mut self, event: Event) {
+        match event {
+            Event::Request(incoming) => self.request(incoming),
+            Event::Cancel(id) => self.tasks.stop(id, Stop::Cancelled),
+            Event::Expire(id) => self.tasks.stop(id, Stop::Expired),
+        }
+    }
+
+    fn request(&mut self, incoming: Incoming) {
+        let Some(route) = self.router.route(incoming.head.method).cloned() else {
+            let reason = Reason::UnknownMethod { service: String::new(), method: String::new() };
+            return self.refuse(incoming.id, reason);
+        };
+        let (ours, theirs) = (route.method.fingerprint, incoming.head.fingerprint);
+        if ours != 0 && theirs != 0 && ours != theirs {
+            return self.refuse(incoming.id, Reason::SchemaMismatch { ours, theirs });
+        }
+        let id = incoming.id;
+        let running = self.begin(&route, incoming);
+        let options = &route.method.options;
+        if options.blocking {
+            let task = self.task(id, &route, running);
+            let handle = Handle::current();
+            tokio::task::spawn_blocking(move || allow_wait(|| handle.block_on(task)));
+        } else if options.spawn || (self.multi_thread && !route.runs_inline()) {
+            tokio::spawn(self.task(id, &route, running));
+        } else {
+            self.run(id, &route, running);
+        }
+    }
+
+    fn refuse(&mut self, id: u64, reason: Reason) {
+        self.done.push((id, Finish::Failed(Failure::not_executed(reason)), Payload::EMPTY));
+    }
+
+    /// Puts the request into a place.
+    fn begin(&mut self, route: &Route, incoming: Incoming) -> Running {
+        let mut running = self.pools[route.service].pop().unwrap_or_else(|| Running {
+            place: self.router.place(route.service),
+            control: Arc::new(Control::new(incoming.timeout)),
+        });
+        match Arc::get_mut(&mut running.control) {
+            Some(control) => control.reset(incoming.timeout),
+            None => running.control = Arc::new(Control::new(incoming.timeout)),
+        }
+        let codec = *self.codec.get_or_insert_with(|| self.connection.link().codec());
+        let context = context::Context::new(self.connection.clone(), Arc::clone(&running.control));
+        let share = Arc::clone(&self.share);
+        let request = Request::new(incoming.payload, incoming.head.method, codec, self.decode, context, share);
+        running.place.start(request);
+        running
+    }
+
+    /// Runs a handler here. If it has to wait for something, a task goes on with it.
+    fn run(&mut self, id: u64, route: &Arc<Route>, mut running: Running) {
+        let began = self.multi_thread.then(Instant::now);
+        // Whatever the handler waits for is asked again by the task, with the task's own waker.
+        let mut cx = Context::from_waker(Waker::noop());
+        let polled = running.poll(self.connection.link().id(), &mut cx);
+        if let Some(began) = began {
+            route.ran(began.elapsed());
+        }
+        match polled {
+            Poll::Ready((how, payload)) => {
+                self.done.push((id, how, payload));
+                let pool = &mut self.pools[route.service];
+                if pool.len() < POOL_MAX && running.clear() {
+                    pool.push(running);
+                }
+            }
+            Poll::Pending => {
+                let mut task = self.task(id, route, running);
+                task.started = true;
+                tokio::spawn(task);
+            }
+        }
+    }
+
+    fn task(&self, id: u64, route: &Arc<Route>, running: Running) -> Task {
+        running.control.stamp();
+        self.tasks.lock().insert(id, Arc::clone(&running.control));
+        Task {
+            id,
+            connection: self.connection.clone(),
+            tasks: Arc::clone(&self.tasks),
+            route: Arc::clone(route),
+            running: Some(running),
+            started: false,
+        }
+    }
+
+    /// Nobody waits for anything any more.
+    pub(super) fn cancel_all(&mut self) {
+        let all: Vec<Arc<Control>> = self.tasks.lock().drain().map(|(_, control)| control).collect();
+        for control in all {
+            control.stop(Stop::Lost);
+        }
+    }
+
+    /// Tells the server how the connection ended.
+    pub(super) fn report(&mut self, error: &ConnectionError) {
+        if let Some(on_end) = self.on_end.take() {
+            on_end(error, self.connection.stats());
+        }
+    }
+}
+
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        self.cancel_all();
+        self.report(&ConnectionError::RuntimeGone);
+    }
+}
+
+impl Running {
+    /// Polls the handler, in its scope. A panic ends the call and nothing else.
+    fn poll(&mut self, link: u64, cx: &mut Context<'_>) -> Poll<(Finish, Payload)> {
+        let scope = self.control.scope(link);
+        let polled = catch_unwind(AssertUnwindSafe(|| scope.enter(|| self.place.poll(cx))));
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(Ok(answer))) => Poll::Ready((Finish::Returned(answer.half), answer.payload)),
+            Ok(Poll::Ready(Err(refusal))) => Poll::Ready((Finish::Failed(refusal.0), Payload::EMPTY)),
+            Err(panic) => {
+                // Its payload is the user's as well, and may panic again when it is dropped.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+                self.clear();
+                Poll::Ready((Finish::Failed(Failure::maybe_executed(Reason::Panicked)), Payload::EMPTY))
+            }
+        }
+    }
+
+    /// Drops the handler; `false` if that panicked, so that the place is not used again.
+    fn clear(&mut self) -> bool {
+        catch_unwind(AssertUnwindSafe(|| self.place.clear())).is_ok()
+    }
+}
+
+/// The handlers of a connection that run in tasks, by call.
+#[derive(Default)]
+struct Tasks(Mutex<HashMap<u64, Arc<Control>>>);
+
+impl Tasks {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Control>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self, id: u64, why: Stop) {
+        let control = self.lock().get(&id).cloned();
+        if let Some(control) = control {
+            control.stop(why);
+        }
+    }
+}
+
+/// A handler in a task of its own.
+struct Task {
+    id: u64,
+    connection: Connection,
+    tasks: Arc<Tasks>,
+    route: Arc<Route>,
+    running: Option<Running>,
+    /// The handler has been polled, so that nobody may say that it was not.
+    started: bool,
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let Some(running) = &mut this.running else {
+            return Poll::Ready(());
+        };
+        running.control.register(cx.waker());
+        let stopped = running.control.why();
+        if stopped != Stop::No && !this.route.method.options.no_cancel {
+            this.end(stopped);
+            return Poll::Ready(());
+        }
+        let first = !std::mem::replace(&mut this.started, true);
+        let began = first.then(Instant::now);
+        let polled = running.poll(this.connection.link().id(), cx);
+        if let Some(began) = began {
+            this.route.ran(began.elapsed());
+        }
+        match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready((how, payload)) => {
+                running.clear();
+                this.running = None;
+                this.finish(how, payload);
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+impl Task {
+    /// Drops the handler and says so.
+    fn end(&mut self, why: Stop) {
+        if let Some(mut running) = self.running.take() {
+            running.clear();
+        }
+        let reason = match why {
+            Stop::Expired => Reason::DeadlineExceeded,
+            Stop::No | Stop::Cancelled | Stop::Lost => Reason::Cancelled,
+        };
+        let failure = if self.started { Failure::maybe_executed(reason) } else { Failure::not_executed(reason) };
+        self.finish(Finish::Failed(failure), Payload::EMPTY);
+    }
+
+    fn finish(&mut self, how: Finish, payload: Payload) {
+        self.tasks.lock().remove(&self.id);
+        self.connection.link().finish(self.id, how, payload);
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        // The runtime is shutting down.
+        if self.running.is_some() {
+            self.end(Stop::Lost);
+        }
+    }
+}
+
+/// Why a handler should stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Stop {
+    No = 0,
+    Cancelled = 1,
+    Expired = 2,
+    /// The connection is gone.
+    Lost = 3,
+}
+
+/// What the driver, a handler's task and its context share.
+pub(crate) struct Control {
+    /// A [`Stop`]. Set once; Release pairs with the Acquire of whoever asks.
+    stop: AtomicU8,
+    timeout: Duration,
+    /// When `timeout` ends. Not known as long as the handler is in its first poll and nobody has asked.
+    deadline: OnceLock<Instant>,
+    /// The task the handler runs in.
+    task: Mutex<Option<Waker>>,
+    stopped: Notify,
+}
+
+impl Control {
+    fn new(timeout: Duration) -> Control {
+        Control {
+            stop: AtomicU8::new(Stop::No as u8),
+            timeout,
+            deadline: OnceLock::new(),
+            task: Mutex::new(None),
+            stopped: Notify::new(),
+        }
+    }
+
+    /// For the next handler.
+    fn reset(&mut self, timeout: Duration) {
+        *self.stop.get_mut() = Stop::No as u8;
+        self.timeout = timeout;
+        self.deadline.take();
+        *self.task.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn why(&self) -> Stop {
+        match self.stop.load(Ordering::Acquire) {
+            0 => Stop::No,
+            1 => Stop::Cancelled,
+            2 => Stop::Expired,
+            _ => Stop::Lost,
+        }
+    }
+
+    fn stop(&self, why: Stop) {
+        let _ = self.stop.compare_exchange(Stop::No as u8, why as u8, Ordering::AcqRel, Ordering::Acquire);
+        self.stopped.notify_waiters();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    fn register(&self, waker: &Waker) {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if !task.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *task = Some(waker.clone());
+        }
+    }
+
+    fn stamp(&self) {
+        self.deadline();
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        *self.deadline.get_or_init(|| Instant::now() + self.timeout)
+    }
+
+    fn scope(&self, link: u64) -> Scope {
+        Scope { link, timeout: self.timeout, deadline: self.deadline.get().copied() }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.why() != Stop::No
+    }
+
+    pub(crate) async fn stopped(&self) {
+        loop {
+            let notified = self.stopped.notified();
+            if self.is_stopped() {
+                return;
+            }
+            notified.await;
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The driver: one task a connection, which joins the protocol to the transport.
+//!
+//! It reads, hands requests to the dispatcher, wakes callers, watches the time, and writes what others could not. It
+//! sleeps when there is nothing to read. Callers and handlers write for themselves where they can.
+//!
+//! | phase | left when | then |
+//! |---|---|---|
+//! | running | the peer or the mechanism fails, somebody closes, a drain is through | closing |
+//! | closing | what was placed is out and the peer has read it, or the linger is over | the end |
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::time::Sleep;
+
+use super::Closing;
+use super::dispatch::Dispatcher;
+use super::shared::{EndGuard, Shared};
+use crate::error::{CloseReason, ConnectionError};
+use crate::protocol::Effects;
+use crate::transport::{Filled, FrameReceiver, Transport};
+
+/// After this many reads in one turn, other tasks get theirs.
+const READS_PER_TURN: usize = 16;
+
+pub(super) struct Driver<T: Transport> {
+    shared: Arc<Shared<T>>,
+    receiver: T::Receiver,
+    dispatcher: Dispatcher,
+    effects: Effects,
+    timer: Pin<Box<Sleep>>,
+    /// When `timer` fires, if it is set.
+    armed: Option<Instant>,
+    /// Since when the mechanism takes nothing, and how much it had taken then.
+    stalled: Option<(Instant, u64)>,
+    phase: Phase,
+}
+
+enum Phase {
+    Running,
+    /// The owner has closed it: what is in flight may end until then.
+    Finishing {
+        until: Instant,
+    },
+    Closing {
+        until: Instant,
+        /// The last bytes are out, and the peer knows that no more will come.
+        shut: bool,
+        /// Whether the peer may still read what was placed.
+        flush: bool,
+    },
+}
+
+impl<T: Transport> Driver<T> {
+    pub(super) fn new(shared: Arc<Shared<T>>, receiver: T::Receiver, dispatcher: Dispatcher) -> Driver<T> {
+        Driver {
+            shared,
+            receiver,
+            dispatcher,
+            effects: Effects::default(),
+            timer: Box::pin(tokio::time::sleep_until(Instant::now().into())),
+            armed: None,
+            stalled: None,
+            phase: Phase::Running,
+        }
+    }
+
+    /// Drives the connection to its end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the connection; every call on it gets its outcome.
+    pub(super) async fn run(mut self) {
+        let _guard = EndGuard(Arc::clone(&self.shared));
+        poll_fn(|cx| self.poll(cx)).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.enter_driver(cx.waker());
+        if !matches!(self.phase, Phase::Closing { .. }) {
+            match self.poll_running(cx) {
+                Poll::Ready(error) => self.close(error),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        self.poll_closing(cx)
+    }
+
+    fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
+        self.shared.flush();
+        for _ in 0..READS_PER_TURN {
+            match self.take_frames(cx) {
+                Err(error) => return Poll::Ready(error),
+                Ok(true) => continue,
+                Ok(false) => {}
+            }
+            match self.receiver.poll_fill(cx) {
+                Poll::Ready(Ok(Filled::Some)) => {}
+                Poll::Ready(Ok(Filled::Closed)) => return Poll::Ready(ConnectionError::PeerGone),
+                Poll::Ready(Err(error)) => return Poll::Ready(error.into()),
+                Poll::Pending => {
+                    self.receiver.idle();
+                    return self.poll_others(cx);
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        self.poll_others(cx)
+    }
+
+    /// Handles the frames that are there, up to as many requests as one turn takes. `true` if there may be more.
+    fn take_frames(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
+        let max = self.shared.limits.requests_per_wake;
+        let handled = {
+            let mut state = self.shared.lock();
+            loop {
+                match self.receiver.frame() {
+                    Ok(None) => break Ok(false),
+                    Ok(Some(record)) => {
+                        let handled = state.protocol.handle(record, &mut self.effects);
+                        self.receiver.consume();
+                        if let Err(error) = handled {
+                            break Err(error);
+                        }
+                    }
+                    Err(error) => break Err(ConnectionError::Protocol(error.into())),
+                }
+                if self.effects.events.len() >= max {
+                    break Ok(true);
+                }
+            }
+        };
+        self.settle(cx);
+        handled
+    }
+
+    /// Does what frames or the time have asked for, and sends what came of it.
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        if !self.effects.wakers.is_empty() {
+            self.shared.wake_callers(&mut self.effects.wakers, cx.waker());
+        }
+        for event in self.effects.events.drain(..) {
+            self.dispatcher.handle(event);
+        }
+        if self.dispatcher.done.is_empty() {
+            self.shared.flush();
+        } else {
+            self.shared.finish_all(&mut self.dispatcher.done);
+        }
+    }
+
+    /// Everything but reading: blocked writes, the owner's wishes, the time.
+    fn poll_others(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
+        let blocked = match self.shared.poll_blocked(cx) {
+            Poll::Ready(Err(error)) => return Poll::Ready(error),
+            Poll::Ready(Ok(())) => false,
+            Poll::Pending => true,
+        };
+        self.note_stall(blocked);
+        if let Some(error) = self.poll_wishes(blocked) {
+            return Poll::Ready(error);
+        }
+        self.poll_time(cx)
+    }
+
+    fn note_stall(&mut self, blocked: bool) {
+        if !blocked {
+            self.stalled = None;
+            return;
+        }
+        let written = self.shared.written();
+        if self.stalled.is_none_or(|(_, before)| before != written) {
+            self.stalled = Some((Instant::now(), written));
+        }
+    }
+
+    /// Whether it is time to close because somebody here wants to.
+    fn poll_wishes(&mut self, blocked: bool) -> Option<ConnectionError> {
+        let state = self.shared.lock();
+        if state.draining && state.protocol.drained() && !blocked {
+            return Some(ConnectionError::ClosedHere);
+        }
+        match state.closing {
+            Closing::No => return None,
+            Closing::Now(_) => return Some(ConnectionError::ClosedHere),
+            Closing::Gently => {}
+        }
+        let idle = state.protocol.idle() && !blocked;
+        let open = state.protocol.is_open();
+        drop(state);
+        let until = match self.phase {
+            Phase::Finishing { until } => until,
+            _ => Instant::now() + self.shared.limits.linger,
+        };
+        self.phase = Phase::Finishing { until };
+        (idle || !open || until <= Instant::now()).then_some(ConnectionError::ClosedHere)
+    }
+
+    /// Sets the timer for what is due next, and deals with what is due now.
+    fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
+        loop {
+            let due = self.shared.lock().protocol.poll_timeout(Instant::now);
+            let stall = self.stalled.map(|(since, _)| since + self.shared.limits.write_stall);
+            let finish = match self.phase {
+                Phase::Finishing { until } => Some(until),
+                _ => None,
+            };
+            let Some(due) = [due, stall, finish].into_iter().flatten().min() else {
+                return Poll::Pending;
+            };
+            if !self.poll_timer(cx, due) {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            if stall.is_some_and(|stall| stall <= now) {
+                return Poll::Ready(ConnectionError::WriteStalled(self.shared.limits.write_stall));
+            }
+            if finish.is_some_and(|finish| finish <= now) {
+                return Poll::Ready(ConnectionError::ClosedHere);
+            }
+            let handled = self.shared.lock().protocol.handle_timeout(now, &mut self.effects);
+            if let Err(error) = handled {
+                return Poll::Ready(error);
+            }
+            self.settle(cx);
+        }
+    }
+
+    /// Whether the timer has fired. One that is set for earlier stays so: firing early costs less than setting it anew
+    /// for every call.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, due: Instant) -> bool {
+        if self.armed.is_none_or(|armed| due < armed) {
+            self.timer.as_mut().reset(due.into());
+            self.armed = Some(due);
+        }
+        let fired = self.timer.as_mut().poll(cx).is_ready();
+        if fired {
+            self.armed = None;
+        }
+        fired
+    }
+
+    /// The connection is over: callers get their outcomes, handlers are cancelled, and the peer hears why.
+    fn close(&mut self, error: ConnectionError) {
+        let reason = match &error {
+            ConnectionError::ClosedHere => Some(self.shared.lock().close_reason()),
+            ConnectionError::Protocol(_) => Some(CloseReason::Protocol),
+            ConnectionError::Silent(_) | ConnectionError::WriteStalled(_) => Some(CloseReason::Timeout),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            self.shared.say_close(reason);
+        }
+        self.dispatcher.cancel_all();
+        self.dispatcher.report(&error);
+        self.shared.end(error, reason.is_some());
+        let until = Instant::now() + self.shared.limits.linger;
+        self.armed = None;
+        self.phase = Phase::Closing { until, shut: false, flush: reason.is_some() };
+    }
+
+    /// Lets the peer read the last bytes: closing with unread input of its own would destroy them.
+    fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Phase::Closing { until, mut shut, flush } = self.phase else {
+            return Poll::Ready(());
+        };
+        if !shut {
+            if flush && self.shared.poll_blocked(cx).is_pending() {
+                return self.poll_linger(cx, until);
+            }
+            if self.shared.poll_shutdown(cx).is_pending() {
+                return self.poll_linger(cx, until);
+            }
+            shut = true;
+            self.phase = Phase::Closing { until, shut, flush };
+        }
+        if !flush {
+            return Poll::Ready(());
+        }
+        for _ in 0..READS_PER_TURN {
+            match self.receiver.poll_fill(cx) {
+                Poll::Ready(Ok(Filled::Some)) => {
+                    while let Ok(Some(_)) = self.receiver.frame() {
+                        self.receiver.consume();
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.poll_linger(cx, until),
+            }
+            if self.receiver.frame().is_err() {
+                return Poll::Ready(());
+            }
+        }
+        cx.waker().wake_by_ref();
+        self.poll_linger(cx, until)
+    }
+
+    fn poll_linger(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()> {
+        if self.poll_timer(cx, until) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}

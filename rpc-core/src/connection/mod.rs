@@ -1,0 +1,275 @@
+//! A connection: the protocol, a transport, and the task that joins them.
+
+mod dispatch;
+mod driver;
+mod shared;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::client::{Client, ServiceClient};
+use crate::codec::CodecId;
+use crate::error::{CloseReason, ConnectError, ConnectionError};
+use crate::limits::Limits;
+use crate::protocol::caller::Answer;
+use crate::protocol::{Begun, Config, Finish, NewCall, Payload, Side, Ticket, Waited};
+use crate::service::Router;
+use crate::share::Share;
+use crate::stats::ConnectionStats;
+use crate::transport::{BoxTransport, PeerIdentity, Properties, Transport};
+use dispatch::Dispatcher;
+use driver::Driver;
+use shared::Shared;
+
+pub(crate) use dispatch::Control;
+
+/// A connection to a peer, with any number of clients on it, and any number of services for the peer to call.
+///
+/// Clones share the connection. Where it was made by this program ([`Connection::builder`]), the last clone closes it:
+/// what was sent is flushed first, and calls in flight have [`Limits::linger`] to end. Where it was lent by a handler's
+/// context or by a client, clones do not count.
+#[derive(Clone)]
+pub struct Connection {
+    link: Arc<dyn Link>,
+    /// Only ever dropped: that is what it is for.
+    _owner: Option<Arc<Owner>>,
+}
+
+/// Closes the connection when its last clone goes.
+struct Owner {
+    link: Arc<dyn Link>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.link.close(Closing::Gently);
+    }
+}
+
+/// Whether somebody on this side wants the connection to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    No,
+    /// Once everything owed is out and calls in flight have ended, or the linger is over.
+    Gently,
+    /// At once, with this reason.
+    Now(CloseReason),
+}
+
+/// What callers and handlers ask of a connection, whatever its transport. Every method takes the lock for a moment.
+pub(crate) trait Link: Send + Sync {
+    fn id(&self) -> u64;
+    fn properties(&self) -> &Properties;
+    fn limits(&self) -> &Limits;
+    fn codec(&self) -> CodecId;
+
+    /// Makes a call. See [`Caller::begin`](crate::protocol::caller::Caller::begin) for what is taken.
+    fn begin(&self, call: NewCall, payload: &mut Vec<u8>, waker: &mut Option<Waker>) -> Begun;
+    fn poll_call(&self, id: u64, waker: &mut Option<Waker>) -> Option<Answer>;
+    fn poll_waiting(&self, ticket: Ticket, waker: &mut Option<Waker>) -> Waited;
+    fn abandon(&self, id: u64);
+    fn abandon_waiting(&self, ticket: Ticket);
+
+    /// Ends a call of the peer's.
+    fn finish(&self, id: u64, how: Finish, payload: Payload);
+    /// A hint: there may be no memory for one more encoded reply.
+    fn is_crowded(&self) -> bool;
+    /// Ready when there is memory for one more encoded reply.
+    fn poll_encode(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>>;
+    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<ConnectionError>;
+    fn close(&self, how: Closing);
+    fn drain(&self);
+    fn peer_draining(&self) -> bool;
+    fn stats(&self) -> ConnectionStats;
+}
+
+impl Connection {
+    /// Begins a connection that this side makes.
+    pub fn builder() -> ConnectionBuilder {
+        ConnectionBuilder::default()
+    }
+
+    /// A client of a service on this connection. It does not keep the connection open.
+    pub fn client<C: ServiceClient>(&self) -> C {
+        C::from_client(Client::new(self.lent()))
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &PeerIdentity {
+        &self.link.properties().peer
+    }
+
+    /// What carries it: `tcp`, `unix`, ….
+    pub fn transport(&self) -> &'static str {
+        self.link.properties().name
+    }
+
+    /// Its accounts, now.
+    pub fn stats(&self) -> ConnectionStats {
+        self.link.stats()
+    }
+
+    /// Whether the peer has said that it takes no new calls.
+    pub fn is_peer_draining(&self) -> bool {
+        self.link.peer_draining()
+    }
+
+    /// Closes it, whoever else holds it: what was sent is flushed, calls in flight have [`Limits::linger`] to end.
+    /// Returns at once; [`closed`](Self::closed) tells when it is done.
+    pub fn close(&self) {
+        self.link.close(Closing::Gently);
+    }
+
+    /// Waits for the connection to end, and says why it did.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub async fn closed(&self) -> ConnectionError {
+        poll_fn(|cx| self.link.poll_closed(cx)).await
+    }
+
+    /// The same connection, without a say in how long it lives.
+    pub(crate) fn lent(&self) -> Connection {
+        Connection { link: Arc::clone(&self.link), _owner: None }
+    }
+
+    pub(crate) fn link(&self) -> &Arc<dyn Link> {
+        &self.link
+    }
+
+    pub(crate) async fn open(&self) -> Result<(), ConnectError> {
+        poll_fn(|cx| self.link.poll_open(cx)).await
+    }
+
+    pub(crate) fn drain(&self) {
+        self.link.drain();
+    }
+
+    /// Ends it now, whatever is in flight.
+    pub(crate) fn end(&self, reason: CloseReason) {
+        self.link.close(Closing::Now(reason));
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("transport", &self.transport())
+            .field("peer", self.peer())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a connection is made with, before it is made.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct ConnectionBuilder {
+    limits: Limits,
+    router: Router,
+    codecs: Option<Vec<CodecId>>,
+}
+
+impl ConnectionBuilder {
+    /// Sets the limits of this side.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Serves a service to the peer, on the same connection.
+    ///
+    /// # Panics
+    ///
+    /// If a service of the same name is there already.
+    pub fn service<S: crate::service::Service>(mut self, service: S) -> Self {
+        self.router.add(service);
+        self
+    }
+
+    /// Offers these codecs, in this order of preference, instead of all that are compiled in. The server picks.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn codecs(mut self, codecs: &[CodecId]) -> Self {
+        assert!(!codecs.is_empty(), "a connection needs a codec");
+        self.codecs = Some(codecs.to_vec());
+        self
+    }
+
+    /// Shakes hands over a transport that is connected already. Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the peer speaks another protocol or version, or vanishes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the transport.
+    pub async fn over(self, transport: BoxTransport) -> Result<Connection, ConnectError> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(ConnectError::NoRuntime);
+        }
+        let start = Start {
+            side: Side::Client,
+            share: Arc::new(Share::new(&self.limits)),
+            limits: self.limits,
+            codecs: self.codecs.unwrap_or_else(|| CodecId::SUPPORTED.to_vec()),
+            router: Arc::new(self.router),
+            on_end: None,
+        };
+        let connection = transport.start(start);
+        connection.open().await?;
+        Ok(connection)
+    }
+}
+
+/// Called once when a connection has ended, with its last accounts.
+pub(crate) type OnEnd = Box<dyn FnOnce(&ConnectionError, ConnectionStats) + Send>;
+
+/// Everything a connection needs but its transport.
+pub(crate) struct Start {
+    pub(crate) side: Side,
+    pub(crate) limits: Limits,
+    pub(crate) codecs: Vec<CodecId>,
+    pub(crate) router: Arc<Router>,
+    pub(crate) share: Arc<Share>,
+    pub(crate) on_end: Option<OnEnd>,
+}
+
+impl Start {
+    /// Joins it to a transport: spawns the driver, on the runtime whose thread this is.
+    pub(crate) fn run<T: Transport>(self, transport: T) -> Connection {
+        let properties = transport.properties();
+        let config = Config {
+            side: self.side,
+            limits: self.limits,
+            codecs: self.codecs,
+            chunk_len: properties.chunk_len,
+            silent_loss: properties.silent_loss,
+            instance: instance(),
+            share: self.share,
+        };
+        let (sender, writer, receiver) = transport.split(config.frame_len_max());
+        let share = Arc::clone(&config.share);
+        let shared = Arc::new(Shared::<T>::new(config, properties, sender, writer));
+        let link: Arc<dyn Link> = Arc::clone(&shared) as Arc<dyn Link>;
+        let owner = Some(Arc::new(Owner { link: Arc::clone(&link) }));
+        let lent = Connection { link: Arc::clone(&link), _owner: None };
+        let dispatcher = Dispatcher::new(lent, self.router, share, self.on_end);
+        tokio::spawn(Driver::new(shared, receiver, dispatcher).run());
+        Connection { link, _owner: owner }
+    }
+}
+
+/// A number that tells this connection's end from all others, from the randomness that std keeps for its hash maps.
+fn instance() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    let half = || u128::from(RandomState::new().hash_one(std::process::id()));
+    half() << 64 | half()
+}

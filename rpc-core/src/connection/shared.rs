@@ -1,0 +1,476 @@
+//! What the driver, the callers and the handlers of one connection share, and how frames leave it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use super::{Closing, Link};
+use crate::codec::CodecId;
+use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
+use crate::limits::Limits;
+use crate::protocol::caller::Answer;
+use crate::protocol::{Begun, Config, Finish, NewCall, Payload, Protocol, Ticket, Waited};
+use crate::stats::ConnectionStats;
+use crate::transport::{BatchWriter, FrameSender, Properties, Transport, Written};
+
+/// One connection, with its transport's type. Everybody else holds it as [`Link`].
+pub(super) struct Shared<T: Transport> {
+    /// Held for moments only: never over a system call, and never while somebody else's code runs (a waker, a
+    /// `Serialize`, a handler, the drop of any of them).
+    state: Mutex<State<T::Sender>>,
+    /// Used by whoever has set `writing`, so nobody ever waits for it.
+    outlet: Mutex<Outlet<T::Writer>>,
+    /// Whether encoded replies take more memory than they may, as of the last time one was added. A hint: who sees it
+    /// asks under the lock.
+    crowded: AtomicBool,
+    pub(super) id: u64,
+    pub(super) properties: Properties,
+    pub(super) limits: Limits,
+}
+
+pub(super) struct State<S> {
+    pub(super) protocol: Protocol,
+    pub(super) sender: S,
+    /// The sender's position up to which batches have been taken.
+    taken: u64,
+    /// Somebody is writing, and looks for more before it stops.
+    writing: bool,
+    /// The mechanism takes no more; the driver waits for it, since when.
+    pub(super) blocked: bool,
+    pub(super) failed: Option<ConnectionError>,
+    /// The driver will run after the callers it has just woken, and flush for all of them.
+    driver_scheduled: bool,
+    driver: Option<Waker>,
+    pub(super) closing: Closing,
+    pub(super) draining: bool,
+}
+
+struct Outlet<W: BatchWriter> {
+    writer: W,
+    batch: W::Batch,
+}
+
+/// What a locked section leaves to be done outside.
+#[derive(Default)]
+struct After {
+    write: bool,
+    wake_driver: Option<Waker>,
+    wakers: Vec<Waker>,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl<T: Transport> Shared<T> {
+    pub(super) fn new(config: Config, properties: Properties, sender: T::Sender, writer: T::Writer) -> Shared<T> {
+        let limits = config.limits.clone();
+        Shared {
+            state: Mutex::new(State {
+                protocol: Protocol::new(config),
+                sender,
+                taken: 0,
+                writing: false,
+                blocked: false,
+                failed: None,
+                driver_scheduled: false,
+                driver: None,
+                closing: Closing::No,
+                draining: false,
+            }),
+            outlet: Mutex::new(Outlet { writer, batch: Default::default() }),
+            crowded: AtomicBool::new(false),
+            // Unique, and ordered with nothing.
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            properties,
+            limits,
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State<T::Sender>> {
+        // Nothing panics under it but a bug of ours; then going on is no worse than poisoning every caller.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outlet(&self) -> MutexGuard<'_, Outlet<T::Writer>> {
+        self.outlet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something to the protocol under the lock, then sends what came of it.
+    fn with<R>(&self, f: impl FnOnce(&mut State<T::Sender>, &mut After) -> R) -> R {
+        let mut after = After::default();
+        let result = {
+            let mut state = self.lock();
+            let result = f(&mut state, &mut after);
+            after.write = state.claim_write();
+            if state.protocol.needs_sweep() {
+                after.wake_driver = state.driver.clone();
+            }
+            result
+        };
+        self.finish_outside(after);
+        result
+    }
+
+    fn finish_outside(&self, after: After) {
+        if after.write {
+            self.write_out();
+        }
+        for waker in after.wakers {
+            waker.wake();
+        }
+        if let Some(driver) = after.wake_driver {
+            driver.wake();
+        }
+    }
+
+    /// Sends what is placed and owed, unless somebody else is at it.
+    pub(super) fn flush(&self) {
+        let mut after = After::default();
+        {
+            let mut state = self.lock();
+            let State { protocol, sender, .. } = &mut *state;
+            protocol.transmit(sender, &mut after.wakers);
+            after.write = state.claim_write();
+        }
+        self.finish_outside(after);
+    }
+
+    /// Writes until nothing is left or the mechanism takes no more. The caller has claimed `writing`.
+    fn write_out(&self) {
+        loop {
+            let mut wakers = Vec::new();
+            let mut outlet = self.outlet();
+            let more = self.lock().take_batch(&mut outlet.batch, &mut wakers);
+            let written = if more {
+                let Outlet { writer, batch } = &mut *outlet;
+                writer.try_write(batch)
+            } else {
+                Ok(Written::All)
+            };
+            drop(outlet);
+            wakers.into_iter().for_each(Waker::wake);
+            match written {
+                Ok(Written::All) if more => {}
+                Ok(Written::All) => return,
+                Ok(Written::Blocked) => return self.hand_to_driver(None),
+                Err(error) => return self.hand_to_driver(Some(error.into())),
+            }
+        }
+    }
+
+    fn hand_to_driver(&self, error: Option<ConnectionError>) {
+        let driver = {
+            let mut state = self.lock();
+            state.writing = false;
+            state.blocked = true;
+            if error.is_some() {
+                state.failed = error;
+            }
+            state.driver.clone()
+        };
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
+    /// The driver's part of writing: goes on with what was blocked. Ready when nothing is left.
+    pub(super) fn poll_blocked(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        {
+            let mut state = self.lock();
+            if let Some(error) = state.failed.take() {
+                return Poll::Ready(Err(error));
+            }
+            if !state.blocked {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let written = {
+            let mut outlet = self.outlet();
+            let Outlet { writer, batch } = &mut *outlet;
+            writer.poll_write(cx, batch)
+        };
+        match written {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Ready(Ok(())) => {
+                self.lock().blocked = false;
+                self.flush();
+                // It may be blocked again; then it is asked again at once.
+                if self.lock().blocked { self.poll_blocked(cx) } else { Poll::Ready(Ok(())) }
+            }
+        }
+    }
+
+    /// Up to where the mechanism has taken everything.
+    pub(super) fn written(&self) -> u64 {
+        self.outlet().writer.written()
+    }
+
+    pub(super) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.outlet().writer.poll_shutdown(cx).map(|_| ())
+    }
+
+    /// The driver runs now: notes how to wake it, and that nobody need leave frames to it.
+    pub(super) fn enter_driver(&self, waker: &Waker) {
+        let known = {
+            let mut state = self.lock();
+            state.driver_scheduled = false;
+            state.driver.as_ref().is_some_and(|known| known.will_wake(waker))
+        };
+        if !known {
+            let old = self.lock().driver.replace(waker.clone());
+            drop(old);
+        }
+    }
+
+    /// Wakes callers whose calls have ended. Where there are several, the driver runs again after them, so that the
+    /// calls they make next leave together.
+    pub(super) fn wake_callers(&self, wakers: &mut Vec<Waker>, driver: &Waker) {
+        let several = wakers.len() > 1;
+        if several {
+            self.lock().driver_scheduled = true;
+        }
+        for waker in wakers.drain(..) {
+            waker.wake();
+        }
+        if several {
+            driver.wake_by_ref();
+        }
+    }
+
+    /// The end: every call gets its outcome. `sent_all`: what was placed may still go out, so it counts as sent.
+    pub(super) fn end(&self, error: ConnectionError, sent_all: bool) {
+        let written = if sent_all { u64::MAX - 1 } else { self.written() };
+        let mut wakers = Vec::new();
+        {
+            let mut state = self.lock();
+            state.protocol.end(error, written, &mut wakers);
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Hands replies of handlers that the driver has run itself to the peer, all at once.
+    pub(super) fn finish_all(&self, done: &mut Vec<(u64, Finish, Payload)>) {
+        self.with(|state, after| {
+            let State { protocol, sender, .. } = state;
+            for (id, how, payload) in done.drain(..) {
+                protocol.finish(id, how, payload, sender);
+            }
+            protocol.transmit(sender, &mut after.wakers);
+            self.crowded.store(protocol.is_crowded(), Ordering::Relaxed);
+        });
+    }
+
+    /// The last word: CLOSE after everything that is owed.
+    pub(super) fn say_close(&self, reason: CloseReason) {
+        self.with(|state, after| {
+            let State { protocol, sender, .. } = state;
+            protocol.close(reason);
+            protocol.transmit(sender, &mut after.wakers);
+        });
+    }
+}
+
+impl<S: FrameSender> State<S> {
+    /// Whether the caller is to write. Then nobody else does until it has looked for more.
+    fn claim_write(&mut self) -> bool {
+        let anything = self.sender.position() != self.taken;
+        let claim = anything && !self.writing && !self.blocked && self.failed.is_none();
+        self.writing |= claim;
+        claim
+    }
+
+    /// Moves what is placed, or what there is room for now, into the batch; else lets go of `writing`.
+    fn take_batch(&mut self, batch: &mut S::Batch, wakers: &mut Vec<Waker>) -> bool {
+        let mut taken = self.sender.take_batch(batch);
+        if !taken {
+            self.protocol.transmit(&mut self.sender, wakers);
+            taken = self.sender.take_batch(batch);
+        }
+        self.taken = self.sender.position();
+        self.writing = taken;
+        taken
+    }
+
+    /// What the peer is told when this side closes.
+    pub(super) fn close_reason(&self) -> CloseReason {
+        match self.closing {
+            Closing::Now(reason) => reason,
+            _ if self.draining => CloseReason::ShuttingDown,
+            _ => CloseReason::Normal,
+        }
+    }
+
+    /// The same, for a caller whose frame may wait for the driver if that is about to run.
+    fn claim_write_unless_scheduled(&mut self) -> bool {
+        let leave = self.driver_scheduled && self.protocol.calls_live() > 1;
+        !leave && self.claim_write()
+    }
+}
+
+impl<T: Transport> Link for Shared<T> {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn codec(&self) -> CodecId {
+        self.lock().protocol.codec()
+    }
+
+    fn begin(&self, call: NewCall, payload: &mut Vec<u8>, waker: &mut Option<Waker>) -> Begun {
+        let mut after = After::default();
+        let begun = {
+            let mut state = self.lock();
+            let State { protocol, sender, .. } = &mut *state;
+            let (begun, rearm) = protocol.begin(call, payload, waker, sender);
+            match begun {
+                Begun::Placed(_) => after.write = state.claim_write_unless_scheduled(),
+                // What keeps it waiting may be that nobody writes.
+                Begun::Queued(_) => after.write = state.claim_write(),
+                Begun::Starved | Begun::Failed(_) => {}
+            }
+            if rearm {
+                after.wake_driver = state.driver.clone();
+            }
+            begun
+        };
+        self.finish_outside(after);
+        begun
+    }
+
+    fn poll_call(&self, id: u64, waker: &mut Option<Waker>) -> Option<Answer> {
+        let answer = self.lock().protocol.caller().poll(id, waker);
+        if let Some(Answer::Large { .. }) = answer {
+            // Its credit may be what the peer waits for; if it is little, the next sweep takes it along.
+            self.with(|state, after| {
+                let State { protocol, sender, .. } = state;
+                protocol.transmit(sender, &mut after.wakers);
+            });
+        }
+        answer
+    }
+
+    fn poll_waiting(&self, ticket: Ticket, waker: &mut Option<Waker>) -> Waited {
+        self.lock().protocol.caller().poll_waiting(ticket, waker)
+    }
+
+    fn abandon(&self, id: u64) {
+        let mut idle = Vec::new();
+        self.with(|state, after| {
+            let State { protocol, sender, .. } = state;
+            protocol.caller().abandon(id, &mut idle);
+            protocol.transmit(sender, &mut after.wakers);
+        });
+    }
+
+    fn abandon_waiting(&self, ticket: Ticket) {
+        let mut idle = Vec::new();
+        self.with(|state, after| {
+            let State { protocol, sender, .. } = state;
+            protocol.caller().abandon_waiting(ticket, &mut idle, &mut after.wakers);
+            protocol.transmit(sender, &mut after.wakers);
+        });
+    }
+
+    fn finish(&self, id: u64, how: Finish, payload: Payload) {
+        let drain = self.with(|state, after| {
+            let State { protocol, sender, .. } = state;
+            protocol.finish(id, how, payload, sender);
+            protocol.transmit(sender, &mut after.wakers);
+            self.crowded.store(protocol.is_crowded(), Ordering::Relaxed);
+            state.draining.then(|| state.driver.clone()).flatten()
+        });
+        if let Some(driver) = drain {
+            driver.wake();
+        }
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed)
+    }
+
+    fn poll_encode(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut waker = Some(cx.waker().clone());
+        let may = self.lock().protocol.may_encode(&mut waker);
+        self.crowded.store(!may, Ordering::Relaxed);
+        if may { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        let mut waker = Some(cx.waker().clone());
+        let mut state = self.lock();
+        if state.protocol.is_open() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(error) = state.protocol.ended() {
+            return Poll::Ready(Err(match error {
+                ConnectionError::Protocol(ProtocolError::Handshake(error)) => ConnectError::Handshake(error.clone()),
+                error => ConnectError::Lost(error.clone()),
+            }));
+        }
+        state.protocol.watch(&mut waker);
+        Poll::Pending
+    }
+
+    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
+        let mut waker = Some(cx.waker().clone());
+        let mut state = self.lock();
+        if let Some(error) = state.protocol.ended() {
+            return Poll::Ready(error.clone());
+        }
+        state.protocol.watch(&mut waker);
+        Poll::Pending
+    }
+
+    fn close(&self, how: Closing) {
+        let driver = {
+            let mut state = self.lock();
+            if how != Closing::Gently || state.closing == Closing::No {
+                state.closing = how;
+            }
+            state.driver.clone()
+        };
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
+    fn drain(&self) {
+        let now = Instant::now();
+        let driver = self.with(|state, after| {
+            state.draining = true;
+            let State { protocol, sender, .. } = state;
+            protocol.drain(now);
+            protocol.transmit(sender, &mut after.wakers);
+            state.driver.clone()
+        });
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
+    fn peer_draining(&self) -> bool {
+        self.lock().protocol.peer_draining()
+    }
+
+    fn stats(&self) -> ConnectionStats {
+        self.lock().protocol.stats()
+    }
+}
+
+/// The last thing a driver does, whatever happens to it: nobody may wait for ever.
+pub(super) struct EndGuard<T: Transport>(pub(super) Arc<Shared<T>>);
+
+impl<T: Transport> Drop for EndGuard<T> {
+    fn drop(&mut self) {
+        self.0.end(ConnectionError::RuntimeGone, true);
+    }
+}

@@ -1,0 +1,159 @@
+//! What a handler knows of its call, and what calls made inside a handler inherit from it.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::client::ServiceClient;
+use crate::connection::{Connection, Control};
+use crate::transport::PeerIdentity;
+
+/// What a handler knows of its call. An argument `cx: &Context` is given by the server and does not travel.
+pub struct Context {
+    peer: Peer,
+    control: Arc<Control>,
+}
+
+impl Context {
+    pub(crate) fn new(connection: Connection, control: Arc<Control>) -> Context {
+        Context { peer: Peer { connection }, control }
+    }
+
+    /// When the caller stops waiting.
+    ///
+    /// Counted from when the request was received, so it may be later than the caller's own by the time the request was
+    /// on its way; never earlier.
+    pub fn deadline(&self) -> Instant {
+        self.control.deadline()
+    }
+
+    /// How long the caller will wait from now on.
+    pub fn time_left(&self) -> Duration {
+        self.deadline().saturating_duration_since(Instant::now())
+    }
+
+    /// Whether nobody waits for the reply any more: cancelled, overdue, or the connection is gone.
+    ///
+    /// A handler's future is dropped at its next await then; one that computes, blocks, or is `#[rpc(no_cancel)]` has to
+    /// ask.
+    pub fn is_cancelled(&self) -> bool {
+        self.control.is_stopped()
+    }
+
+    /// Waits until nobody waits for the reply any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub fn cancelled(&self) -> impl Future<Output = ()> + Send + '_ {
+        self.control.stopped()
+    }
+
+    /// Who made the call.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The connection it came by. A clone of it does not keep it open.
+    pub fn connection(&self) -> &Connection {
+        &self.peer.connection
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// Who made a call: an identity, and clients of the services it serves in turn.
+pub struct Peer {
+    connection: Connection,
+}
+
+impl Peer {
+    /// Who it is, as far as the transport vouches for it.
+    pub fn identity(&self) -> &PeerIdentity {
+        self.connection.peer()
+    }
+
+    /// A client of a service that the peer serves on this connection.
+    ///
+    /// Calls made with it inside this handler fail with `Overloaded` where they would have to wait for a free place:
+    /// waiting could close a circle.
+    pub fn client<C: ServiceClient>(&self) -> C {
+        self.connection.client()
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Peer").field(self.identity()).finish()
+    }
+}
+
+/// What calls made while a handler is polled inherit. Lost across `tokio::spawn`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope {
+    /// The connection that reached the handler.
+    pub(crate) link: u64,
+    /// The time the handler's caller gave it.
+    pub(crate) timeout: Duration,
+    /// When that ends; not known while the handler is polled for the first time, which has just begun.
+    pub(crate) deadline: Option<Instant>,
+}
+
+thread_local! {
+    static SCOPE: Cell<Option<Scope>> = const { Cell::new(None) };
+    static MAY_WAIT: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Scope {
+    /// The scope of the handler that this thread is polling.
+    pub(crate) fn current() -> Option<Scope> {
+        SCOPE.get()
+    }
+
+    /// Polls a handler in this scope.
+    pub(crate) fn enter<R>(self, f: impl FnOnce() -> R) -> R {
+        let _restore = Restore(SCOPE.replace(Some(self)));
+        f()
+    }
+}
+
+struct Restore(Option<Scope>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        SCOPE.set(self.0);
+    }
+}
+
+/// Runs `f` with `.wait()` allowed although the thread belongs to an async runtime.
+///
+/// For threads of a runtime that may block, such as those of `tokio::task::spawn_blocking`. On a thread that drives tasks
+/// it can deadlock: the reply may be brought by a task that this very thread would have to run.
+///
+/// ```
+/// # fn main() {
+/// let answer = trunkline_core::allow_wait(|| 6 * 7); // a `.wait()` in here does not refuse
+/// # assert_eq!(answer, 42);
+/// # }
+/// ```
+pub fn allow_wait<R>(f: impl FnOnce() -> R) -> R {
+    struct Reset(bool);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            MAY_WAIT.set(self.0);
+        }
+    }
+    let _reset = Reset(MAY_WAIT.replace(true));
+    f()
+}
+
+/// Whether a `.wait()` on this thread is refused.
+pub(crate) fn waiting_would_deadlock() -> bool {
+    !MAY_WAIT.get() && tokio::runtime::Handle::try_current().is_ok()
+}

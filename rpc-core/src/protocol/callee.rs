@@ -1,0 +1,556 @@
+//! The callee's half: calls the peer has made, from their first frame to the terminal frame they are owed.
+//!
+//! A call is in one of these states:
+//!
+//! | state | memory it holds | ends by |
+//! |---|---|---|
+//! | receiving | the payload so far; its total is charged | its last chunk, CANCEL |
+//! | running | the payload, until the handler is gone | [`Callee::finish`] |
+//! | replying | the encoded reply, which waits for room or credit | its last byte being placed |
+//!
+//! Calls that get no state at all (over a limit) are refused: an id and a reason in a bounded queue.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::Event;
+use super::caller::REPLY_INLINE_MAX;
+use super::fail::{Class, Failure, WireReason};
+use super::message::{Assembly, Fit, Message, Progress};
+use super::payload::Payload;
+use super::table::Table;
+use super::window::{ReceiveWindow, SendWindow};
+use crate::error::{ProtocolError, Reason};
+use crate::frame::{CallHead, Frame, Head, Kind, Lead, TIMEOUT_UNIT_MICROS};
+use crate::limits::Limit;
+use crate::share::Share;
+use crate::transport::FrameSender;
+use crate::wire::Half;
+
+/// A request, whole, ready for its handler.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) id: u64,
+    pub(crate) head: CallHead,
+    pub(crate) timeout: Duration,
+    pub(crate) payload: Payload,
+}
+
+/// How a call ended on this side.
+#[derive(Debug)]
+pub(crate) enum Finish {
+    /// The handler returned; the bytes are beside.
+    Returned(Half),
+    /// It did not, or was never started.
+    Failed(Failure),
+}
+
+#[derive(Debug)]
+enum State {
+    Receiving { head: CallHead, assembly: Assembly },
+    Running,
+    Replying(Message),
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    id: u64,
+    state: State,
+    /// The time it has, clamped.
+    timeout: Duration,
+    deadline: Option<Instant>,
+    expired: bool,
+    /// Payload bytes of the request that count in the window.
+    held: u64,
+    /// Payload bytes that count in the server's memory.
+    charged: u64,
+}
+
+impl super::table::Keyed for Entry {
+    fn key(&self) -> u64 {
+        self.id
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    id: u64,
+    reason: WireReason,
+}
+
+#[derive(Debug)]
+pub(crate) struct Callee {
+    calls: Table<Entry>,
+    limit: usize,
+    /// The id of the last CALL; 0 = none.
+    last_id: u64,
+    /// Odd or even: the ids that the peer gives.
+    parity: u64,
+    requests: ReceiveWindow,
+    replies: SendWindow,
+    message_max: u64,
+    reply_max: u64,
+    chunk_len: usize,
+    memory_out_max: usize,
+    timeout_max: Duration,
+    /// Refusals that wait for room, at most `limit`.
+    refusals: VecDeque<Refusal>,
+    /// Calls whose reply waits for room only.
+    backlog_free: VecDeque<u64>,
+    /// Calls whose reply waits for credit, too.
+    backlog_credit: VecDeque<u64>,
+    sending: VecDeque<u64>,
+    /// Bytes of encoded replies not yet placed.
+    reply_bytes: usize,
+    /// Handlers that may not encode their reply before there is memory for it.
+    encoders: Vec<Waker>,
+    /// Calls above this id are dropped: the peer has been told.
+    drained_at: Option<u64>,
+    unstamped: bool,
+    share: Arc<Share>,
+    pub(crate) accepted: u64,
+    pub(crate) refused: u64,
+    pub(crate) panicked: u64,
+}
+
+pub(crate) struct CalleeConfig {
+    pub(crate) parity: u64,
+    pub(crate) limit: usize,
+    pub(crate) request_window: u64,
+    pub(crate) reply_window: u64,
+    pub(crate) message_max: u64,
+    pub(crate) reply_max: u64,
+    pub(crate) chunk_len: usize,
+    pub(crate) memory_out_max: usize,
+    pub(crate) timeout_max: Duration,
+    pub(crate) share: Arc<Share>,
+}
+
+impl Callee {
+    pub(crate) fn new(config: CalleeConfig) -> Callee {
+        Callee {
+            calls: Table::new(config.limit),
+            limit: config.limit,
+            last_id: 0,
+            parity: config.parity,
+            requests: ReceiveWindow::new(config.request_window),
+            replies: SendWindow::new(config.reply_window),
+            message_max: config.message_max,
+            reply_max: config.reply_max,
+            chunk_len: config.chunk_len,
+            memory_out_max: config.memory_out_max,
+            timeout_max: config.timeout_max,
+            refusals: VecDeque::new(),
+            backlog_free: VecDeque::new(),
+            backlog_credit: VecDeque::new(),
+            sending: VecDeque::new(),
+            reply_bytes: 0,
+            encoders: Vec::new(),
+            drained_at: None,
+            unstamped: false,
+            share: config.share,
+            accepted: 0,
+            refused: 0,
+            panicked: 0,
+        }
+    }
+
+    /// Calls with a state.
+    pub(crate) fn live(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether any terminal frame is owed.
+    pub(crate) fn busy(&self) -> bool {
+        self.live() > 0 || !self.refusals.is_empty()
+    }
+
+    /// Payload bytes held, of requests and of replies that are not sent yet.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        (self.requests.held(), self.reply_bytes as u64)
+    }
+
+    pub(crate) fn replies_in_use(&self) -> u64 {
+        self.replies.in_use()
+    }
+
+    pub(crate) fn requests(&mut self) -> &mut ReceiveWindow {
+        &mut self.requests
+    }
+
+    /// Whether encoded replies take more memory than they may.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.reply_bytes > self.memory_out_max
+    }
+
+    /// Whether a reply may be encoded now; if not, the waker is called when it may.
+    pub(crate) fn may_encode(&mut self, waker: &mut Option<Waker>) -> bool {
+        let may = !self.is_crowded();
+        if !may {
+            self.encoders.extend(waker.take());
+        }
+        may
+    }
+
+    pub(crate) fn handle_call(&mut self, frame: &Frame<'_>, events: &mut Vec<Event>) -> Result<(), ProtocolError> {
+        if frame.id <= self.last_id || frame.id & 1 != self.parity {
+            return Err(ProtocolError::CallId { id: frame.id, last: self.last_id });
+        }
+        self.last_id = frame.id;
+        let (head, payload) = CallHead::parse(frame.body)?;
+        let len = payload.len() as u64;
+        let total = frame.total()?.unwrap_or(len);
+        if total > self.message_max {
+            return Err(ProtocolError::MessageTooLong { len: total, max: self.message_max });
+        }
+        if frame.more() == (total == len) {
+            return Err(ProtocolError::Chunks);
+        }
+        self.requests.begin(len, total)?;
+        if self.drained_at.is_some() {
+            self.requests.forget(total - len);
+            self.requests.release(len);
+            return Ok(());
+        }
+        if let Err(reason) = self.admit(head, total) {
+            self.requests.forget(total - len);
+            self.requests.release(len);
+            return self.refuse(frame.id, &reason);
+        }
+        self.accepted += 1;
+        let timeout = Duration::from_micros(u64::from(head.timeout) * TIMEOUT_UNIT_MICROS).min(self.timeout_max);
+        let mut entry = Entry {
+            id: frame.id,
+            state: State::Running,
+            timeout,
+            deadline: None,
+            expired: false,
+            held: len,
+            charged: charge(total),
+        };
+        self.unstamped = true;
+        if frame.more() {
+            let mut assembly = Assembly::new(total);
+            if assembly.push(payload, true) != Fit::Part {
+                return Err(ProtocolError::Chunks);
+            }
+            entry.state = State::Receiving { head, assembly };
+        } else {
+            let payload = Payload::copy(payload);
+            events.push(Event::Request(Incoming { id: frame.id, head, timeout, payload }));
+        }
+        self.calls.insert(entry);
+        Ok(())
+    }
+
+    /// Takes what a call needs, or says why it can't be taken.
+    fn admit(&mut self, head: CallHead, total: u64) -> Result<(), Reason> {
+        if self.live() >= self.limit {
+            return Err(Reason::Overloaded { limit: Limit::InFlightPerConnection });
+        }
+        if head.timeout == 0 {
+            return Err(Reason::DeadlineExceeded);
+        }
+        if self.is_crowded() {
+            return Err(Reason::Overloaded { limit: Limit::MemoryOut });
+        }
+        self.share.enter(charge(total)).map_err(|limit| Reason::Overloaded { limit })
+    }
+
+    /// Answers a call that gets no state.
+    fn refuse(&mut self, id: u64, reason: &Reason) -> Result<(), ProtocolError> {
+        self.refused += 1;
+        if self.refusals.len() >= self.limit {
+            return Err(ProtocolError::RefusalOverflow);
+        }
+        self.refusals.push_back(Refusal { id, reason: WireReason::from_reason(reason) });
+        Ok(())
+    }
+
+    /// CHUNK of a request.
+    pub(crate) fn handle_chunk(&mut self, frame: &Frame<'_>, events: &mut Vec<Event>) -> Result<(), ProtocolError> {
+        if frame.id > self.last_id {
+            return Err(ProtocolError::Unexpected("CHUNK of a call that has not begun"));
+        }
+        let len = frame.body.len() as u64;
+        let Some(entry) = self.calls.get_mut(frame.id) else {
+            return self.requests.stray(len);
+        };
+        let State::Receiving { head, assembly } = &mut entry.state else {
+            return Err(ProtocolError::Chunks);
+        };
+        self.requests.go_on(len)?;
+        entry.held += len;
+        match assembly.push(frame.body, frame.more()) {
+            Fit::Wrong => Err(ProtocolError::Chunks),
+            Fit::Part => Ok(()),
+            Fit::Whole => {
+                let payload = Payload::from(std::mem::take(&mut assembly.bytes));
+                let (id, head, timeout) = (entry.id, *head, entry.timeout);
+                entry.state = State::Running;
+                events.push(Event::Request(Incoming { id, head, timeout, payload }));
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn handle_cancel(&mut self, id: u64, events: &mut Vec<Event>) -> Result<(), ProtocolError> {
+        if id > self.last_id || id & 1 != self.parity {
+            return Err(ProtocolError::Unexpected("CANCEL of a call that was never made"));
+        }
+        let Some(entry) = self.calls.get_mut(id) else {
+            return Ok(());
+        };
+        match &mut entry.state {
+            State::Running => events.push(Event::Cancel(id)),
+            State::Receiving { .. } => self.conclude(id, Failure::not_executed(Reason::Cancelled)),
+            State::Replying(_) => self.conclude(id, Failure::maybe_executed(Reason::Cancelled)),
+        }
+        Ok(())
+    }
+
+    /// Lets go of what a call holds and leaves it with a FAIL to be sent.
+    fn conclude(&mut self, id: u64, failure: Failure) {
+        let Some(entry) = self.calls.get_mut(id) else {
+            return;
+        };
+        let message = failure_message(&failure);
+        let before = std::mem::replace(&mut entry.state, State::Replying(message));
+        let (held, charged) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.charged));
+        match before {
+            State::Receiving { assembly, .. } => self.requests.forget(assembly.rest()),
+            State::Running => {}
+            State::Replying(message) => {
+                self.reply_bytes -= message.unsent();
+                self.backlog_free.retain(|other| *other != id);
+                self.backlog_credit.retain(|other| *other != id);
+                if message.begun {
+                    let given = self.replies.give(message.unsent() as u64);
+                    debug_assert!(given.is_ok());
+                }
+            }
+        }
+        self.requests.release(held);
+        self.share.release(charged);
+        self.reply_bytes += failure_len(&failure);
+        self.backlog_free.push_back(id);
+    }
+
+    /// The handler of `id` is gone: its memory is free, and its terminal frame is placed or waits.
+    ///
+    /// `payload` is what the handler returned, encoded.
+    pub(crate) fn finish<S: FrameSender>(&mut self, id: u64, how: Finish, payload: Payload, out: &mut S) {
+        let Some(entry) = self.calls.get_mut(id).filter(|entry| matches!(entry.state, State::Running)) else {
+            return;
+        };
+        let (held, charged) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.charged));
+        self.requests.release(held);
+        self.share.release(charged);
+        let bytes = payload.as_slice();
+        let len = bytes.len() as u64;
+        let half = match how {
+            Finish::Returned(_) if len > self.reply_max => {
+                let reason = Reason::TooLarge { len, max: self.reply_max };
+                return self.fail(id, &Failure::maybe_executed(reason), out);
+            }
+            Finish::Returned(half) => half,
+            Finish::Failed(failure) => return self.fail(id, &failure, out),
+        };
+        let (kind, lead) = match half {
+            Half::Ok => (Kind::Reply, Lead::Nothing),
+            Half::Err => (Kind::Fail, Lead::Fail { class: Class::App.to_wire(), code: 0 }),
+        };
+        let free = bytes.len() <= REPLY_INLINE_MAX;
+        let ready = free || (self.backlog_credit.is_empty() && self.replies.allows(len));
+        if ready && bytes.len() <= self.chunk_len {
+            let mut head = Head::new(kind, id);
+            head.lead = lead;
+            if head.place(bytes, out) {
+                if !free {
+                    self.replies.take(len);
+                }
+                self.remove(id);
+                return;
+            }
+        }
+        self.wait(id, Message::new(kind, 0, lead, payload.into_vec()));
+    }
+
+    fn fail<S: FrameSender>(&mut self, id: u64, failure: &Failure, out: &mut S) {
+        self.panicked += u64::from(failure.reason == Reason::Panicked);
+        let message = failure_message(failure);
+        let mut head = Head::new(Kind::Fail, id);
+        head.lead = message.lead;
+        if head.place(&message.payload, out) {
+            self.remove(id);
+        } else {
+            self.wait(id, message);
+        }
+    }
+
+    fn wait(&mut self, id: u64, message: Message) {
+        self.reply_bytes += message.payload.len();
+        if message.payload.len() <= REPLY_INLINE_MAX {
+            self.backlog_free.push_back(id);
+        } else {
+            self.backlog_credit.push_back(id);
+        }
+        if let Some(entry) = self.calls.get_mut(id) {
+            entry.state = State::Replying(message);
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        if self.calls.remove(id).is_some() {
+            self.share.leave();
+        }
+    }
+
+    /// Places what is owed, as far as there is room. `false` if the sender has no room.
+    pub(crate) fn transmit<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
+        while let Some(refusal) = self.refusals.front() {
+            let mut head = Head::new(Kind::Fail, refusal.id);
+            head.lead = Lead::Fail { class: Class::NotExecuted.to_wire(), code: refusal.reason.code };
+            if !head.place(refusal.reason.detail(), out) {
+                return false;
+            }
+            self.refusals.pop_front();
+        }
+        while let Some(id) = self.backlog_free.pop_front() {
+            if self.start(id, out) == Some(Progress::Blocked) {
+                self.backlog_free.push_front(id);
+                return false;
+            }
+        }
+        while let Some(id) = self.backlog_credit.pop_front() {
+            let len = self.unsent(id);
+            if !self.replies.allows(len) {
+                self.backlog_credit.push_front(id);
+                break;
+            }
+            if self.start(id, out) == Some(Progress::Blocked) {
+                self.backlog_credit.push_front(id);
+                return false;
+            }
+            self.replies.take(len);
+        }
+        if !self.is_crowded() {
+            wakers.append(&mut self.encoders);
+        }
+        true
+    }
+
+    fn unsent(&mut self, id: u64) -> u64 {
+        match self.calls.get_mut(id) {
+            Some(Entry { state: State::Replying(message), .. }) => message.unsent() as u64,
+            _ => 0,
+        }
+    }
+
+    /// Places the next frame of a reply; `None` if there is no reply.
+    fn start<S: FrameSender>(&mut self, id: u64, out: &mut S) -> Option<Progress> {
+        let entry = self.calls.get_mut(id)?;
+        let State::Replying(message) = &mut entry.state else {
+            return None;
+        };
+        let unsent = message.unsent();
+        let progress = message.advance(id, self.chunk_len, out);
+        self.reply_bytes -= unsent - message.unsent();
+        match progress {
+            Progress::Done => self.remove(id),
+            Progress::More => self.sending.push_back(id),
+            Progress::Blocked => {}
+        }
+        Some(progress)
+    }
+
+    /// Places one chunk of the half-sent reply whose turn it is.
+    pub(crate) fn send_chunk<S: FrameSender>(&mut self, out: &mut S) -> Option<Progress> {
+        while let Some(id) = self.sending.pop_front() {
+            let begun = match self.calls.get_mut(id) {
+                Some(Entry { state: State::Replying(message), .. }) => message.begun,
+                _ => false,
+            };
+            if !begun {
+                continue;
+            }
+            let progress = self.start(id, out);
+            if progress == Some(Progress::Blocked) {
+                self.sending.push_front(id);
+            }
+            return progress;
+        }
+        None
+    }
+
+    /// Stamps new calls and reports overdue ones. Returns when the next one is due.
+    pub(crate) fn sweep(&mut self, now: Instant, events: &mut Vec<Event>) -> Option<Instant> {
+        self.unstamped = false;
+        let mut next: Option<Instant> = None;
+        let mut overdue = Vec::new();
+        for entry in self.calls.iter_mut() {
+            if entry.expired || matches!(entry.state, State::Replying(_)) {
+                continue;
+            }
+            let deadline = *entry.deadline.get_or_insert(now + entry.timeout);
+            if deadline > now {
+                next = Some(next.map_or(deadline, |next| next.min(deadline)));
+                continue;
+            }
+            entry.expired = true;
+            match entry.state {
+                State::Running => events.push(Event::Expire(entry.id)),
+                _ => overdue.push(entry.id),
+            }
+        }
+        for id in overdue {
+            self.conclude(id, Failure::not_executed(Reason::DeadlineExceeded));
+        }
+        next
+    }
+
+    pub(crate) fn unstamped(&self) -> bool {
+        self.unstamped && self.live() > 0
+    }
+
+    pub(crate) fn handle_credit(&mut self, bytes: u64) -> Result<(), ProtocolError> {
+        self.replies.give(bytes)
+    }
+
+    /// No call after this is taken; returns the id of the last one that was.
+    pub(crate) fn drain(&mut self) -> u64 {
+        *self.drained_at.get_or_insert(self.last_id)
+    }
+
+    /// The connection is over: everything is let go of.
+    pub(crate) fn end(&mut self, wakers: &mut Vec<Waker>) {
+        for entry in self.calls.drain() {
+            self.requests.release(entry.held);
+            self.share.release(entry.charged);
+            self.share.leave();
+        }
+        self.refusals.clear();
+        self.backlog_free.clear();
+        self.backlog_credit.clear();
+        self.sending.clear();
+        self.reply_bytes = 0;
+        wakers.append(&mut self.encoders);
+    }
+}
+
+/// What counts in the server's memory: payloads that do not lie inside their handler's box.
+fn charge(total: u64) -> u64 {
+    if total > Payload::INLINE_MAX as u64 { total } else { 0 }
+}
+
+fn failure_message(failure: &Failure) -> Message {
+    let reason = WireReason::from_reason(&failure.reason);
+    let lead = Lead::Fail { class: failure.class.to_wire(), code: reason.code };
+    Message::new(Kind::Fail, 0, lead, reason.detail().to_vec())
+}
+
+fn failure_len(failure: &Failure) -> usize {
+    WireReason::from_reason(&failure.reason).detail().len()
+}

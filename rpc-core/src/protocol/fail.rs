@@ -1,0 +1,202 @@
+//! FAIL: the class, a code, and the numbers of the reason.
+
+use std::time::Duration;
+
+use crate::codec::DecodeError;
+use crate::error::Reason;
+use crate::frame::{FAIL_HEAD_LEN, FrameError};
+use crate::limits::Limit;
+
+/// What a FAIL says of the handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// It never started.
+    NotExecuted,
+    /// It may have run.
+    MaybeExecuted,
+    /// It ran and returned the error that the detail holds, in the codec.
+    App,
+}
+
+impl Class {
+    pub(crate) fn to_wire(self) -> u8 {
+        match self {
+            Class::NotExecuted => 0,
+            Class::MaybeExecuted => 1,
+            Class::App => 2,
+        }
+    }
+
+    /// A class from a later version says nothing certain, so the call may have run.
+    fn from_wire(class: u8) -> Class {
+        match class {
+            0 => Class::NotExecuted,
+            2 => Class::App,
+            _ => Class::MaybeExecuted,
+        }
+    }
+}
+
+/// A failed call, as the framework decided it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// Never [`Class::App`].
+    pub(crate) class: Class,
+    pub(crate) reason: Reason,
+}
+
+impl Failure {
+    pub(crate) fn not_executed(reason: Reason) -> Failure {
+        Failure { class: Class::NotExecuted, reason }
+    }
+
+    pub(crate) fn maybe_executed(reason: Reason) -> Failure {
+        Failure { class: Class::MaybeExecuted, reason }
+    }
+}
+
+mod code {
+    pub(super) const OVERLOADED: u8 = 1;
+    pub(super) const DEADLINE_EXCEEDED: u8 = 2;
+    pub(super) const UNKNOWN_METHOD: u8 = 3;
+    pub(super) const SCHEMA_MISMATCH: u8 = 4;
+    pub(super) const INVALID_ARGUMENTS: u8 = 5;
+    pub(super) const TOO_LARGE: u8 = 6;
+    pub(super) const PERMISSION_DENIED: u8 = 7;
+    pub(super) const PANICKED: u8 = 8;
+    pub(super) const SHUTTING_DOWN: u8 = 9;
+    pub(super) const CANCELLED: u8 = 10;
+    pub(super) const UNENCODABLE_REPLY: u8 = 11;
+}
+
+/// A reason as it travels: its code, and up to 16 bytes of numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WireReason {
+    pub(crate) code: u8,
+    detail: [u8; 16],
+    len: u8,
+}
+
+impl WireReason {
+    fn new(code: u8, detail: &[u8]) -> WireReason {
+        let mut reason = WireReason { code, detail: [0; 16], len: detail.len() as u8 };
+        reason.detail[..detail.len()].copy_from_slice(detail);
+        reason
+    }
+
+    pub(crate) fn detail(&self) -> &[u8] {
+        &self.detail[..usize::from(self.len)]
+    }
+
+    pub(crate) fn from_reason(reason: &Reason) -> WireReason {
+        match reason {
+            Reason::Overloaded { limit } => WireReason::new(code::OVERLOADED, &[limit.to_wire()]),
+            Reason::DeadlineExceeded => WireReason::new(code::DEADLINE_EXCEEDED, &[]),
+            Reason::UnknownMethod { .. } => WireReason::new(code::UNKNOWN_METHOD, &[]),
+            Reason::SchemaMismatch { ours, theirs } => {
+                // Each side reads its own first.
+                WireReason::new(code::SCHEMA_MISMATCH, &pair(&theirs.to_le_bytes(), &ours.to_le_bytes()))
+            }
+            Reason::InvalidArguments { argument, why } => {
+                let [a0, a1] = argument.to_le_bytes();
+                WireReason::new(code::INVALID_ARGUMENTS, &[a0, a1, why.to_wire()])
+            }
+            Reason::TooLarge { len, max } => {
+                let mut detail = [0; 16];
+                detail[..8].copy_from_slice(&len.to_le_bytes());
+                detail[8..].copy_from_slice(&max.to_le_bytes());
+                WireReason::new(code::TOO_LARGE, &detail)
+            }
+            Reason::PermissionDenied => WireReason::new(code::PERMISSION_DENIED, &[]),
+            Reason::Panicked => WireReason::new(code::PANICKED, &[]),
+            Reason::ShuttingDown { retry_after } => {
+                let millis = retry_after.map_or(0, |after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX));
+                WireReason::new(code::SHUTTING_DOWN, &millis.to_le_bytes())
+            }
+            Reason::Cancelled => WireReason::new(code::CANCELLED, &[]),
+            Reason::UnencodableReply => WireReason::new(code::UNENCODABLE_REPLY, &[]),
+            // The rest is never said to a peer.
+            Reason::Unencodable(_)
+            | Reason::InvalidReply(_)
+            | Reason::ConnectionLost(_)
+            | Reason::WouldBlockRuntime
+            | Reason::Unknown(_) => WireReason::new(0, &[]),
+        }
+    }
+
+    fn parse(code: u8, detail: &[u8]) -> Option<Reason> {
+        let u32_at = |at: usize| Some(u32::from_le_bytes(detail.get(at..at + 4)?.try_into().ok()?));
+        let u64_at = |at: usize| Some(u64::from_le_bytes(detail.get(at..at + 8)?.try_into().ok()?));
+        Some(match code {
+            code::OVERLOADED => Reason::Overloaded { limit: Limit::from_wire(*detail.first()?) },
+            code::DEADLINE_EXCEEDED => Reason::DeadlineExceeded,
+            // The caller knows what it called.
+            code::UNKNOWN_METHOD => Reason::UnknownMethod { service: String::new(), method: String::new() },
+            code::SCHEMA_MISMATCH => Reason::SchemaMismatch { ours: u32_at(0)?, theirs: u32_at(4)? },
+            code::INVALID_ARGUMENTS => {
+                let &[a0, a1, why] = detail.first_chunk::<3>()?;
+                Reason::InvalidArguments { argument: u16::from_le_bytes([a0, a1]), why: DecodeError::from_wire(why) }
+            }
+            code::TOO_LARGE => Reason::TooLarge { len: u64_at(0)?, max: u64_at(8)? },
+            code::PERMISSION_DENIED => Reason::PermissionDenied,
+            code::PANICKED => Reason::Panicked,
+            code::SHUTTING_DOWN => {
+                let millis = u32_at(0)?;
+                let retry_after = (millis > 0).then(|| Duration::from_millis(u64::from(millis)));
+                Reason::ShuttingDown { retry_after }
+            }
+            code::CANCELLED => Reason::Cancelled,
+            code::UNENCODABLE_REPLY => Reason::UnencodableReply,
+            _ => return None,
+        })
+    }
+}
+
+fn pair(first: &[u8; 4], second: &[u8; 4]) -> [u8; 8] {
+    let mut out = [0; 8];
+    out[..4].copy_from_slice(first);
+    out[4..].copy_from_slice(second);
+    out
+}
+
+/// Splits a FAIL's body into class, code and detail.
+pub(crate) fn parse_head(body: &[u8]) -> Result<(Class, u8, &[u8]), FrameError> {
+    let (&[class, code], detail) =
+        body.split_first_chunk::<FAIL_HEAD_LEN>().ok_or(FrameError::Truncated { what: "failure" })?;
+    Ok((Class::from_wire(class), code, detail))
+}
+
+/// The reason of a FAIL that is not the method's own error; a code or detail nobody here knows is no error.
+pub(crate) fn parse_reason(code: u8, detail: &[u8]) -> Reason {
+    WireReason::parse(code, detail).unwrap_or(Reason::Unknown(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_survive_the_wire_and_schemas_change_sides() {
+        let reasons = [
+            Reason::Overloaded { limit: Limit::InFlightPerServer },
+            Reason::DeadlineExceeded,
+            Reason::InvalidArguments { argument: 3, why: DecodeError::Malformed },
+            Reason::TooLarge { len: 1 << 40, max: 7 },
+            Reason::PermissionDenied,
+            Reason::Panicked,
+            Reason::ShuttingDown { retry_after: Some(Duration::from_millis(1500)) },
+            Reason::ShuttingDown { retry_after: None },
+            Reason::Cancelled,
+            Reason::UnencodableReply,
+        ];
+        for reason in reasons {
+            let wire = WireReason::from_reason(&reason);
+            assert_eq!(parse_reason(wire.code, wire.detail()), reason);
+            for cut in 0..wire.detail().len() {
+                assert_eq!(parse_reason(wire.code, &wire.detail()[..cut]), Reason::Unknown(wire.code));
+            }
+        }
+        let wire = WireReason::from_reason(&Reason::SchemaMismatch { ours: 1, theirs: 2 });
+        assert_eq!(parse_reason(wire.code, wire.detail()), Reason::SchemaMismatch { ours: 2, theirs: 1 });
+    }
+}

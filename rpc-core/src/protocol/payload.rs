@@ -1,0 +1,45 @@
+//! A request's payload on its way to the handler, or a reply's on its way from it: small ones inline, large ones in a
+//! buffer of their own.
+
+/// The bytes of a request or a reply.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    Inline { bytes: [u8; Payload::INLINE_MAX], len: u8 },
+    Buffer(Vec<u8>),
+}
+
+impl Payload {
+    /// Payloads up to this many bytes need no buffer.
+    pub(crate) const INLINE_MAX: usize = 96;
+
+    pub(crate) const EMPTY: Payload = Payload::Inline { bytes: [0; Payload::INLINE_MAX], len: 0 };
+
+    pub(crate) fn copy(payload: &[u8]) -> Payload {
+        if payload.len() > Payload::INLINE_MAX {
+            return Payload::Buffer(payload.to_vec());
+        }
+        let mut bytes = [0; Payload::INLINE_MAX];
+        bytes[..payload.len()].copy_from_slice(payload);
+        Payload::Inline { bytes, len: payload.len() as u8 }
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<u8> {
+        match self {
+            Payload::Inline { bytes, len } => bytes[..usize::from(len)].to_vec(),
+            Payload::Buffer(bytes) => bytes,
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        match self {
+            Payload::Inline { bytes, len } => &bytes[..usize::from(*len)],
+            Payload::Buffer(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Payload {
+        Payload::Buffer(bytes)
+    }
+}

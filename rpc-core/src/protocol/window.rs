@@ -1,0 +1,154 @@
+//! Credit: permission to send payload bytes, counted on both sides of each direction.
+
+use crate::error::ProtocolError;
+
+/// The sender's side of a window.
+#[derive(Debug)]
+pub(crate) struct SendWindow {
+    size: u64,
+    /// Bytes that may be sent now; at most `size`.
+    available: u64,
+}
+
+impl SendWindow {
+    pub(crate) fn new(size: u64) -> SendWindow {
+        SendWindow { size, available: size }
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Bytes sent for which no credit has come back.
+    pub(crate) fn in_use(&self) -> u64 {
+        self.size - self.available
+    }
+
+    pub(crate) fn allows(&self, len: u64) -> bool {
+        len <= self.available
+    }
+
+    /// Takes `len` bytes; the caller has asked [`allows`](Self::allows).
+    pub(crate) fn take(&mut self, len: u64) {
+        debug_assert!(self.allows(len));
+        self.available = self.available.saturating_sub(len);
+    }
+
+    /// Gives back what was taken but will not be sent, or what the receiver returned.
+    pub(crate) fn give(&mut self, len: u64) -> Result<(), ProtocolError> {
+        let available = self.available.checked_add(len).filter(|sum| *sum <= self.size);
+        self.available = available.ok_or(ProtocolError::CreditOverflow)?;
+        Ok(())
+    }
+}
+
+/// The receiver's side: `granted + held + owed` is always `size`, and `promised <= granted`.
+#[derive(Debug)]
+pub(crate) struct ReceiveWindow {
+    size: u64,
+    /// Bytes the sender may still send.
+    granted: u64,
+    /// Of these, what messages that have begun will still take.
+    promised: u64,
+    /// Bytes received and still held.
+    held: u64,
+    /// Bytes let go of and not yet given back.
+    owed: u64,
+}
+
+impl ReceiveWindow {
+    pub(crate) fn new(size: u64) -> ReceiveWindow {
+        ReceiveWindow { size, granted: size, promised: 0, held: 0, owed: 0 }
+    }
+
+    pub(crate) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Accounts for the first frame of a message of `total` bytes, before anybody looks what it belongs to.
+    pub(crate) fn begin(&mut self, len: u64, total: u64) -> Result<(), ProtocolError> {
+        let free = self.granted - self.promised;
+        if total.max(len) > free {
+            return Err(ProtocolError::CreditOverrun { over: total.max(len) - free });
+        }
+        self.promised += total.saturating_sub(len);
+        self.granted -= len;
+        self.held += len;
+        Ok(())
+    }
+
+    /// Accounts for a further chunk of a message that is known here.
+    pub(crate) fn go_on(&mut self, len: u64) -> Result<(), ProtocolError> {
+        let Some(promised) = self.promised.checked_sub(len) else {
+            return Err(ProtocolError::CreditOverrun { over: len - self.promised });
+        };
+        self.promised = promised;
+        self.granted -= len;
+        self.held += len;
+        Ok(())
+    }
+
+    /// The rest of a message that has begun will not come, or comes as [`stray`](Self::stray) bytes.
+    pub(crate) fn forget(&mut self, rest: u64) {
+        debug_assert!(rest <= self.promised);
+        self.promised = self.promised.saturating_sub(rest);
+    }
+
+    /// Accounts for bytes that belong to nothing any more: they are let go of at once.
+    pub(crate) fn stray(&mut self, len: u64) -> Result<(), ProtocolError> {
+        self.begin(len, len)?;
+        self.release(len);
+        Ok(())
+    }
+
+    /// Lets go of bytes that were received.
+    pub(crate) fn release(&mut self, len: u64) {
+        debug_assert!(len <= self.held);
+        self.held = self.held.saturating_sub(len);
+        self.owed += len;
+    }
+
+    /// Whether so much is owed that the sender should hear of it now.
+    pub(crate) fn pressing(&self) -> bool {
+        self.owed * 4 >= self.size
+    }
+
+    pub(crate) fn owed(&self) -> u64 {
+        self.owed
+    }
+
+    /// Grants what is owed; the caller has placed the CREDIT frame.
+    pub(crate) fn grant(&mut self) {
+        self.granted += self.owed;
+        self.owed = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_over_the_grant_are_an_overrun() {
+        let mut window = ReceiveWindow::new(100);
+        window.begin(60, 60).unwrap();
+        assert_eq!(window.begin(1, 41), Err(ProtocolError::CreditOverrun { over: 1 }));
+        window.begin(10, 40).unwrap();
+        assert_eq!(window.stray(1), Err(ProtocolError::CreditOverrun { over: 1 }));
+        window.go_on(30).unwrap();
+        window.release(100);
+        assert_eq!((window.held(), window.owed()), (0, 100));
+        window.grant();
+        window.begin(100, 100).unwrap();
+    }
+
+    #[test]
+    fn credit_beyond_the_window_is_refused() {
+        let mut window = SendWindow::new(10);
+        window.take(4);
+        assert_eq!(window.give(5), Err(ProtocolError::CreditOverflow));
+        assert_eq!(window.give(u64::MAX), Err(ProtocolError::CreditOverflow));
+        window.give(4).unwrap();
+        assert_eq!(window.in_use(), 0);
+    }
+}

@@ -1,0 +1,24 @@
+//! A buffer a thread, used again and again to encode into.
+
+use std::cell::Cell;
+
+/// A buffer that grew beyond this is not kept.
+const KEPT_MAX: usize = 2 << 20;
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The thread's buffer, empty. Somebody who takes it while it is taken (a `Serialize` that makes a call) gets another.
+pub(crate) fn take() -> Vec<u8> {
+    let mut buffer = SCRATCH.try_with(Cell::take).unwrap_or_default();
+    buffer.clear();
+    buffer
+}
+
+/// Gives a buffer back.
+pub(crate) fn give(buffer: Vec<u8>) {
+    if buffer.capacity() > 0 && buffer.capacity() <= KEPT_MAX {
+        let _ = SCRATCH.try_with(|scratch| scratch.set(buffer));
+    }
+}

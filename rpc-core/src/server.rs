@@ -1,0 +1,351 @@
+//! A server: services, listeners, and the connections that come from them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::codec::CodecId;
+use crate::connection::{Connection, Start};
+use crate::error::{CloseReason, ConnectionError};
+use crate::limits::Limits;
+use crate::protocol::Side;
+use crate::service::{Router, Service};
+use crate::share::Share;
+use crate::stats::{ConnectionStats, ServerStats};
+use crate::transport::{BoxTransport, Listener};
+
+/// After an error of `accept`, the listener waits this long before it tries again; doubled up to the maximum.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(10);
+const ACCEPT_BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// Connections beyond the limit that are told so; more are dropped without a word.
+const TURNED_AWAY_MAX: usize = 64;
+
+/// Services and limits, before there is a listener.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct ServerBuilder {
+    router: Router,
+    limits: Limits,
+    codecs: Option<Vec<CodecId>>,
+}
+
+impl ServerBuilder {
+    /// Adds a service. All services share every connection.
+    ///
+    /// # Panics
+    ///
+    /// If one of the same name is there already.
+    pub fn service<S: Service>(mut self, service: S) -> Self {
+        self.router.add(service);
+        self
+    }
+
+    /// Sets the limits.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Allows these codecs instead of all that are compiled in. The first of the client's that is among them is used.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn codecs(mut self, codecs: &[CodecId]) -> Self {
+        assert!(!codecs.is_empty(), "a server needs a codec");
+        self.codecs = Some(codecs.to_vec());
+        self
+    }
+
+    /// Takes connections from a listener.
+    pub fn listen(self, listener: impl Listener) -> Server {
+        let shared = Shared {
+            router: Arc::new(self.router),
+            share: Arc::new(Share::new(&self.limits)),
+            limits: self.limits,
+            codecs: self.codecs.unwrap_or_else(|| CodecId::SUPPORTED.to_vec()),
+            connections: Mutex::default(),
+            next: AtomicU64::new(0),
+            turned_away: AtomicUsize::new(0),
+            counters: Mutex::default(),
+            stop: CancellationToken::new(),
+            gone: Notify::new(),
+        };
+        Server { shared: Arc::new(shared), listeners: Vec::new() }.listen(listener)
+    }
+}
+
+/// A server with its listeners. It takes connections while [`run`](Server::run) or
+/// [`run_until`](Server::run_until) runs.
+#[must_use = "a server does nothing until it runs"]
+pub struct Server {
+    shared: Arc<Shared>,
+    listeners: Vec<Box<dyn Listener>>,
+}
+
+impl Server {
+    /// Begins a server.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+
+    /// Takes connections from one more listener.
+    pub fn listen(mut self, listener: impl Listener) -> Server {
+        self.listeners.push(Box::new(listener));
+        self
+    }
+
+    /// The URIs under which it can be reached, with real port numbers, in the order of the listeners.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.listeners.iter().map(|listener| listener.endpoint()).collect()
+    }
+
+    /// A handle to look at the server, and to stop it, while it runs.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Runs until [`ServerHandle::shutdown`] is called. See [`run_until`](Server::run_until).
+    pub async fn run(self) -> DrainReport {
+        self.run_until(std::future::pending::<()>()).await
+    }
+
+    /// Runs until `signal` is ready or [`ServerHandle::shutdown`] is called; then drains.
+    ///
+    /// A draining server takes no new connections and tells its peers that it takes no new calls. Calls it has taken go
+    /// on for at most [`Limits::drain_grace`] and are cut then; replies are flushed. It always ends: the grace and twice
+    /// [`Limits::linger`] after `signal` at the latest.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the listeners and every connection, without a drain.
+    pub async fn run_until<F: Future>(self, signal: F) -> DrainReport {
+        let _close = CloseAll(Arc::clone(&self.shared));
+        let stop = self.shared.stop.clone();
+        let acceptors = TaskTracker::new();
+        for listener in self.listeners {
+            acceptors.spawn(accept_loop(listener, Arc::clone(&self.shared)));
+        }
+        acceptors.close();
+        stop.run_until_cancelled(signal).await;
+        stop.cancel();
+        acceptors.wait().await;
+        self.shared.drain().await
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("services", &self.shared.router)
+            .field("endpoints", &self.endpoints())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Looks at a server, and stops it, while it runs.
+#[derive(Clone)]
+pub struct ServerHandle {
+    shared: Arc<Shared>,
+}
+
+impl ServerHandle {
+    /// The server's accounts, now.
+    pub fn stats(&self) -> ServerStats {
+        self.shared.stats()
+    }
+
+    /// The accounts of each open connection, now.
+    pub fn connections(&self) -> Vec<ConnectionStats> {
+        self.shared.lock().values().map(Connection::stats).collect()
+    }
+
+    /// Tells the server to drain. Returns at once; [`Server::run_until`] returns when it is done.
+    pub fn shutdown(&self) {
+        self.shared.stop.cancel();
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// How a drain went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// Connections that were open when it began.
+    pub connections: usize,
+    /// Calls that were still running when the grace ended, and were cut.
+    pub calls_cut: usize,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+struct Shared {
+    router: Arc<Router>,
+    limits: Limits,
+    codecs: Vec<CodecId>,
+    share: Arc<Share>,
+    /// The open connections.
+    connections: Mutex<HashMap<u64, Connection>>,
+    next: AtomicU64,
+    /// Connections that are being told that there are too many.
+    turned_away: AtomicUsize,
+    counters: Mutex<ServerStats>,
+    stop: CancellationToken,
+    /// A connection has ended.
+    gone: Notify,
+}
+
+async fn accept_loop(mut listener: Box<dyn Listener>, shared: Arc<Shared>) {
+    let mut backoff = ACCEPT_BACKOFF;
+    loop {
+        let Some(accepted) = shared.stop.run_until_cancelled(listener.accept()).await else {
+            return;
+        };
+        match accepted {
+            Ok(transport) => {
+                backoff = ACCEPT_BACKOFF;
+                shared.take(transport);
+            }
+            // None of them is a reason to stop serving; out of descriptors is one to wait.
+            Err(error) => {
+                shared.counters().accept_errors += 1;
+                if error.kind() != io::ErrorKind::ConnectionAborted {
+                    shared.stop.run_until_cancelled(tokio::time::sleep(backoff)).await;
+                    backoff = (backoff * 2).min(ACCEPT_BACKOFF_MAX);
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Connection>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counters(&self) -> MutexGuard<'_, ServerStats> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves a new connection, or tells it that there are too many.
+    fn take(self: &Arc<Self>, transport: BoxTransport) {
+        if self.lock().len() >= self.limits.connections {
+            self.counters().connections_refused += 1;
+            self.turn_away(transport);
+            return;
+        }
+        self.counters().connections_accepted += 1;
+        // Names the connection; ordered by nothing.
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::clone(self);
+        let start = self.start(Box::new(move |error, stats| shared.forget(id, error, stats)));
+        // The driver may end, and be forgotten, only once it is known here.
+        let mut connections = self.lock();
+        connections.insert(id, transport.start(start));
+    }
+
+    fn start(&self, on_end: crate::connection::OnEnd) -> Start {
+        Start {
+            side: Side::Server,
+            limits: self.limits.clone(),
+            codecs: self.codecs.clone(),
+            router: Arc::clone(&self.router),
+            share: Arc::clone(&self.share),
+            on_end: Some(on_end),
+        }
+    }
+
+    fn turn_away(self: &Arc<Self>, transport: BoxTransport) {
+        // A bound, not a synchronisation: a few more would do no harm.
+        if self.turned_away.fetch_add(1, Ordering::Relaxed) >= TURNED_AWAY_MAX {
+            self.turned_away.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let shared = Arc::clone(self);
+        let start = self.start(Box::new(move |_, _| {
+            shared.turned_away.fetch_sub(1, Ordering::Relaxed);
+        }));
+        transport.start(start).end(CloseReason::TooManyConnections);
+    }
+
+    fn forget(&self, id: u64, error: &ConnectionError, stats: ConnectionStats) {
+        let connection = self.lock().remove(&id);
+        {
+            let mut counters = self.counters();
+            counters.requests_accepted += stats.requests_accepted;
+            counters.requests_refused += stats.requests_refused;
+            counters.handlers_panicked += stats.handlers_panicked;
+            match error {
+                ConnectionError::Protocol(_) => counters.protocol_errors += 1,
+                ConnectionError::Silent(_) | ConnectionError::WriteStalled(_) => counters.timeouts += 1,
+                _ => {}
+            }
+        }
+        drop(connection);
+        self.gone.notify_waiters();
+    }
+
+    fn stats(&self) -> ServerStats {
+        let counters = *self.counters();
+        ServerStats {
+            connections: self.lock().len(),
+            calls_in_flight: self.share.calls(),
+            memory: self.share.bytes(),
+            ..counters
+        }
+    }
+
+    async fn drain(&self) -> DrainReport {
+        let began = Instant::now();
+        let connections: Vec<Connection> = self.lock().values().map(Connection::lent).collect();
+        for connection in &connections {
+            connection.drain();
+        }
+        let drained = tokio::time::timeout(self.limits.drain_grace, self.all_gone()).await.is_ok();
+        let calls_cut = if drained { 0 } else { self.share.calls() };
+        if !drained {
+            for connection in &connections {
+                connection.end(CloseReason::ShuttingDown);
+            }
+            // Each has its linger to flush what it owes; then nothing holds it.
+            let _ = tokio::time::timeout(self.limits.linger * 2, self.all_gone()).await;
+        }
+        DrainReport { connections: connections.len(), calls_cut, elapsed: began.elapsed() }
+    }
+
+    async fn all_gone(&self) {
+        loop {
+            let gone = self.gone.notified();
+            if self.lock().is_empty() {
+                return;
+            }
+            gone.await;
+        }
+    }
+}
+
+/// Ends every connection, however the server's future ends.
+struct CloseAll(Arc<Shared>);
+
+impl Drop for CloseAll {
+    fn drop(&mut self) {
+        self.0.stop.cancel();
+        let connections = std::mem::take(&mut *self.0.lock());
+        for connection in connections.values() {
+            connection.end(CloseReason::ShuttingDown);
+        }
+    }
+}

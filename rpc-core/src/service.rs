@@ -1,0 +1,391 @@
+//! The server's side of a trait: requests in, answers out.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::codec::{CodecId, DecodeBudget, DecodeError};
+use crate::context::Context;
+use crate::error::Reason;
+use crate::limits::Limit;
+use crate::method::{MethodDescriptor, ServiceDescriptor};
+use crate::protocol::{Failure, Payload};
+use crate::scratch;
+use crate::share::Share;
+use crate::wire::{DeserializeAs, Half, Output, decode_as};
+
+/// What a server serves. The macro writes it for a trait; layers may wrap it.
+pub trait Service: Send + Sync + 'static {
+    /// What the service says about itself.
+    fn descriptor(&self) -> &'static ServiceDescriptor;
+
+    /// Answers one request, of a method that the descriptor names.
+    ///
+    /// # Errors
+    ///
+    /// If the request can't be handed to a handler.
+    fn call(&self, request: &Request) -> impl Future<Output = Result<Answer, Refusal>> + Send;
+}
+
+/// A request that has been received whole.
+pub struct Request {
+    payload: Payload,
+    method: u64,
+    codec: CodecId,
+    decode_memory: usize,
+    decode_depth: u16,
+    context: Context,
+    share: Arc<Share>,
+    /// What decoding allocated, where it is much.
+    charged: OnceLock<u64>,
+}
+
+/// Decoding that allocates less than this is not charged to the server: the request's slot stands for it.
+const DECODED_FREE: usize = 4096;
+
+impl Request {
+    pub(crate) fn new(
+        payload: Payload,
+        method: u64,
+        codec: CodecId,
+        decode: (usize, u16),
+        context: Context,
+        share: Arc<Share>,
+    ) -> Request {
+        let (decode_memory, decode_depth) = decode;
+        Request { payload, method, codec, decode_memory, decode_depth, context, share, charged: OnceLock::new() }
+    }
+
+    /// The id of the method, as [`MethodId`](crate::method::MethodId) computes it.
+    pub fn method(&self) -> u64 {
+        self.method
+    }
+
+    /// What the handler knows of its call.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Its encoded arguments.
+    pub fn payload(&self) -> &[u8] {
+        self.payload.as_slice()
+    }
+
+    /// Reads its arguments, in order.
+    pub fn arguments(&self) -> ArgumentReader<'_> {
+        ArgumentReader {
+            request: self,
+            rest: self.payload.as_slice(),
+            next: 0,
+            budget: DecodeBudget::new(self.decode_memory, self.decode_depth),
+        }
+    }
+
+    /// Encodes what the handler returned. Waits while the connection holds too many replies that its peer doesn't read.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be encoded.
+    pub async fn answer<O: Output>(&self, returned: O::Returned) -> Result<Answer, Refusal> {
+        if O::ONEWAY {
+            return Ok(Answer { half: Half::Ok, payload: Payload::EMPTY });
+        }
+        let link = self.context.connection().link();
+        if link.is_crowded() {
+            poll_fn(|cx| link.poll_encode(cx)).await;
+        }
+        let mut buffer = scratch::take();
+        let Ok(half) = O::encode(self.codec, &returned, &mut buffer) else {
+            scratch::give(buffer);
+            return Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply)));
+        };
+        let payload = if buffer.len() <= Payload::INLINE_MAX {
+            let payload = Payload::copy(&buffer);
+            scratch::give(buffer);
+            payload
+        } else {
+            Payload::from(buffer)
+        };
+        Ok(Answer { half, payload })
+    }
+
+    /// The answer to a method that the service does not have.
+    pub fn unknown_method(&self) -> Refusal {
+        let reason = Reason::UnknownMethod { service: String::new(), method: String::new() };
+        Refusal(Failure::not_executed(reason))
+    }
+
+    fn charge(&self, decoded: usize) -> Result<(), Limit> {
+        if decoded > DECODED_FREE {
+            self.share.charge(decoded as u64)?;
+            if self.charged.set(decoded as u64).is_err() {
+                self.share.release(decoded as u64);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if let Some(bytes) = self.charged.get() {
+            self.share.release(*bytes);
+        }
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &format_args!("{:#018x}", self.method))
+            .field("bytes", &self.payload().len())
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes arguments from a request, one after the other.
+#[derive(Debug)]
+pub struct ArgumentReader<'a> {
+    request: &'a Request,
+    rest: &'a [u8],
+    next: u16,
+    budget: DecodeBudget,
+}
+
+impl<'a> ArgumentReader<'a> {
+    /// The next argument.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be decoded. The handler has not started then.
+    pub fn next<F, T>(&mut self) -> Result<T, Refusal>
+    where
+        F: DeserializeAs<'a, T>,
+    {
+        let argument = self.next;
+        self.next += 1;
+        decode_as::<T, F>(self.request.codec, &mut self.rest, &mut self.budget)
+            .map_err(|why| Refusal::argument(argument, why))
+    }
+
+    /// The next argument, or its default where the caller sent no more.
+    ///
+    /// # Errors
+    ///
+    /// If it is there but can't be decoded.
+    pub fn next_or_default<F, T>(&mut self) -> Result<T, Refusal>
+    where
+        F: DeserializeAs<'a, T>,
+        T: Default,
+    {
+        if self.rest.is_empty() {
+            return Ok(T::default());
+        }
+        self.next::<F, T>()
+    }
+
+    /// The last argument.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be decoded, or bytes are left behind it.
+    pub fn last<F, T>(&mut self) -> Result<T, Refusal>
+    where
+        F: DeserializeAs<'a, T>,
+    {
+        let value = self.next::<F, T>()?;
+        self.end()?;
+        Ok(value)
+    }
+
+    /// The last argument, or its default where the caller sent no more.
+    ///
+    /// # Errors
+    ///
+    /// If it is there but can't be decoded, or bytes are left behind it.
+    pub fn last_or_default<F, T>(&mut self) -> Result<T, Refusal>
+    where
+        F: DeserializeAs<'a, T>,
+        T: Default,
+    {
+        let value = self.next_or_default::<F, T>()?;
+        self.end()?;
+        Ok(value)
+    }
+
+    /// All arguments have been read.
+    ///
+    /// # Errors
+    ///
+    /// If bytes are left.
+    pub fn end(&mut self) -> Result<(), Refusal> {
+        if !self.rest.is_empty() {
+            return Err(Refusal::argument(self.next, DecodeError::TrailingBytes { left: self.rest.len() }));
+        }
+        let used = self.budget.memory_used();
+        self.request.charge(used).map_err(|limit| Refusal(Failure::not_executed(Reason::Overloaded { limit })))
+    }
+}
+
+/// What a handler returned, encoded.
+#[derive(Debug)]
+pub struct Answer {
+    pub(crate) half: Half,
+    pub(crate) payload: Payload,
+}
+
+/// A request that no handler was started for, or whose reply could not be encoded.
+#[derive(Debug)]
+pub struct Refusal(pub(crate) Failure);
+
+impl Refusal {
+    fn argument(argument: u16, why: DecodeError) -> Refusal {
+        Refusal(Failure::not_executed(Reason::InvalidArguments { argument, why }))
+    }
+}
+
+/// A place for one running handler: it holds the future, and is used again for the next one.
+pub(crate) trait Handler: Send {
+    /// Puts a request in.
+    fn start(&mut self, request: Request);
+    /// Runs the handler. Panics if the handler does.
+    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Answer, Refusal>>;
+    /// Drops the handler. Panics if that does.
+    fn clear(&mut self);
+}
+
+/// A future that has been polled can't move, so it is made in its box and dropped there.
+struct Place<M, F> {
+    make: M,
+    future: Pin<Box<Option<F>>>,
+}
+
+impl<M, F> Handler for Place<M, F>
+where
+    M: Fn(Request) -> F + Send,
+    F: Future<Output = Result<Answer, Refusal>> + Send,
+{
+    fn start(&mut self, request: Request) {
+        self.future.set(Some((self.make)(request)));
+    }
+
+    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Answer, Refusal>> {
+        match self.future.as_mut().as_pin_mut() {
+            Some(future) => future.poll(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    fn clear(&mut self) {
+        self.future.set(None);
+    }
+}
+
+fn place<M, F>(make: M) -> Box<dyn Handler>
+where
+    M: Fn(Request) -> F + Send + 'static,
+    F: Future<Output = Result<Answer, Refusal>> + Send + 'static,
+{
+    Box::new(Place { make, future: Box::pin(None) })
+}
+
+/// A service without its type.
+trait ErasedService: Send + Sync {
+    fn place(&self) -> Box<dyn Handler>;
+}
+
+impl<S: Service> ErasedService for Arc<S> {
+    fn place(&self) -> Box<dyn Handler> {
+        let service = Arc::clone(self);
+        place(move |request| {
+            let service = Arc::clone(&service);
+            async move { service.call(&request).await }
+        })
+    }
+}
+
+/// Which service and method an id belongs to.
+#[derive(Clone, Default)]
+pub(crate) struct Router {
+    services: Vec<(&'static ServiceDescriptor, Arc<dyn ErasedService>)>,
+    routes: HashMap<u64, Arc<Route>>,
+}
+
+/// A method that is served here.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) service: usize,
+    pub(crate) method: &'static MethodDescriptor,
+    /// Runs of its handler that were fast, in a row; see [`Route::runs_inline`].
+    fast_runs: AtomicU32,
+}
+
+/// After so many fast runs in a row a method runs on the driver's own task.
+const FAST_RUNS: u32 = 16;
+/// A run up to this long is fast.
+const FAST: Duration = Duration::from_micros(50);
+/// A run longer than this sends a method back to tasks of its own.
+const SLOW: Duration = Duration::from_millis(1);
+
+impl Route {
+    /// Whether the method has shown that it does not keep the driver from reading.
+    pub(crate) fn runs_inline(&self) -> bool {
+        self.fast_runs.load(Ordering::Relaxed) >= FAST_RUNS
+    }
+
+    /// Notes how long the handler kept its thread at its first poll.
+    pub(crate) fn ran(&self, time: Duration) {
+        // A lost count between two threads costs one more run in a task.
+        let runs = self.fast_runs.load(Ordering::Relaxed);
+        if time > SLOW || (time > FAST && runs < FAST_RUNS) {
+            self.fast_runs.store(0, Ordering::Relaxed);
+        } else if runs < FAST_RUNS {
+            self.fast_runs.store(runs + 1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Router {
+    /// Adds a service.
+    ///
+    /// # Panics
+    ///
+    /// If one of that name is there already.
+    pub(crate) fn add<S: Service>(&mut self, service: S) {
+        let descriptor = service.descriptor();
+        for method in descriptor.methods {
+            let route = Route { service: self.services.len(), method, fast_runs: AtomicU32::new(0) };
+            let before = self.routes.insert(method.id.0, Arc::new(route));
+            assert!(
+                before.is_none(),
+                "the service `{}` is served twice here: give one of them another name with #[service(name = \"..\")]",
+                descriptor.name
+            );
+        }
+        self.services.push((descriptor, Arc::new(Arc::new(service))));
+    }
+
+    pub(crate) fn route(&self, method: u64) -> Option<&Arc<Route>> {
+        self.routes.get(&method)
+    }
+
+    pub(crate) fn services(&self) -> usize {
+        self.services.len()
+    }
+
+    pub(crate) fn place(&self, service: usize) -> Box<dyn Handler> {
+        self.services[service].1.place()
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.services.iter().map(|(descriptor, _)| descriptor.name)).finish()
+    }
+}
