@@ -20,7 +20,11 @@ pub type SocketTransport = ByteTransport<SocketReader, SocketWriter>;
 pub(crate) fn transport(socket: Socket, properties: Properties) -> io::Result<SocketTransport> {
     #[cfg(target_vendor = "apple")]
     socket.set_nosigpipe(true)?;
-    let fd = Arc::new(AsyncFd::new(socket)?);
+    // Deprecated since tokio 1.54 for the sake of types whose descriptor may change or be closed behind its back; what
+    // replaces it is unsafe, and absent from older versions. A `Socket` owns its descriptor and keeps it.
+    #[allow(deprecated)]
+    let fd = AsyncFd::new(socket)?;
+    let fd = Arc::new(fd);
     Ok(ByteTransport::new(properties, SocketReader { fd: Arc::clone(&fd) }, SocketWriter { fd }))
 }
 
