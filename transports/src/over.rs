@@ -50,7 +50,8 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Transport for Over<S> {
     }
 
     fn split(self, frame_len_max: usize) -> (Self::Sender, Self::Writer, Self::Receiver) {
-        let shared = Shared(Arc::new(Mutex::new(State { stream: Box::pin(self.stream), reading: None, writing: None })));
+        let shared =
+            Shared(Arc::new(Mutex::new(State { stream: Box::pin(self.stream), reading: None, writing: None })));
         let writer = BatchedWriter::new(OverWriter(Shared(Arc::clone(&shared.0))));
         (BatchBuffer::default(), writer, FrameReader::new(OverReader(shared), frame_len_max))
     }
@@ -88,10 +89,7 @@ fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
 }
 
 /// What a poll on behalf of `waiting` says, with "not now" as an error.
-fn attempt<T>(
-    waiting: &Option<Waker>,
-    poll: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<T>>,
-) -> io::Result<T> {
+fn attempt<T>(waiting: &Option<Waker>, poll: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<T>>) -> io::Result<T> {
     match poll(&mut Context::from_waker(waiting.as_ref().unwrap_or(Waker::noop()))) {
         Poll::Ready(outcome) => outcome,
         Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),

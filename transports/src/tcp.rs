@@ -99,7 +99,7 @@ impl TcpListenerBuilder {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(BindError::NoRuntime);
         }
-        let addrs: Vec<_> = lookup_host(&self.addr).await.map_err(|error| self.explain(error))?.collect();
+        let addrs = resolve(&self.addr).await.map_err(|error| self.explain(error))?;
         if let Some(open) = addrs.iter().find(|addr| !addr.ip().to_canonical().is_loopback()) {
             if !self.plaintext_network {
                 return Err(self.unfit(format!(
@@ -108,7 +108,7 @@ impl TcpListenerBuilder {
                 )));
             }
         }
-        let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        let mut outcome = Err(io::ErrorKind::NotFound.into());
         for addr in addrs {
             outcome = listen(addr);
             if outcome.is_ok() {
@@ -170,8 +170,8 @@ impl TcpConnector {
             return Err(ConnectError::NoRuntime);
         }
         let until = Instant::now() + CONNECT_TIMEOUT;
-        let addrs: Vec<_> = match timeout_at(until, lookup_host(&self.addr)).await {
-            Ok(found) => found.map_err(|error| self.explain(error))?.collect(),
+        let addrs = match timeout_at(until, resolve(&self.addr)).await {
+            Ok(found) => found.map_err(|error| self.explain(error))?,
             Err(_) => return Err(self.timed_out()),
         };
         let mut refusal = None;
@@ -213,6 +213,19 @@ impl Connector for TcpConnector {
     fn endpoint(&self) -> String {
         endpoint(&self.addr)
     }
+}
+
+/// The addresses of `host:port`, at least one.
+async fn resolve(addr: &str) -> io::Result<Vec<SocketAddr>> {
+    // The system would look for a host called `:` where an IPv6 address lacks its brackets.
+    if addr.rsplit_once(':').is_some_and(|(host, _)| host.contains(':') && !host.starts_with('[')) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let addrs: Vec<_> = lookup_host(addr).await?.collect();
+    if addrs.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    }
+    Ok(addrs)
 }
 
 async fn dial(addr: SocketAddr) -> io::Result<SocketTransport> {

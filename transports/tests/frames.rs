@@ -1,5 +1,7 @@
 //! What every transport owes, asked of each of them.
 
+#![cfg(all(unix, feature = "unix", feature = "tcp", feature = "mem"))]
+
 mod kit;
 
 use std::sync::Arc;

@@ -30,15 +30,7 @@ pub struct FrameReader<R> {
 impl<R: ByteReader> FrameReader<R> {
     /// Reads frames of at most `frame_len_max` bytes, header included, from `source`.
     pub fn new(source: R, frame_len_max: usize) -> FrameReader<R> {
-        FrameReader {
-            source,
-            buffer: Vec::new(),
-            start: 0,
-            end: 0,
-            small: Vec::new(),
-            filled_up: false,
-            frame_len_max,
-        }
+        FrameReader { source, buffer: Vec::new(), start: 0, end: 0, small: Vec::new(), filled_up: false, frame_len_max }
     }
 
     /// Makes room for a read; `false` if there is none because a frame (or what cannot be one) waits to be looked at.
@@ -145,3 +137,121 @@ impl<R> fmt::Debug for FrameReader<R> {
 const LEN_MIN: usize = 4 * 1024;
 /// How far the buffer grows for the sake of fewer reads.
 const LEN_BUSY: usize = spare::LEN_MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives out `bytes` in pieces that end at the given places, then blocks.
+    struct Script {
+        bytes: Vec<u8>,
+        at: usize,
+        cuts: Vec<usize>,
+    }
+
+    impl ByteReader for Script {
+        fn try_read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            assert!(!into.is_empty());
+            let cut = self.cuts.iter().copied().find(|&cut| cut > self.at).unwrap_or(self.bytes.len());
+            let n = into.len().min(cut - self.at);
+            if n == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            into[..n].copy_from_slice(&self.bytes[self.at..self.at + n]);
+            self.at += n;
+            Ok(n)
+        }
+
+        fn poll_read(&mut self, _cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(self.try_read(into))
+        }
+    }
+
+    fn frame(fill: u8, len: usize) -> Vec<u8> {
+        let word = (len as u64 - 8) | 1 << 32;
+        let mut frame = word.to_le_bytes().to_vec();
+        frame.resize(len, fill);
+        frame
+    }
+
+    fn reader(bytes: Vec<u8>, cuts: Vec<usize>, frame_len_max: usize) -> FrameReader<Script> {
+        FrameReader::new(Script { bytes, at: 0, cuts }, frame_len_max)
+    }
+
+    /// Everything there is, frame by frame; `after` comes after each fill.
+    fn drain(reader: &mut FrameReader<Script>, mut after: impl FnMut(&mut FrameReader<Script>)) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        while reader.try_fill().unwrap().is_some() {
+            while let Some(frame) = reader.frame().unwrap() {
+                frames.push(frame.to_vec());
+                reader.consume();
+            }
+            after(reader);
+        }
+        frames
+    }
+
+    #[test]
+    fn every_split_gives_the_same_frames() {
+        let frames: Vec<_> = (0..20).map(|n| frame(n, 16 + usize::from(n) * 5)).collect();
+        let bytes = frames.concat();
+        for cut in 0..=bytes.len() {
+            assert_eq!(drain(&mut reader(bytes.clone(), vec![cut], 4096), |_| {}), frames, "cut at {cut}");
+        }
+        let single = (0..bytes.len()).collect();
+        assert_eq!(drain(&mut reader(bytes, single, 4096), FrameReader::idle), frames);
+    }
+
+    #[test]
+    fn random_splits_of_large_and_small_give_the_same_frames() {
+        let mut seed = 1_u64;
+        let mut random = move |below: usize| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) as usize % below
+        };
+        for round in 0..30 {
+            let len_max = [16, 300, 10_000, 300_000][round % 4];
+            let frames: Vec<_> = (0..60).map(|n| frame(n, 16 + random(len_max))).collect();
+            let bytes = frames.concat();
+            let mut cuts: Vec<_> = (0..40).map(|_| random(bytes.len())).collect();
+            cuts.sort_unstable();
+            let got = drain(&mut reader(bytes, cuts, 16 + len_max), FrameReader::idle);
+            assert!(got == frames, "round {round}");
+        }
+    }
+
+    #[test]
+    fn an_idle_reader_is_small_again() {
+        let mut reader = reader(frame(7, 200_000), Vec::new(), 200_000);
+        assert_eq!(drain(&mut reader, |_| {}).len(), 1);
+        assert!(reader.buffer.len() >= 200_000);
+        reader.idle();
+        assert!(reader.buffer.len() <= LEN_MIN);
+    }
+
+    #[test]
+    fn a_reader_with_half_a_frame_keeps_it() {
+        let mut reader = reader(frame(7, 10_000)[..9_000].to_vec(), Vec::new(), 10_000);
+        assert!(drain(&mut reader, FrameReader::idle).is_empty());
+        assert_eq!(reader.end - reader.start, 9_000);
+    }
+
+    #[test]
+    fn frames_nobody_looks_at_bound_the_buffer() {
+        let mut reader = reader(frame(1, 1000).repeat(1000), Vec::new(), 1000);
+        for _ in 0..10_000 {
+            assert_eq!(reader.try_fill().unwrap(), Some(Filled::Some));
+        }
+        assert_eq!(reader.buffer.len(), LEN_BUSY);
+        assert_eq!(drain(&mut reader, |_| {}).len(), 1000);
+    }
+
+    #[test]
+    fn what_cannot_be_a_frame_is_told_and_stays() {
+        let mut reader = reader(vec![0xff; 100], Vec::new(), 1000);
+        reader.try_fill().unwrap();
+        assert!(matches!(reader.frame(), Err(FrameError::TooLong { .. })));
+        reader.consume();
+        assert!(reader.frame().is_err());
+    }
+}

@@ -12,28 +12,28 @@ use trunkline_core::frame::{FIRST_WORD_LEN, HEADER_LEN, Kind};
 use trunkline_core::transport::{BatchWriter, Filled, FrameReceiver, FrameSender, Transport, Written};
 
 /// A transport taken apart, with the batch that is being written.
-pub struct End<T: Transport> {
-    pub sender: T::Sender,
-    pub writer: T::Writer,
-    pub receiver: T::Receiver,
-    pub batch: <T::Sender as FrameSender>::Batch,
+pub(crate) struct End<T: Transport> {
+    pub(crate) sender: T::Sender,
+    pub(crate) writer: T::Writer,
+    pub(crate) receiver: T::Receiver,
+    pub(crate) batch: <T::Sender as FrameSender>::Batch,
     /// The longest frame that this end accepts.
-    pub frame_len_max: usize,
+    pub(crate) frame_len_max: usize,
 }
 
 impl<T: Transport> End<T> {
-    pub fn new(transport: T, frame_len_max: usize) -> End<T> {
+    pub(crate) fn new(transport: T, frame_len_max: usize) -> End<T> {
         let (sender, writer, receiver) = transport.split(frame_len_max);
         End { sender, writer, receiver, batch: Default::default(), frame_len_max }
     }
 
     /// Places the frame that `id` and `len` determine; `false` if there is no room.
-    pub fn place(&mut self, id: u64, len: usize) -> bool {
+    pub(crate) fn place(&mut self, id: u64, len: usize) -> bool {
         self.place_claiming(id, len, len as u32 - FIRST_WORD_LEN as u32)
     }
 
     /// The same with any length in the header.
-    pub fn place_claiming(&mut self, id: u64, len: usize, claim: u32) -> bool {
+    pub(crate) fn place_claiming(&mut self, id: u64, len: usize, claim: u32) -> bool {
         let frame = frame(id, len);
         let Some(space) = self.sender.reserve(len) else {
             return false;
@@ -43,7 +43,7 @@ impl<T: Transport> End<T> {
         true
     }
 
-    pub async fn flush(&mut self) -> io::Result<()> {
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.writer.poll_write(cx, &mut self.batch)).await?;
         while self.sender.take_batch(&mut self.batch) {
             poll_fn(|cx| self.writer.poll_write(cx, &mut self.batch)).await?;
@@ -52,7 +52,7 @@ impl<T: Transport> End<T> {
     }
 
     /// Places and tries to write until the mechanism takes no more; how many frames were placed.
-    pub fn stuff(&mut self, len: usize) -> u64 {
+    pub(crate) fn stuff(&mut self, len: usize) -> u64 {
         let mut placed = 0;
         loop {
             assert!(self.place(placed, len));
@@ -64,19 +64,19 @@ impl<T: Transport> End<T> {
         }
     }
 
-    pub async fn send(&mut self, id: u64, len: usize) {
+    pub(crate) async fn send(&mut self, id: u64, len: usize) {
         while !self.place(id, len) {
             self.flush().await.unwrap();
         }
         self.flush().await.unwrap();
     }
 
-    pub async fn fill(&mut self) -> io::Result<Filled> {
+    pub(crate) async fn fill(&mut self) -> io::Result<Filled> {
         poll_fn(|cx| self.receiver.poll_fill(cx)).await
     }
 
     /// The next frame, or `None` at the end.
-    pub async fn next(&mut self) -> Option<Vec<u8>> {
+    pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(frame) = self.receiver.frame().unwrap() {
                 let frame = frame.to_vec();
@@ -90,18 +90,18 @@ impl<T: Transport> End<T> {
         }
     }
 
-    pub async fn expect(&mut self, id: u64, len: usize) {
+    pub(crate) async fn expect(&mut self, id: u64, len: usize) {
         let got = self.next().await.expect("a frame, not the end");
         assert!(got == frame(id, len), "frame {id} of {len} bytes arrived as something else");
     }
 
-    pub async fn shutdown(&mut self) {
+    pub(crate) async fn shutdown(&mut self) {
         poll_fn(|cx| self.writer.poll_shutdown(cx)).await.unwrap();
     }
 }
 
 /// The frame that `id` and `len` determine.
-pub fn frame(id: u64, len: usize) -> Vec<u8> {
+pub(crate) fn frame(id: u64, len: usize) -> Vec<u8> {
     assert!(len >= HEADER_LEN);
     let mut frame = vec![0; len];
     let word = (len - FIRST_WORD_LEN) as u64 | (Kind::Call as u64) << 32;
@@ -114,15 +114,15 @@ pub fn frame(id: u64, len: usize) -> Vec<u8> {
 }
 
 /// Fails instead of hanging.
-pub async fn guard<F: Future>(test: F) -> F::Output {
+pub(crate) async fn guard<F: Future>(test: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(5), test).await.expect("nothing happened for 5 s")
 }
 
 /// A directory of the test's own, gone at its end.
-pub struct Directory(PathBuf);
+pub(crate) struct Directory(PathBuf);
 
 impl Directory {
-    pub fn new() -> Directory {
+    pub(crate) fn new() -> Directory {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("trunkline-{}-{n}", std::process::id()));
@@ -130,11 +130,11 @@ impl Directory {
         Directory(path)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    pub fn join(&self, name: &str) -> PathBuf {
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
