@@ -42,9 +42,9 @@ impl UnixListener {
     ///
     /// # Errors
     ///
-    /// [`BindError::InUse`] if a server listens there; [`BindError::Endpoint`] if the path is too long for a socket, its
-    /// directory is missing or is one in which other users could replace the file, or something that is no socket is in
-    /// the way; [`BindError::NoRuntime`] outside a runtime.
+    /// [`BindError::InUse`] if a server listens there; [`BindError::Endpoint`] if the path is too long for a socket,
+    /// its directory is missing or is one in which other users could replace the file, or something that is no socket
+    /// is in the way; [`BindError::NoRuntime`] outside a runtime.
     pub fn bind(path: impl AsRef<Path>) -> Result<UnixListener, BindError> {
         UnixListener::builder(path).bind()
     }

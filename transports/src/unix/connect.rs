@@ -43,8 +43,8 @@ impl UnixConnector {
     /// # Errors
     ///
     /// [`ConnectError::Unreachable`] if there is no such file or nobody listens on it, [`ConnectError::Timeout`] if the
-    /// server's line stays full, [`ConnectError::PeerRefused`] if its user is not trusted, [`ConnectError::Endpoint`] if
-    /// no socket can have that path, [`ConnectError::NoRuntime`] outside a tokio runtime.
+    /// server's line stays full, [`ConnectError::PeerRefused`] if its user is not trusted,
+    /// [`ConnectError::Endpoint`] if no socket can have that path, [`ConnectError::NoRuntime`] outside a tokio runtime.
     ///
     /// # Cancel safety
     ///
