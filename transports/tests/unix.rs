@@ -116,6 +116,8 @@ async fn paths_no_socket_can_have_are_refused_with_the_reason() {
     assert!(matches!(error, ConnectError::Endpoint { .. }), "{error}");
 }
 
+// The figure is Linux's.
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_longest_path_that_is_promised_works() {
     let directory = Directory::new();
