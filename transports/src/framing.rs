@@ -1,0 +1,190 @@
+//! From a byte stream to a transport: what streams must offer, and the frames laid over it.
+//!
+//! A mechanism that moves bytes implements [`ByteReader`] and [`ByteWriter`], a dozen lines each, and is a transport
+//! through [`ByteTransport`]. tokio's `AsyncRead` would not do: it answers from cached readiness, so that it cannot be
+//! asked again and again without sleeping; streams that have nothing else go through [`Over`](crate::over::Over).
+
+mod reader;
+mod spare;
+
+use std::fmt;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use trunkline_core::transport::{BatchBuffer, BatchWriter, Bytes, Properties, Transport, Written};
+
+pub use reader::FrameReader;
+
+/// The incoming half of a byte stream.
+pub trait ByteReader: Send + 'static {
+    /// Really asks the mechanism for bytes, without waiting; 0 means that the peer will send no more.
+    ///
+    /// `into` is never empty.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if nothing is there. Never `Interrupted`. Any other error ends the connection.
+    fn try_read(&mut self, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Reads, or registers the task to be woken when there is something; 0 as in [`try_read`](ByteReader::try_read).
+    ///
+    /// # Errors
+    ///
+    /// Never `WouldBlock` or `Interrupted`. Any error ends the connection.
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>;
+}
+
+/// The outgoing half of a byte stream.
+pub trait ByteWriter: Send + 'static {
+    /// Writes as much of `bytes` as is taken without waiting. `bytes` is never empty.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if nothing is taken now. Never `Interrupted`. Any other error ends the connection; none of `bytes`
+    /// has then been written.
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Writes some of `bytes`, or registers the task to be woken when some can be written.
+    ///
+    /// # Errors
+    ///
+    /// Never `WouldBlock` or `Interrupted`. Any error ends the connection.
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Sees to it that nothing written lies in a buffer on this side, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if that takes time. Any other error ends the connection.
+    fn try_flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Flushes, or registers the task to be woken when that can go on.
+    ///
+    /// # Errors
+    ///
+    /// Never `WouldBlock`. Any error ends the connection.
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says to the peer that nothing more will come.
+    ///
+    /// # Errors
+    ///
+    /// Those of the mechanism; the connection is ending anyway.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// A transport made of the two halves of a byte stream.
+pub struct ByteTransport<R, W> {
+    properties: Properties,
+    reader: R,
+    writer: W,
+}
+
+impl<R: ByteReader, W: ByteWriter> ByteTransport<R, W> {
+    /// Lays frames over a byte stream.
+    pub fn new(properties: Properties, reader: R, writer: W) -> ByteTransport<R, W> {
+        ByteTransport { properties, reader, writer }
+    }
+}
+
+impl<R: ByteReader, W: ByteWriter> Transport for ByteTransport<R, W> {
+    type Sender = BatchBuffer;
+    type Writer = BatchedWriter<W>;
+    type Receiver = FrameReader<R>;
+
+    fn properties(&self) -> Properties {
+        self.properties.clone()
+    }
+
+    fn split(self, frame_len_max: usize) -> (BatchBuffer, BatchedWriter<W>, FrameReader<R>) {
+        (BatchBuffer::default(), BatchedWriter::new(self.writer), FrameReader::new(self.reader, frame_len_max))
+    }
+}
+
+impl<R, W> fmt::Debug for ByteTransport<R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByteTransport").field("properties", &self.properties).finish_non_exhaustive()
+    }
+}
+
+/// Hands batches of frames to a byte stream.
+pub struct BatchedWriter<W> {
+    sink: W,
+    /// Bytes that the stream has taken since the beginning of time, flushed or not: a stream with a buffer of its own
+    /// may pass them on at any moment, so from here on nobody can say that the peer has not seen them.
+    written: u64,
+    /// Whether the stream has taken bytes that it was not seen to flush.
+    flush_owed: bool,
+}
+
+impl<W: ByteWriter> BatchedWriter<W> {
+    /// Writes to `sink`, of which nothing has been used yet.
+    pub fn new(sink: W) -> BatchedWriter<W> {
+        BatchedWriter { sink, written: 0, flush_owed: false }
+    }
+
+    fn took(&mut self, n: usize, batch: &mut Bytes) -> io::Result<()> {
+        if n == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.written += n as u64;
+        self.flush_owed = true;
+        batch.advance(n);
+        Ok(())
+    }
+}
+
+impl<W: ByteWriter> BatchWriter for BatchedWriter<W> {
+    type Batch = Bytes;
+
+    /// The batch can be empty and the answer [`Written::Blocked`]: then it is the flush that takes time.
+    fn try_write(&mut self, batch: &mut Bytes) -> io::Result<Written> {
+        let outcome = loop {
+            if batch.as_slice().is_empty() {
+                break if self.flush_owed { self.sink.try_flush() } else { Ok(()) };
+            }
+            match self.sink.try_write(batch.as_slice()) {
+                Ok(n) => self.took(n, batch)?,
+                Err(error) => break Err(error),
+            }
+        };
+        match outcome {
+            Ok(()) => {
+                self.flush_owed = false;
+                Ok(Written::All)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Written::Blocked),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, batch: &mut Bytes) -> Poll<io::Result<()>> {
+        while !batch.as_slice().is_empty() {
+            let n = ready!(self.sink.poll_write(cx, batch.as_slice()))?;
+            self.took(n, batch)?;
+        }
+        if self.flush_owed {
+            ready!(self.sink.poll_flush(cx))?;
+            self.flush_owed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn written(&self) -> u64 {
+        self.written
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sink.poll_shutdown(cx)
+    }
+}
+
+impl<W> fmt::Debug for BatchedWriter<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchedWriter").field("written", &self.written).finish_non_exhaustive()
+    }
+}

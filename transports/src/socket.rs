@@ -1,0 +1,100 @@
+//! Stream sockets as byte streams, of whatever family.
+//!
+//! Reads and writes go straight to the system; tokio is only asked when there is nothing to do but wait.
+
+use std::io::{self, Read};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use socket2::Socket;
+use tokio::io::unix::AsyncFd;
+use trunkline_core::transport::Properties;
+
+use crate::framing::{ByteReader, ByteTransport, ByteWriter};
+
+/// A connected socket as a transport.
+pub type SocketTransport = ByteTransport<SocketReader, SocketWriter>;
+
+/// Makes a transport of a connected, non-blocking stream socket. Only inside a runtime.
+pub(crate) fn transport(socket: Socket, properties: Properties) -> io::Result<SocketTransport> {
+    #[cfg(target_vendor = "apple")]
+    socket.set_nosigpipe(true)?;
+    // Deprecated since tokio 1.54 for the sake of types whose descriptor may change or be closed behind its back; what
+    // replaces it is unsafe, and absent from older versions. A `Socket` owns its descriptor and keeps it.
+    #[allow(deprecated)]
+    let fd = AsyncFd::new(socket)?;
+    let fd = Arc::new(fd);
+    Ok(ByteTransport::new(properties, SocketReader { fd: Arc::clone(&fd) }, SocketWriter { fd }))
+}
+
+/// The incoming half of a socket.
+#[derive(Debug)]
+pub struct SocketReader {
+    fd: Arc<AsyncFd<Socket>>,
+}
+
+impl ByteReader for SocketReader {
+    fn try_read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        retry_interrupted(|| self.fd.get_ref().read(into))
+    }
+
+    /// One `recv` a wake-up. Readiness is taken before reading, so that clearing it after a read that came out short
+    /// (the socket is drained) cannot lose bytes that came in between: they have made it ready anew.
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut guard = ready!(self.fd.poll_read_ready(cx))?;
+            match retry_interrupted(|| self.fd.get_ref().read(into)) {
+                Ok(n) => {
+                    if 0 < n && n < into.len() {
+                        guard.clear_ready();
+                    }
+                    return Poll::Ready(Ok(n));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+/// The outgoing half of a socket.
+#[derive(Debug)]
+pub struct SocketWriter {
+    fd: Arc<AsyncFd<Socket>>,
+}
+
+impl ByteWriter for SocketWriter {
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        retry_interrupted(|| self.fd.get_ref().send_with_flags(bytes, SEND_FLAGS))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut guard = ready!(self.fd.poll_write_ready(cx))?;
+            match retry_interrupted(|| self.fd.get_ref().send_with_flags(bytes, SEND_FLAGS)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
+    fn poll_shutdown(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.fd.get_ref().shutdown(Shutdown::Write))
+    }
+}
+
+fn retry_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// No signal when the peer is gone, whatever the program does with SIGPIPE. Elsewhere a property of the socket.
+#[cfg(not(target_vendor = "apple"))]
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const SEND_FLAGS: i32 = 0;
