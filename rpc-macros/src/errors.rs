@@ -20,6 +20,12 @@ impl Errors {
         self.0.push(error);
     }
 
+    /// What the user reads.
+    #[cfg(test)]
+    pub(crate) fn messages(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+
     /// How many there are: a caller that remembers it can tell whether a part of the service is sound.
     pub(crate) fn count(&self) -> usize {
         self.0.len()

@@ -54,6 +54,11 @@ impl Form {
         }
     }
 
+    /// The form as a last generic argument, which is left out where it is the default.
+    pub(crate) fn if_not_plain(&self, krate: &Path) -> Option<TokenStream> {
+        (*self != Form::Plain).then(|| self.ty(krate)).map(|form| quote!(, #form))
+    }
+
     fn of(ty: &Type) -> Form {
         if let Type::Reference(TypeReference { elem, .. }) = types::bare(ty) {
             return match types::bare(elem) {

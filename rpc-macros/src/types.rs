@@ -1,8 +1,9 @@
 //! Types as tokens: what cannot travel by its very look, lifetimes, and how a type is printed.
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
@@ -49,6 +50,27 @@ pub(crate) fn first_argument(segment: &PathSegment) -> Option<&Type> {
 /// Whether `ty` is a path that ends in `name`, without generic arguments.
 pub(crate) fn is_named(ty: &Type, name: &str) -> bool {
     last_segment(ty).is_some_and(|segment| segment.ident == name && segment.arguments.is_empty())
+}
+
+/// The place in `ty` that a person would point at: a compiler that may only point at one token of it points here.
+///
+/// `Config` in `&Config`, `a::Config` and `Vec<Config>`, but `Result` in `Result<Config, Error>`.
+pub(crate) fn heart(ty: &Type) -> Span {
+    match bare(ty) {
+        Type::Reference(reference) => heart(&reference.elem),
+        Type::Slice(slice) => heart(&slice.elem),
+        Type::Array(array) => heart(&array.elem),
+        Type::Path(TypePath { path, .. }) => {
+            let Some(last) = path.segments.last() else { return ty.span() };
+            match &last.arguments {
+                PathArguments::AngleBracketed(arguments) if arguments.args.len() == 1 => {
+                    first_argument(last).map_or(last.ident.span(), heart)
+                }
+                _ => last.ident.span(),
+            }
+        }
+        ty => ty.span(),
+    }
 }
 
 /// `ty` with every lifetime that was left out, or written `'_`, replaced by `lifetime`.
@@ -242,9 +264,16 @@ fn is_view(target: &Type) -> bool {
 }
 
 fn write(tokens: TokenStream, text: &mut String) {
+    let mut after_lifetime = false;
     let mut tokens = tokens.into_iter().peekable();
     while let Some(token) = tokens.next() {
-        let word = match &token {
+        let is_name = matches!(token, TokenTree::Ident(_) | TokenTree::Literal(_));
+        let is_lifetime = is_name && text.ends_with('\'');
+        let follows_word = text.ends_with(|last: char| last.is_alphanumeric() || last == '_');
+        if is_name && follows_word || after_lifetime && matches!(token, TokenTree::Group(_)) {
+            text.push(' ');
+        }
+        match token {
             TokenTree::Group(group) => {
                 let (open, close) = match group.delimiter() {
                     Delimiter::Parenthesis => ("(", ")"),
@@ -255,24 +284,17 @@ fn write(tokens: TokenStream, text: &mut String) {
                 text.push_str(open);
                 write(group.stream(), text);
                 text.push_str(close);
-                continue;
             }
-            TokenTree::Punct(punct) => {
-                match punct.as_char() {
-                    ',' | ';' if tokens.peek().is_some() => text.extend([punct.as_char(), ' ']),
-                    '+' | '=' => text.extend([' ', punct.as_char(), ' ']),
-                    '-' => text.push_str(" -"),
-                    '>' if text.ends_with(" -") => text.push_str("> "),
-                    mark => text.push(mark),
-                }
-                continue;
-            }
-            word => word.to_string(),
-        };
-        if text.ends_with(|last: char| last.is_alphanumeric() || last == '_') {
-            text.push(' ');
+            TokenTree::Punct(punct) => match punct.as_char() {
+                ',' | ';' if tokens.peek().is_some() => text.extend([punct.as_char(), ' ']),
+                '+' | '=' => text.extend([' ', punct.as_char(), ' ']),
+                '-' => text.push_str(" -"),
+                '>' if text.ends_with(" -") => text.push_str("> "),
+                mark => text.push(mark),
+            },
+            name => text.push_str(&name.to_string()),
         }
-        text.push_str(&word);
+        after_lifetime = is_lifetime;
     }
 }
 
@@ -288,6 +310,8 @@ mod tests {
             "()",
             "&str",
             "&'static str",
+            "&'static [u8]",
+            "&dyn Fn(&u8)",
             "(u32,)",
             "Result<Option<Vec<u8>>, KvError>",
             "std::io::Result<(u8, [u16; 4])>",

@@ -14,9 +14,10 @@ pub(super) fn definition(service: &Service) -> TokenStream {
     let vis = &service.item.vis;
     let client = service.client();
     let attrs = attributes::for_struct(&service.item.attrs);
-    let docs = format!("The client of [`{}`].\n", service.item.ident);
+    let docs = format!(" The client of [`{}`].", service.item.ident);
     quote! {
         #[doc = #docs]
+        ///
         #(#attrs)*
         #[allow(dead_code, deprecated)]
         #[derive(::core::clone::Clone, ::core::fmt::Debug)]
@@ -105,7 +106,7 @@ fn constructors(service: &Service) -> TokenStream {
 }
 
 // Input:  async fn get(&self, key: &str) -> u32;
-// Output: pub fn get<'rpc>(&'rpc self, key: &'rpc str) -> Call<'rpc, (Arg<&'rpc str, Plain>,), Value<u32, Plain>> {
+// Output: pub fn get<'rpc>(&'rpc self, key: &'rpc str) -> Call<'rpc, (Arg<&'rpc str>,), Value<u32>> {
 //             self.client.call(&__method_get, (Arg::new(key),))
 //         }
 fn method(service: &Service, method: &Method) -> TokenStream {
@@ -114,7 +115,7 @@ fn method(service: &Service, method: &Method) -> TokenStream {
     let ident = &method.ident;
     let attrs = attributes::for_client_method(&method.attrs);
     let docs = attributes::docs(&method.attrs).is_empty().then(|| {
-        let docs = format!("Calls `{}.{}`.", service.wire_name, method.wire_name.value());
+        let docs = format!(" Calls `{}.{}`.", service.wire_name, method.wire_name.value());
         quote!(#[doc = #docs])
     });
     let descriptor = method.descriptor();
@@ -122,14 +123,14 @@ fn method(service: &Service, method: &Method) -> TokenStream {
     let lifetime: Lifetime = parse_quote!('rpc);
     let names: Vec<_> = method.arguments().map(|argument| &argument.ident).collect();
     let types: Vec<_> = method.arguments().map(|argument| types::with_lifetime(&argument.ty, &lifetime)).collect();
-    let forms = method.arguments().map(|Argument { ty, .. }| Form::sent(ty).ty(krate));
+    let forms = method.arguments().map(|Argument { ty, .. }| Form::sent(ty).if_not_plain(krate));
     quote! {
         #docs
         #(#attrs)*
         #vis fn #ident<'rpc>(
             &'rpc self,
             #(#names: #types),*
-        ) -> #krate::Call<'rpc, (#(#krate::__private::Arg<#types, #forms>,)*), #output> {
+        ) -> #krate::Call<'rpc, (#(#krate::__private::Arg<#types #forms>,)*), #output> {
             self.client.call(&#descriptor, (#(#krate::__private::Arg::new(#names),)*))
         }
     }

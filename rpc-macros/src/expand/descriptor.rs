@@ -1,6 +1,6 @@
 //! What the service says about itself, and what must hold of its types.
 
-use proc_macro2::{Literal, TokenStream};
+use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
 
@@ -24,7 +24,7 @@ pub(super) fn expand(service: &Service) -> TokenStream {
         let descriptor = method.descriptor();
         quote!(#(#cfgs)* &#descriptor)
     });
-    let distinct = quote_spanned! {at(&service.item.ident)=>
+    let distinct = quote_spanned! {at(service.item.ident.span())=>
         const _: () = #krate::__private::assert_distinct(__SERVICE.methods);
     };
     quote! {
@@ -75,7 +75,7 @@ fn assertions(service: &Service, method: &Method) -> Option<TokenStream> {
     let assertions: Vec<TokenStream> = method
         .arguments()
         .map(|Argument { ty, .. }| {
-            let span = at(ty);
+            let span = at(types::heart(ty));
             let form = spanned(Form::sent(ty).ty(krate), span);
             quote_spanned!(span=> #krate::__private::assert_serialize::<#form, #ty>();)
         })

@@ -20,13 +20,13 @@ use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::Ident;
 use syn::ext::IdentExt;
-use syn::spanned::Spanned;
 
 use crate::attributes;
 use crate::errors::Errors;
 use crate::forms::Form;
 use crate::model::{Method, Reply, Service, Soundness};
 use crate::parse;
+use crate::types;
 
 /// The attribute `service`: its options and its item become the expansion and all errors.
 pub(crate) fn service(options: TokenStream, item: TokenStream) -> TokenStream {
@@ -102,16 +102,16 @@ impl Method {
             Reply::Value(ty) => ("Value", ty, Form::returned(ty)),
             Reply::Fallible(ty) => ("Fallible", ty, Form::returned_in_result(ty)),
         };
-        let span = at(ty);
+        let span = at(types::heart(ty));
         let kind = Ident::new(kind, span);
-        let form = spanned(form.ty(krate), span);
-        quote_spanned!(span=> #krate::__private::#kind<#ty, #form>)
+        let form = form.if_not_plain(krate).map(|form| spanned(form, span));
+        quote_spanned!(span=> #krate::__private::#kind<#ty #form>)
     }
 }
 
 /// The place of the user's tokens, for generated ones that the compiler may complain about.
-fn at(tokens: impl Spanned) -> Span {
-    Span::call_site().located_at(tokens.span())
+fn at(place: Span) -> Span {
+    Span::call_site().located_at(place)
 }
 
 /// `tokens`, all of them ours, moved to `span`.

@@ -18,6 +18,7 @@ pub(super) fn definition(service: &Service) -> TokenStream {
         format!("The server of [`{}`]: it answers calls with an implementation of the trait.\n", service.item.ident);
     quote! {
         #[doc = #docs]
+        ///
         #(#attrs)*
         #[allow(dead_code, deprecated)]
         #vis struct #server<T> {
@@ -92,7 +93,7 @@ fn dispatch(service: &Service) -> TokenStream {
 //                 args.next::<Plain, &str>()?,
 //                 &args.last::<Plain, Config>()?,
 //             ).await;
-//             request.answer::<Value<u32, Plain>>(returned).await
+//             request.answer::<Value<u32>>(returned).await
 //         }
 fn arm(service: &Service, method: &Method) -> TokenStream {
     let cfgs = method.cfgs();
@@ -103,11 +104,11 @@ fn arm(service: &Service, method: &Method) -> TokenStream {
     let end = last.is_none().then(|| quote!(args.end()?;));
     let mut arguments = 0..;
     let parameters = method.parameters.iter().map(|parameter| match parameter {
-        Parameter::Context(_, ty) => quote_spanned!(at(ty)=> request.context()),
+        Parameter::Context(_, ty) => quote_spanned!(at(types::heart(ty))=> request.context()),
         Parameter::Argument(argument) => received(service, argument, arguments.next() == last),
     });
     let output = method.output(service);
-    let answer = quote_spanned!(at(method.reply.ty())=> request.answer::<#output>(returned).await);
+    let answer = quote_spanned!(at(types::heart(method.reply.ty()))=> request.answer::<#output>(returned).await);
     quote! {
         #(#cfgs)*
         #id => {
@@ -121,7 +122,7 @@ fn arm(service: &Service, method: &Method) -> TokenStream {
 // Output: &args.next::<Plain, Config>()?
 fn received(service: &Service, argument: &Argument, is_last: bool) -> TokenStream {
     let krate = &service.krate;
-    let span = at(&argument.ty);
+    let span = at(types::heart(&argument.ty));
     let method = match (is_last, argument.default) {
         (false, false) => quote_spanned!(span=> next),
         (false, true) => quote_spanned!(span=> next_or_default),

@@ -2,7 +2,9 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::{FnArg, Pat, PatIdent, ReturnType, Signature, TraitItem, TraitItemFn, parse_quote, parse_quote_spanned};
+use syn::{
+    FnArg, Pat, PatIdent, ReturnType, Signature, Stmt, TraitItem, TraitItemFn, parse_quote, parse_quote_spanned,
+};
 
 use super::at;
 use crate::attributes;
@@ -31,12 +33,15 @@ fn desugar(function: &mut TraitItemFn) {
         ReturnType::Default => quote!(()),
         ReturnType::Type(_, ty) => quote!(#ty),
     };
-    let span = at(word);
+    let span = at(word.span);
     function.sig.output = parse_quote_spanned!(span=>
         -> impl ::core::future::Future<Output = #output> + ::core::marker::Send
     );
     match &mut function.default {
-        Some(body) => *body = parse_quote_spanned!(span=> { async move #body }),
+        Some(body) => {
+            let future = parse_quote_spanned!(span=> async move #body);
+            body.stmts = vec![Stmt::Expr(future, None)];
+        }
         None => name_only(&mut function.sig),
     }
 }
@@ -71,7 +76,7 @@ pub(super) fn for_arc(service: &Service) -> TokenStream {
             }
         }
     });
-    let arc = quote_spanned!(at(name)=> #krate::__private::Arc);
+    let arc = quote_spanned!(at(name.span())=> #krate::__private::Arc);
     quote! {
         #[automatically_derived]
         impl<__T: #name> #name for #arc<__T> {

@@ -1,6 +1,7 @@
 //! Every kind of argument, reply and option, in a crate that denies what it can.
 
 #![deny(warnings, missing_docs, unused, nonstandard_style, unreachable_pub, rust_2018_idioms, unsafe_code)]
+#![allow(clippy::non_minimal_cfg)]
 #![deny(deprecated, elided_lifetimes_in_paths, unused_qualifications)]
 
 use std::borrow::Cow;
