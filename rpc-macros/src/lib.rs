@@ -4,7 +4,8 @@
 //!
 //! # How it works
 //!
-//! A trait is parsed into a model, the model is expanded: `parse` knows what a user may write, `model` what a service is,
+//! A trait is parsed into a model, the model is expanded: `parse` knows what a user may write, `model` what a service
+//! is,
 //! `expand` what the compiler is given. No step looks behind the one before it.
 //!
 //! # Invariants
@@ -15,7 +16,8 @@
 //!
 //! # Not here
 //!
-//! Types. A macro sees tokens; whether a type can travel is decided by traits, in code the macro writes for that purpose.
+//! Types. A macro sees tokens; whether a type can travel is decided by traits, in code the macro writes for that
+//! purpose.
 
 #![forbid(unsafe_code)]
 
@@ -33,7 +35,8 @@ mod tests;
 
 /// Turns a trait into a service: `Kv` gets a `KvClient` and a `KvServer`.
 ///
-/// The options are `name = "…"`, the service's name on the wire, and `crate = path`, where the `trunkline` crate is found.
+/// The options are `name = "…"`, the service's name on the wire, and `crate = path`, where the `trunkline` crate is
+/// found.
 ///
 /// A method is an `async fn` with `&self`. It takes `#[rpc(…)]` with any of
 ///
@@ -45,8 +48,8 @@ mod tests;
 /// - `timeout = "5s"`: the deadline of calls that set none (`us`, `ms`, `s`, `m`, `h`);
 /// - `name = "…"`: its name on the wire.
 ///
-/// An argument takes `#[rpc(default)]`, if callers that do not know it yet may leave it out, or `#[rpc(context)]`, if it is
-/// the server's context under another name than `Context`.
+/// An argument takes `#[rpc(default)]`, if callers that do not know it yet may leave it out, or `#[rpc(context)]`, if
+/// it is the server's context under another name than `Context`.
 #[proc_macro_attribute]
 pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     expand::service(options.into(), item.into()).into()

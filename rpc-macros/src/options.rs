@@ -120,7 +120,8 @@ impl ArgumentOptions {
         if let (Some(default), Some(_)) = (&options.default, &options.context) {
             errors.at(
                 default,
-                "`default` and `context` exclude each other: the context comes from the server, nobody can leave it out",
+                "`default` and `context` exclude each other: the context comes from the server, nobody can leave it \
+                 out",
             );
         }
         options

@@ -88,8 +88,8 @@ fn check_trait(item: &mut ItemTrait, errors: &mut Errors) {
     if !item.generics.params.is_empty() {
         errors.at(
             &item.generics,
-            "a service has one shape on the wire, the same for every peer, so its trait has no generics: write concrete \
-             types, or make one trait for each type with a `macro_rules!`",
+            "a service has one shape on the wire, the same for every peer, so its trait has no generics: write \
+             concrete types, or make one trait for each type with a `macro_rules!`",
         );
     }
     if let Some(clause) = &item.generics.where_clause {
@@ -125,7 +125,8 @@ fn not_a_method(item: &TraitItem, errors: &mut Errors) {
             "an associated type would be another one on each side: write a concrete type in the methods"
         }
         TraitItem::Macro(_) => {
-            "a macro in a service cannot be looked into: write the methods out, or let a `macro_rules!` make the whole trait"
+            "a macro in a service cannot be looked into: write the methods out, or let a `macro_rules!` make the \
+             whole trait"
         }
         _ => "a service has methods only: write `async fn name(&self, ..) -> ..;`",
     };
@@ -265,7 +266,8 @@ fn parameter(ident: Ident, ty: &Type, options: ArgumentOptions, order: &mut Orde
         (None, Some(default)) => errors.at(
             &ident,
             format_args!(
-                "only the last arguments can be left out: put `{ident}` before `{default}`, or mark it `#[rpc(default)]` too"
+                "only the last arguments can be left out: put `{ident}` before `{default}`, or mark it \
+                 `#[rpc(default)]` too"
             ),
         ),
         _ => {}
@@ -331,8 +333,8 @@ fn check_client_name(ident: &Ident, errors: &mut Errors) {
         errors.at(
             ident,
             format_args!(
-                "the generated client has a `{name}` of its own: give the method another name, and keep this one on the \
-                 wire with `#[rpc(name = \"{name}\")]`"
+                "the generated client has a `{name}` of its own: give the method another name, and keep this one on \
+                 the wire with `#[rpc(name = \"{name}\")]`"
             ),
         );
     }

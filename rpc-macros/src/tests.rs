@@ -73,8 +73,8 @@ fn a_trait_that_is_no_service_is_explained() {
         on(quote!(
             trait Kv<T> {}
         )),
-        "a service has one shape on the wire, the same for every peer, so its trait has no generics: write concrete types, \
-         or make one trait for each type with a `macro_rules!`"
+        "a service has one shape on the wire, the same for every peer, so its trait has no generics: write concrete \
+         types, or make one trait for each type with a `macro_rules!`"
     );
     assert_eq!(
         on(quote!(
@@ -136,7 +136,8 @@ fn a_trait_that_is_no_service_is_explained() {
                 methods!();
             }
         )),
-        "a macro in a service cannot be looked into: write the methods out, or let a `macro_rules!` make the whole trait"
+        "a macro in a service cannot be looked into: write the methods out, or let a `macro_rules!` make the whole \
+         trait"
     );
 }
 
@@ -158,8 +159,8 @@ fn a_method_that_cannot_be_called_from_elsewhere_is_explained() {
         method(quote!(
             async fn get(&mut self);
         )),
-        "calls run side by side, so a handler has no exclusive access: write `&self`, and keep what changes in a `Mutex` or \
-         an atomic"
+        "calls run side by side, so a handler has no exclusive access: write `&self`, and keep what changes in a \
+         `Mutex` or an atomic"
     );
     assert_eq!(
         method(quote!(
@@ -183,8 +184,8 @@ fn a_method_that_cannot_be_called_from_elsewhere_is_explained() {
         method(quote!(
             async fn get<T>(&self, key: T);
         )),
-        "the other process decodes one type and cannot know which a caller chose: write concrete types instead of generics, \
-         such as an enum"
+        "the other process decodes one type and cannot know which a caller chose: write concrete types instead of \
+         generics, such as an enum"
     );
     assert_eq!(
         method(quote!(
@@ -268,8 +269,8 @@ fn an_argument_that_cannot_be_sent_is_explained() {
     assert_eq!(argument(quote!(rows: impl Stream<Item = Row>)), streams);
     assert_eq!(
         argument(quote!(#[cfg(unix)] key: u32)),
-        "an argument that only some builds have would make their messages unreadable to the others: put the `cfg` on the \
-         method"
+        "an argument that only some builds have would make their messages unreadable to the others: put the `cfg` on \
+         the method"
     );
     let twelve: Vec<TokenStream> = ('a'..='l').map(|name| format!("{name}: u8").parse().unwrap()).collect();
     assert_eq!(
@@ -351,8 +352,8 @@ fn a_wrong_option_is_explained() {
     );
     assert_eq!(
         option(quote!(blocking, spawn)),
-        "`spawn` and `blocking` exclude each other: keep `blocking` for a handler that blocks its thread, `spawn` for one \
-         that computes between awaits"
+        "`spawn` and `blocking` exclude each other: keep `blocking` for a handler that blocks its thread, `spawn` \
+         for one that computes between awaits"
     );
     assert_eq!(option(quote!(oneway = true)), "`oneway` takes no value: write `oneway`");
     assert_eq!(option(quote!(timeout)), "`timeout` takes a string literal: write `timeout = \"5s\"`");
@@ -388,8 +389,8 @@ fn a_name_that_is_taken_is_explained() {
         method(quote!(
             async fn connect(&self);
         )),
-        "the generated client has a `connect` of its own: give the method another name, and keep this one on the wire with \
-         `#[rpc(name = \"connect\")]`"
+        "the generated client has a `connect` of its own: give the method another name, and keep this one on the \
+         wire with `#[rpc(name = \"connect\")]`"
     );
     assert_eq!(
         method(quote!(

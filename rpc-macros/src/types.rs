@@ -80,7 +80,8 @@ pub(crate) fn with_lifetime(ty: &Type, lifetime: &Lifetime) -> Type {
     ty
 }
 
-/// The type that a server decodes so that a handler's parameter of type `ty` can be given, and whether it is lent to it.
+/// The type that a server decodes so that a handler's parameter of type `ty` can be given, and whether it is lent to
+/// it.
 ///
 /// `&str` and `&[u8]` are views of the request itself; of another reference the server decodes and owns the target.
 pub(crate) fn decoded(ty: &Type, krate: &syn::Path) -> (TokenStream, bool) {
@@ -160,7 +161,8 @@ impl Check<'_> {
         if reference.mutability.is_some() {
             return self.errors.at(
                 reference,
-                "`&mut` cannot reach into another process: take the argument by value or by `&`, and return what changed",
+                "`&mut` cannot reach into another process: take the argument by value or by `&`, and return what \
+                 changed",
             );
         }
         if reference.lifetime.as_ref().is_some_and(|lifetime| lifetime.ident == "static") {
@@ -172,7 +174,8 @@ impl Check<'_> {
         if self.depth > 0 && !is_view(&reference.elem) {
             self.errors.at(
                 reference,
-                "inside another type only `&str` and `&[u8]` can be borrowed from the request: write an owned type here",
+                "inside another type only `&str` and `&[u8]` can be borrowed from the request: write an owned type \
+                 here",
             );
         }
     }
@@ -245,8 +248,8 @@ impl<'ast> Visit<'ast> for Check<'_> {
     }
 }
 
-const BORROWED_RETURN: &str = "a reply outlives what its handler borrows: return an owned type, such as `String` for `&str` \
-                               and `Vec<u8>` for `&[u8]`";
+const BORROWED_RETURN: &str = "a reply outlives what its handler borrows: return an owned type, such as `String` for \
+                               `&str` and `Vec<u8>` for `&[u8]`";
 
 fn mentions_stream(bounds: &Punctuated<TypeParamBound, Token![+]>) -> bool {
     bounds.iter().any(|bound| match bound {

@@ -67,8 +67,8 @@ fn descriptor(service: &Service, method: &Method) -> TokenStream {
     }
 }
 
-/// That the arguments can be sent. That they and the reply can be received is asserted by the server's code, which names
-/// each type once, at the user's tokens.
+/// That the arguments can be sent. That they and the reply can be received is asserted by the server's code, which
+/// names each type once, at the user's tokens.
 fn assertions(service: &Service, method: &Method) -> Option<TokenStream> {
     let krate = &service.krate;
     let cfgs = method.cfgs();

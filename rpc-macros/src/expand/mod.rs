@@ -8,8 +8,8 @@
 //!         const _: () = { the descriptors, assertions about the types, everything the three can do };
 //! ```
 //!
-//! The anonymous constant keeps the descriptors to itself, and still sees the names that the user's types are made of. What
-//! stands beside those types in it begins with two underscores, so as not to hide one of them.
+//! The anonymous constant keeps the descriptors to itself, and still sees the names that the user's types are made of.
+//! What stands beside those types in it begins with two underscores, so as not to hide one of them.
 
 mod client;
 mod descriptor;

@@ -78,7 +78,12 @@ pub trait Kv {
     #[rpc(idempotent)]
     async fn compute(&self) -> u64;
     /// May be called without the last ones.
-    async fn list(&self, prefix: &str, #[rpc(default)] limit: Option<u32>, #[rpc(default)] config: &Config) -> Vec<String>;
+    async fn list(
+        &self,
+        prefix: &str,
+        #[rpc(default)] limit: Option<u32>,
+        #[rpc(default)] config: &Config,
+    ) -> Vec<String>;
     /// Has a body.
     async fn answer(&self) -> u32 {
         42
@@ -119,21 +124,7 @@ pub trait Kv {
     async fn len(&self, args: u32, request: u32, client: u32, service: u32, returned: u32, self_: u32) -> u32;
     /// Takes as much as there can be.
     #[allow(clippy::too_many_arguments)]
-    async fn many(
-        &self,
-        a: u8,
-        b: u8,
-        c: u8,
-        d: u8,
-        e: u8,
-        f: u8,
-        g: u8,
-        h: u8,
-        i: u8,
-        j: u8,
-        k: u8,
-        l: u8,
-    ) -> u8;
+    async fn many(&self, a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: u8, i: u8, j: u8, k: u8, l: u8) -> u8;
     /// Has the name of another after a prefix.
     async fn id_len(&self);
     /// Returns what `std` calls a result.
