@@ -35,6 +35,7 @@ trait Kv {
     /// Finds.
     #[rpc(idempotent, timeout = "250ms")]
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>>;
+    #[allow(clippy::ptr_arg, reason = "a vector behind a reference is one of the ways to lend bytes")]
     async fn bytes(&self, a: &[u8], b: Vec<u8>, c: Option<&[u8]>, d: &Option<Vec<u8>>, e: &Vec<u8>) -> Vec<u8>;
     async fn config(&self, config: &Config, more: &[Config], names: &[&str], pair: (u8, &str)) -> Config;
     async fn key(&self, key: Key<'_>, lent: &Key<'_>) -> Cow<'static, str>;
