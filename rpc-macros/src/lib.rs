@@ -1,1 +1,56 @@
-//! x
+//! The attribute `#[trunkline::service]`: it turns a trait into a service, its client and its server.
+//!
+//! Use it through the `trunkline` crate, which carries what the expansion names.
+//!
+//! # How it works
+//!
+//! A trait is parsed into a model, the model is expanded: `parse` knows what a user may write, `model` what a service
+//! is,
+//! `expand` what the compiler is given. No step looks behind the one before it.
+//!
+//! # Invariants
+//!
+//! - Every mistake is reported, at the user's own tokens, together with all the others, and says what to write instead.
+//! - The expansion names everything by an absolute path and has no logic of its own: a method is a line in a `match`.
+//! - What the expansion needs of the `trunkline` crate is listed in `RUNTIME.md`.
+//!
+//! # Not here
+//!
+//! Types. A macro sees tokens; whether a type can travel is decided by traits, in code the macro writes for that
+//! purpose.
+
+#![forbid(unsafe_code)]
+
+mod attributes;
+mod errors;
+mod expand;
+mod forms;
+mod model;
+mod options;
+mod parse;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+/// Turns a trait into a service: `Kv` gets a `KvClient` and a `KvServer`.
+///
+/// The options are `name = "…"`, the service's name on the wire, and `crate = path`, where the `trunkline` crate is
+/// found.
+///
+/// A method is an `async fn` with `&self`. It takes `#[rpc(…)]` with any of
+///
+/// - `oneway`: its caller waits for no reply;
+/// - `idempotent`: running it twice does what running it once does;
+/// - `blocking`: it blocks its thread, and runs on the blocking pool;
+/// - `spawn`: it computes, and runs in a task of its own from the start;
+/// - `no_cancel`: it runs to its end even when nobody waits any more;
+/// - `timeout = "5s"`: the deadline of calls that set none (`us`, `ms`, `s`, `m`, `h`);
+/// - `name = "…"`: its name on the wire.
+///
+/// An argument takes `#[rpc(default)]`, if callers that do not know it yet may leave it out, or `#[rpc(context)]`, if
+/// it is the server's context under another name than `Context`.
+#[proc_macro_attribute]
+pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    expand::service(options.into(), item.into()).into()
+}

@@ -1,0 +1,137 @@
+//! The client: one method for each of the service's.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Lifetime, parse_quote};
+
+use crate::attributes;
+use crate::forms::Form;
+use crate::model::{Argument, Method, Service};
+use crate::types;
+
+pub(super) fn definition(service: &Service) -> TokenStream {
+    let krate = &service.krate;
+    let vis = &service.item.vis;
+    let client = service.client();
+    let attrs = attributes::for_struct(&service.item.attrs);
+    let docs = format!(" The client of [`{}`].", service.item.ident);
+    quote! {
+        #[doc = #docs]
+        ///
+        #(#attrs)*
+        #[allow(dead_code, deprecated)]
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+        #vis struct #client {
+            client: #krate::__private::Client,
+        }
+    }
+}
+
+pub(super) fn impls(service: &Service) -> TokenStream {
+    let krate = &service.krate;
+    let client = service.client();
+    let constructors = constructors(service);
+    let methods = service.methods.iter().map(|method| self::method(service, method));
+    quote! {
+        impl #krate::ServiceClient for #client {
+            const SERVICE: &'static #krate::__private::ServiceDescriptor = &__SERVICE;
+
+            fn from_client(client: #krate::__private::Client) -> Self {
+                Self { client }
+            }
+        }
+
+        #[allow(dead_code, clippy::too_many_arguments, clippy::type_complexity)]
+        impl #client {
+            #constructors
+            #(#methods)*
+        }
+    }
+}
+
+fn constructors(service: &Service) -> TokenStream {
+    let krate = &service.krate;
+    let vis = &service.item.vis;
+    quote! {
+        /// Connects to the server at `endpoint`, a URI such as `unix:/run/service.sock`.
+        ///
+        /// # Errors
+        ///
+        /// If `endpoint` is no such URI, nobody answers there, or the two sides cannot agree.
+        #vis async fn connect(
+            endpoint: impl ::core::convert::AsRef<::core::primitive::str>,
+        ) -> ::core::result::Result<Self, #krate::ConnectError> {
+            #krate::__private::connect(endpoint.as_ref()).await.map(|client| Self { client })
+        }
+
+        /// Connects to the server at `endpoint` from a thread outside any async runtime.
+        ///
+        /// # Errors
+        ///
+        /// If `endpoint` is no such URI, nobody answers there, or the two sides cannot agree.
+        #vis fn connect_blocking(
+            endpoint: impl ::core::convert::AsRef<::core::primitive::str>,
+        ) -> ::core::result::Result<Self, #krate::ConnectError> {
+            #krate::__private::connect_blocking(endpoint.as_ref()).map(|client| Self { client })
+        }
+
+        /// Speaks to a server over bytes that are connected to it already.
+        ///
+        /// # Errors
+        ///
+        /// If the two sides cannot agree.
+        #vis async fn over<S>(stream: S) -> ::core::result::Result<Self, #krate::ConnectError>
+        where
+            S: #krate::__private::AsyncRead + #krate::__private::AsyncWrite + ::core::marker::Send + 'static,
+        {
+            #krate::__private::over(stream).await.map(|client| Self { client })
+        }
+
+        /// Speaks to a server over a transport that is connected to it already.
+        ///
+        /// # Errors
+        ///
+        /// If the two sides cannot agree.
+        #vis async fn over_transport<T: #krate::transport::Transport>(
+            transport: T,
+        ) -> ::core::result::Result<Self, #krate::ConnectError> {
+            #krate::__private::over_transport(transport).await.map(|client| Self { client })
+        }
+
+        /// The connection that carries this client's calls.
+        #vis fn connection(&self) -> &#krate::Connection {
+            self.client.connection()
+        }
+    }
+}
+
+// Input:  async fn get(&self, key: &str) -> u32;
+// Output: pub fn get<'rpc>(&'rpc self, key: &'rpc str) -> Call<'rpc, (Arg<&'rpc str>,), Value<u32>> {
+//             self.client.call(&__method_get, (Arg::new(key),))
+//         }
+fn method(service: &Service, method: &Method) -> TokenStream {
+    let krate = &service.krate;
+    let vis = &service.item.vis;
+    let ident = &method.ident;
+    let attrs = attributes::for_client_method(&method.attrs);
+    let docs = attributes::docs(&method.attrs).is_empty().then(|| {
+        let docs = format!(" Calls `{}.{}`.", service.wire_name, method.wire_name.value());
+        quote!(#[doc = #docs])
+    });
+    let descriptor = method.descriptor();
+    let output = method.output(service);
+    let lifetime: Lifetime = parse_quote!('rpc);
+    let names: Vec<_> = method.arguments().map(|argument| &argument.ident).collect();
+    let types: Vec<_> = method.arguments().map(|argument| types::with_lifetime(&argument.ty, &lifetime)).collect();
+    let forms = method.arguments().map(|Argument { ty, .. }| Form::sent(ty).if_not_plain(krate));
+    quote! {
+        #docs
+        #(#attrs)*
+        #vis fn #ident<'rpc>(
+            &'rpc self,
+            #(#names: #types),*
+        ) -> #krate::Call<'rpc, (#(#krate::__private::Arg<#types #forms>,)*), #output> {
+            self.client.call(&#descriptor, (#(#krate::__private::Arg::new(#names),)*))
+        }
+    }
+}
