@@ -1,0 +1,138 @@
+//! A trait becomes a service in another process.
+//!
+//! trunkline is remote procedure calls as what they are: calls laid over the operating system's own channels. An
+//! attribute turns a Rust trait into a client and a server; a URI says what carries the calls. Changing the URI changes
+//! the transport and nothing else.
+//!
+//! ```
+//! #[trunkline::service]
+//! pub trait Greeter {
+//!     async fn greet(&self, name: &str) -> String;
+//! }
+//!
+//! struct English;
+//!
+//! impl Greeter for English {
+//!     async fn greet(&self, name: &str) -> String {
+//!         format!("Hello, {name}!")
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // In the one process …
+//! tokio::spawn(trunkline::serve("mem:greeter", GreeterServer::new(English)));
+//! # tokio::task::yield_now().await;
+//!
+//! // … and in the other.
+//! let greeter = GreeterClient::connect("mem:greeter").await?;
+//! assert_eq!(greeter.greet("world").await?, "Hello, world!");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What holds
+//!
+//! - A call that failed says whether it may have run: see [`CallError`].
+//! - A panic, bad arguments, a refusal or a timeout in one call never touches another; a peer that breaks the protocol
+//!   ends its own connection only.
+//! - Every call has a deadline, every queue and every buffer a limit: see [`Limits`].
+//! - A type needs `Serialize` and `Deserialize`, nothing else, to travel.
+//!
+//! # Not here
+//!
+//! A broker, a registry, consensus (etcd, NATS and DNS exist); TLS, DNS or crypto of our own; exactly-once delivery; an
+//! interface language beside Rust; hiding that a call can fail.
+
+#![forbid(unsafe_code)]
+
+mod connection;
+mod endpoint;
+mod server;
+
+pub use connection::{Connection, ConnectionBuilder};
+pub use server::{Server, ServerBuilder, serve};
+pub use trunkline_core::{
+    Call, CallError, CloseReason, ConnectError, ConnectionError, ConnectionStats, Context, DrainReport, Execution,
+    HandshakeError, Limit, Limits, Peer, Pending, ProtocolError, Reason, ServerHandle, ServerStats, Service,
+    ServiceClient, allow_wait,
+};
+pub use trunkline_macros::service;
+pub use trunkline_transports::BindError;
+
+/// How values become bytes.
+pub mod codec {
+    pub use trunkline_core::codec::{CodecId, DecodeError, EncodeError};
+}
+
+/// What a service says about itself: names, arguments, options, documentation.
+pub mod descriptor {
+    pub use trunkline_core::method::{
+        ArgumentDescriptor, MethodDescriptor, MethodId, MethodOptions, ServiceDescriptor,
+    };
+}
+
+/// What carries frames: the traits behind every transport, and the transports there are.
+///
+/// Programs that use URIs need nothing from here. It is for transports of one's own, and for those that take options:
+/// a Unix socket for other users, a TCP listener for the network.
+pub mod transport {
+    pub use trunkline_core::frame::{FrameError, first_record};
+    pub use trunkline_core::transport::*;
+    pub use trunkline_transports::framing;
+    #[cfg(feature = "mem")]
+    pub use trunkline_transports::mem::{self, MemConnector, MemListener};
+    pub use trunkline_transports::over::Over;
+    #[cfg(all(unix, feature = "tcp"))]
+    pub use trunkline_transports::tcp::{TcpConnector, TcpListener};
+    #[cfg(all(unix, feature = "unix"))]
+    pub use trunkline_transports::unix::{UnixConnector, UnixListener};
+}
+
+/// What generated code names. Not for programs: it may change with any version.
+#[doc(hidden)]
+pub mod __private {
+    pub use std::sync::Arc;
+    pub use std::vec::Vec;
+
+    pub use tokio::io::{AsyncRead, AsyncWrite};
+    pub use trunkline_core::Client;
+    pub use trunkline_core::method::{
+        ArgumentDescriptor, MethodDescriptor, MethodOptions, ServiceDescriptor, assert_distinct,
+    };
+    pub use trunkline_core::service::{Answer, Refusal, Request};
+    pub use trunkline_core::wire::{Arg, Block, Fallible, Maybe, Oneway, Plain, Value, assert_serialize};
+
+    use crate::{ConnectError, Connection};
+
+    /// A client that owns its connection.
+    pub async fn connect(endpoint: &str) -> Result<Client, ConnectError> {
+        Connection::builder().connect(endpoint).await.map(Connection::into_client)
+    }
+
+    /// The same, without a runtime.
+    pub fn connect_blocking(endpoint: &str) -> Result<Client, ConnectError> {
+        Connection::builder().connect_blocking(endpoint).map(Connection::into_client)
+    }
+
+    /// A client over bytes.
+    pub async fn over<S>(stream: S) -> Result<Client, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        Connection::builder().over(stream).await.map(Connection::into_client)
+    }
+
+    /// A client over frames.
+    pub async fn over_transport<T>(transport: T) -> Result<Client, ConnectError>
+    where
+        T: crate::transport::Transport,
+    {
+        Connection::builder().over_transport(transport).await.map(Connection::into_client)
+    }
+
+    /// The connection of a client.
+    pub fn connection(client: &Client) -> Connection {
+        Connection::from(client.connection().clone())
+    }
+}

@@ -37,7 +37,7 @@ pub struct Call<'a, A, R> {
     output: PhantomData<fn() -> R>,
 }
 
-impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
+impl<'a, A, R> Call<'a, A, R> {
     pub(crate) fn new(client: &'a Client, method: &'static MethodDescriptor, arguments: A) -> Self {
         Call { client, method, arguments, timeout: None, deadline: None, output: PhantomData }
     }
@@ -56,7 +56,9 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         self.timeout = None;
         self
     }
+}
 
+impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     /// Makes the call and blocks the thread until it has its outcome.
     ///
     /// # Errors

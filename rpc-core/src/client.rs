@@ -8,7 +8,6 @@ use crate::codec::CodecId;
 use crate::connection::Connection;
 use crate::limits::Limits;
 use crate::method::{MethodDescriptor, ServiceDescriptor};
-use crate::wire::{Arguments, Output};
 
 /// A client that the macro has written.
 pub trait ServiceClient {
@@ -49,7 +48,9 @@ impl Client {
     }
 
     /// A call that nothing has been done for yet.
-    pub fn call<A: Arguments, R: Output>(&self, method: &'static MethodDescriptor, arguments: A) -> Call<'_, A, R> {
+    ///
+    /// Without bounds: a type that can't travel is reported where the service is defined, not at every call.
+    pub fn call<A, R>(&self, method: &'static MethodDescriptor, arguments: A) -> Call<'_, A, R> {
         Call::new(self, method, arguments)
     }
 }

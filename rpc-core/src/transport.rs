@@ -64,7 +64,8 @@ pub trait FrameSender: Send + 'static {
 pub enum Written {
     /// All of the batch has reached the mechanism; the batch is empty again.
     All,
-    /// The mechanism takes no more now. What is left is in the batch.
+    /// The mechanism takes no more now. What is left is in the batch, or in a buffer of the mechanism's own that it has
+    /// yet to flush: the batch may be empty.
     Blocked,
 }
 
@@ -253,6 +254,17 @@ pub trait Listener: Send + 'static {
 
     /// The URI under which it can be reached, with the real port number.
     fn endpoint(&self) -> String;
+}
+
+#[async_trait::async_trait]
+impl Listener for Box<dyn Listener> {
+    async fn accept(&mut self) -> io::Result<BoxTransport> {
+        (**self).accept().await
+    }
+
+    fn endpoint(&self) -> String {
+        (**self).endpoint()
+    }
 }
 
 /// How to reach a peer.

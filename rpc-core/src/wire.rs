@@ -44,12 +44,15 @@ pub trait DeserializeAs<'de, T> {
 #[derive(Debug)]
 pub struct Plain(());
 
+// Without this the compiler looks through the implementation, and says what serde says instead of the text above.
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + ?Sized> SerializeAs<T> for Plain {
     fn serialize_as<S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
         value.serialize(serializer)
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<'de, T: Deserialize<'de>> DeserializeAs<'de, T> for Plain {
     fn deserialize_as<D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
         T::deserialize(deserializer)
@@ -162,6 +165,10 @@ pub(crate) fn decode_as<'de, T, F: DeserializeAs<'de, T>>(
     codec.decode::<Unformed<T, F>>(input, budget).map(|value| value.0)
 }
 
+/// Never run: says at the user's own type that it can't be sent.
+#[doc(hidden)]
+pub const fn assert_serialize<F: SerializeAs<T>, T>() {}
+
 /// One argument of a call: a value, usually a reference, and its form.
 #[derive(Debug)]
 pub struct Arg<T, F = Plain>(T, PhantomData<fn() -> F>);
@@ -219,7 +226,7 @@ pub enum Half {
 }
 
 /// What a method returns, as a type for the compiler: [`Value`], [`Fallible`] or [`Oneway`].
-pub trait Output: 'static {
+pub trait Output {
     /// What the trait's method returns.
     type Returned;
     /// What a call that went well gives the caller.
@@ -257,8 +264,7 @@ pub struct Value<T, F = Plain>(PhantomData<fn() -> (T, F)>);
 
 impl<T, F> Output for Value<T, F>
 where
-    T: 'static,
-    F: SerializeAs<T> + for<'de> DeserializeAs<'de, T> + 'static,
+    F: SerializeAs<T> + for<'de> DeserializeAs<'de, T>,
 {
     type Returned = T;
     type Ok = T;
@@ -312,8 +318,8 @@ pub struct Fallible<R, F = Plain>(PhantomData<fn() -> (R, F)>);
 
 impl<R, F> Output for Fallible<R, F>
 where
-    R: ResultLike + 'static,
-    F: SerializeAs<R::Ok> + for<'de> DeserializeAs<'de, R::Ok> + 'static,
+    R: ResultLike,
+    F: SerializeAs<R::Ok> + for<'de> DeserializeAs<'de, R::Ok>,
     Plain: SerializeAs<R::Err> + for<'de> DeserializeAs<'de, R::Err>,
 {
     type Returned = R;

@@ -99,8 +99,8 @@ fn constructors(service: &Service) -> TokenStream {
         }
 
         /// The connection that carries this client's calls.
-        #vis fn connection(&self) -> &#krate::Connection {
-            self.client.connection()
+        #vis fn connection(&self) -> #krate::Connection {
+            #krate::__private::connection(&self.client)
         }
     }
 }

@@ -1,0 +1,208 @@
+//! Connections that this side makes.
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::mpsc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{Builder, Handle};
+use trunkline_core::codec::CodecId;
+use trunkline_core::transport::{BoxTransport, Connector, PeerIdentity, Transport};
+use trunkline_core::{Client, ConnectError, ConnectionError, ConnectionStats, Limits, Service, ServiceClient};
+use trunkline_transports::over::Over;
+
+use crate::endpoint;
+
+/// A connection to a peer, with any number of clients on it.
+///
+/// Clones share it. The last clone of a connection that was made with [`Connection::builder`], or of a client made by
+/// its `connect`, closes it: what was sent is flushed first, and calls in flight have [`Limits::linger`] to end. Clients
+/// taken from a connection with [`client`](Connection::client) do not keep it open.
+#[derive(Clone)]
+pub struct Connection {
+    inner: trunkline_core::Connection,
+}
+
+impl Connection {
+    /// Begins a connection with options.
+    ///
+    /// ```no_run
+    /// # #[trunkline::service] trait Kv { async fn get(&self, key: &str) -> Option<String>; }
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use trunkline::{Connection, Limits};
+    ///
+    /// let limits = Limits::default().message_len(64 << 20);
+    /// let connection = Connection::builder().limits(limits).connect("unix:/run/kv.sock").await?;
+    /// let kv: KvClient = connection.client();
+    /// # Ok(()) }
+    /// ```
+    pub fn builder() -> ConnectionBuilder {
+        ConnectionBuilder { inner: trunkline_core::Connection::builder() }
+    }
+
+    /// A client of a service on this connection. It does not keep the connection open.
+    pub fn client<C: ServiceClient>(&self) -> C {
+        self.inner.client()
+    }
+
+    /// Who is at the other end, as far as the transport vouches for it.
+    pub fn peer(&self) -> &PeerIdentity {
+        self.inner.peer()
+    }
+
+    /// What carries it: `tcp`, `unix`, ….
+    pub fn transport(&self) -> &'static str {
+        self.inner.transport()
+    }
+
+    /// Its accounts, now.
+    pub fn stats(&self) -> ConnectionStats {
+        self.inner.stats()
+    }
+
+    /// Whether the peer has said that it takes no new calls.
+    pub fn is_peer_draining(&self) -> bool {
+        self.inner.is_peer_draining()
+    }
+
+    /// Closes it, whoever else holds it: what was sent is flushed, calls in flight have [`Limits::linger`] to end.
+    /// Returns at once; [`closed`](Connection::closed) tells when it is done.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+
+    /// Waits for the connection to end, and says why it did.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub async fn closed(&self) -> ConnectionError {
+        self.inner.closed().await
+    }
+
+    pub(crate) fn into_client(self) -> Client {
+        Client::new(self.inner)
+    }
+}
+
+impl From<trunkline_core::Connection> for Connection {
+    fn from(inner: trunkline_core::Connection) -> Connection {
+        Connection { inner }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// What a connection is made with, before it is made.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ConnectionBuilder {
+    inner: trunkline_core::ConnectionBuilder,
+}
+
+impl ConnectionBuilder {
+    /// Sets the limits of this side.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.inner = self.inner.limits(limits);
+        self
+    }
+
+    /// Serves a service to the peer, on the same connection.
+    ///
+    /// # Panics
+    ///
+    /// If a service of the same name is there already.
+    pub fn service<S: Service>(mut self, service: S) -> Self {
+        self.inner = self.inner.service(service);
+        self
+    }
+
+    /// Offers these codecs, in this order of preference, instead of all that are compiled in. The server picks.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn codecs(mut self, codecs: &[CodecId]) -> Self {
+        self.inner = self.inner.codecs(codecs);
+        self
+    }
+
+    /// Connects to an endpoint: `tcp://host:port`, `unix:/path`, `mem:name`. Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the endpoint is malformed, nobody answers there, or whoever does speaks something else.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the attempt up.
+    pub async fn connect(self, endpoint: impl AsRef<str>) -> Result<Connection, ConnectError> {
+        self.connect_with(&*endpoint::connector(endpoint.as_ref())?).await
+    }
+
+    /// Connects through a connector: one with options, or one of the program's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn connect_with(self, connector: &dyn Connector) -> Result<Connection, ConnectError> {
+        if Handle::try_current().is_err() {
+            return Err(ConnectError::NoRuntime);
+        }
+        let transport = connector.connect().await?;
+        self.inner.over(transport).await.map(Connection::from)
+    }
+
+    /// The same without a runtime: a thread of the library's own, shared by all such connections, drives it.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_blocking(self, endpoint: impl AsRef<str>) -> Result<Connection, ConnectError> {
+        let connector = endpoint::connector(endpoint.as_ref())?;
+        let (sender, receiver) = mpsc::sync_channel(1);
+        background()?.spawn(async move {
+            let _ = sender.send(self.connect_with(&*connector).await);
+        });
+        receiver.recv().unwrap_or(Err(ConnectError::Lost(ConnectionError::RuntimeGone)))
+    }
+
+    /// Shakes hands over a byte stream that is connected already.
+    ///
+    /// # Errors
+    ///
+    /// If the peer speaks another protocol or version, or vanishes.
+    pub async fn over<S>(self, stream: S) -> Result<Connection, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        self.over_transport(Over::new(stream)).await
+    }
+
+    /// Shakes hands over a transport that is connected already.
+    ///
+    /// # Errors
+    ///
+    /// If the peer speaks another protocol or version, or vanishes.
+    pub async fn over_transport<T: Transport>(self, transport: T) -> Result<Connection, ConnectError> {
+        self.inner.over(BoxTransport::new(transport)).await.map(Connection::from)
+    }
+}
+
+/// The runtime of connections without one: a thread that is started when the first is made and lives as long as the
+/// process.
+fn background() -> Result<&'static Handle, ConnectError> {
+    static BACKGROUND: OnceLock<Option<Handle>> = OnceLock::new();
+    let start = || {
+        let runtime = Builder::new_current_thread().enable_all().build().ok()?;
+        let handle = runtime.handle().clone();
+        let drive = move || runtime.block_on(std::future::pending::<()>());
+        std::thread::Builder::new().name("trunkline".to_owned()).spawn(drive).ok()?;
+        Some(handle)
+    };
+    BACKGROUND.get_or_init(start).as_ref().ok_or(ConnectError::NoRuntime)
+}

@@ -1,0 +1,121 @@
+//! From a URI to a connector or a listener.
+
+use trunkline_core::ConnectError;
+use trunkline_core::transport::{Connector, Listener};
+use trunkline_transports::BindError;
+#[cfg(feature = "mem")]
+use trunkline_transports::mem::{MemConnector, MemListener};
+#[cfg(all(unix, feature = "tcp"))]
+use trunkline_transports::tcp::{TcpConnector, TcpListener};
+#[cfg(all(unix, feature = "unix"))]
+use trunkline_transports::unix::{UnixConnector, UnixListener};
+
+/// The transport that a URI names, and where on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Endpoint<'a> {
+    #[cfg(all(unix, feature = "tcp"))]
+    Tcp(&'a str),
+    #[cfg(all(unix, feature = "unix"))]
+    Unix(&'a str),
+    #[cfg(feature = "mem")]
+    Mem(&'a str),
+}
+
+/// The URIs of the transports that are compiled in, for messages.
+const FORMS: &[&str] = &[
+    #[cfg(all(unix, feature = "tcp"))]
+    "tcp://host:port",
+    #[cfg(all(unix, feature = "unix"))]
+    "unix:/path/to.sock",
+    #[cfg(feature = "mem")]
+    "mem:name",
+];
+
+impl<'a> Endpoint<'a> {
+    /// Takes a URI apart, or says what is wrong and what to write.
+    fn parse(uri: &'a str) -> Result<Endpoint<'a>, String> {
+        let Some((scheme, rest)) = uri.split_once(':') else {
+            return Err(format!("it has no scheme; write one of {}", FORMS.join(", ")));
+        };
+        match scheme {
+            #[cfg(all(unix, feature = "tcp"))]
+            "tcp" => match rest.strip_prefix("//").map(|address| address.strip_suffix('/').unwrap_or(address)) {
+                Some(address) if has_port(address) => Ok(Endpoint::Tcp(address)),
+                _ => Err("write tcp://host:port".to_owned()),
+            },
+            #[cfg(all(unix, feature = "unix"))]
+            "unix" => match rest.strip_prefix("//").unwrap_or(rest) {
+                "" => Err("the path of the socket is missing: write unix:/path/to.sock".to_owned()),
+                path => Ok(Endpoint::Unix(path)),
+            },
+            #[cfg(feature = "mem")]
+            "mem" => match rest {
+                "" => Err("the name is missing: write mem:name".to_owned()),
+                name => Ok(Endpoint::Mem(name)),
+            },
+            _ => Err(format!("there is no transport `{scheme}` here; write one of {}", FORMS.join(", "))),
+        }
+    }
+}
+
+#[cfg(all(unix, feature = "tcp"))]
+fn has_port(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+pub(crate) fn connector(uri: &str) -> Result<Box<dyn Connector>, ConnectError> {
+    match Endpoint::parse(uri) {
+        #[cfg(all(unix, feature = "tcp"))]
+        Ok(Endpoint::Tcp(address)) => Ok(Box::new(TcpConnector::new(address))),
+        #[cfg(all(unix, feature = "unix"))]
+        Ok(Endpoint::Unix(path)) => Ok(Box::new(UnixConnector::new(path))),
+        #[cfg(feature = "mem")]
+        Ok(Endpoint::Mem(name)) => Ok(Box::new(MemConnector::new(name))),
+        Err(why) => Err(ConnectError::Endpoint { endpoint: uri.to_owned(), why }),
+    }
+}
+
+pub(crate) async fn listener(uri: &str) -> Result<Box<dyn Listener>, BindError> {
+    match Endpoint::parse(uri) {
+        #[cfg(all(unix, feature = "tcp"))]
+        Ok(Endpoint::Tcp(address)) => Ok(Box::new(TcpListener::bind(address).await?)),
+        #[cfg(all(unix, feature = "unix"))]
+        Ok(Endpoint::Unix(path)) => Ok(Box::new(UnixListener::bind(path)?)),
+        #[cfg(feature = "mem")]
+        Ok(Endpoint::Mem(name)) => Ok(Box::new(MemListener::bind(name)?)),
+        Err(why) => Err(BindError::Endpoint { endpoint: uri.to_owned(), why }),
+    }
+}
+
+#[cfg(all(test, unix, feature = "tcp", feature = "unix", feature = "mem"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uris_name_a_transport_and_a_place_on_it() {
+        assert_eq!(Endpoint::parse("tcp://127.0.0.1:80"), Ok(Endpoint::Tcp("127.0.0.1:80")));
+        assert_eq!(Endpoint::parse("tcp://[::1]:0/"), Ok(Endpoint::Tcp("[::1]:0")));
+        assert_eq!(Endpoint::parse("unix:/run/kv.sock"), Ok(Endpoint::Unix("/run/kv.sock")));
+        assert_eq!(Endpoint::parse("unix:///run/kv.sock"), Ok(Endpoint::Unix("/run/kv.sock")));
+        assert_eq!(Endpoint::parse("unix:kv.sock"), Ok(Endpoint::Unix("kv.sock")));
+        assert_eq!(Endpoint::parse("mem:kv"), Ok(Endpoint::Mem("kv")));
+    }
+
+    #[test]
+    fn a_bad_uri_says_what_to_write() {
+        for (uri, hint) in [
+            ("localhost:80", "there is no transport `localhost` here"),
+            ("/run/kv.sock", "it has no scheme"),
+            ("tcp:localhost:80", "write tcp://host:port"),
+            ("tcp://localhost", "write tcp://host:port"),
+            ("tcp://localhost:port", "write tcp://host:port"),
+            ("tcp://:80", "write tcp://host:port"),
+            ("unix:", "the path of the socket is missing"),
+            ("mem:", "the name is missing"),
+            ("http://localhost", "write one of tcp://host:port, unix:/path/to.sock, mem:name"),
+        ] {
+            let why = Endpoint::parse(uri).unwrap_err();
+            assert!(why.contains(hint), "{uri}: {why}");
+        }
+    }
+}
