@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::codec::CodecId;
 use crate::connection::{Connection, Start};
@@ -130,14 +130,13 @@ impl Server {
     pub async fn run_until<F: Future>(self, signal: F) -> DrainReport {
         let _close = CloseAll(Arc::clone(&self.shared));
         let stop = self.shared.stop.clone();
-        let acceptors = TaskTracker::new();
+        let mut acceptors = JoinSet::new();
         for listener in self.listeners {
             acceptors.spawn(accept_loop(listener, Arc::clone(&self.shared)));
         }
-        acceptors.close();
         stop.run_until_cancelled(signal).await;
         stop.cancel();
-        acceptors.wait().await;
+        while acceptors.join_next().await.is_some() {}
         self.shared.drain().await
     }
 }

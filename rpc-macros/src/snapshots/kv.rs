@@ -199,8 +199,8 @@ const _: () = {
                 .map(|client| Self { client })
         }
         /// The connection that carries this client's calls.
-        pub fn connection(&self) -> &::trunkline::Connection {
-            self.client.connection()
+        pub fn connection(&self) -> ::trunkline::Connection {
+            ::trunkline::__private::connection(&self.client)
         }
         /// The value stored under `key`.
         pub fn get<'rpc>(
