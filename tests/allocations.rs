@@ -88,8 +88,11 @@ fn server_process() {
         return;
     };
     run(async {
-        let server =
-            trunkline::Server::builder().service(CountedServer::new(Server)).bind(uri).await.expect("the endpoint is free");
+        let server = trunkline::Server::builder()
+            .service(CountedServer::new(Server))
+            .bind(uri)
+            .await
+            .expect("the endpoint is free");
         println!("serving {}", server.endpoints()[0]);
         server.run().await;
     });

@@ -6,8 +6,8 @@ use proc_macro2::TokenStream;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{
-    Block, FnArg, Ident, Item, ItemTrait, LitStr, Pat, PatIdent, PatType, Receiver, ReceiverKind, Safety, ReturnType, Signature, TraitItem,
-    TraitItemFn, Type, TypeParamBound, parse_quote,
+    Block, FnArg, Ident, Item, ItemTrait, LitStr, Pat, PatIdent, PatType, Receiver, ReceiverKind, ReturnType, Safety,
+    Signature, TraitItem, TraitItemFn, Type, TypeParamBound, parse_quote,
 };
 
 use crate::attributes;

@@ -7,8 +7,8 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    Expr, GenericArgument, Lifetime, ParenthesizedGenericArguments, PathArguments, PathSegment, Token, Type,
-    TypeFnPtr, TypeImplTrait, TypeParamBound, TypePath, TypeReference, TypeTraitObject,
+    Expr, GenericArgument, Lifetime, ParenthesizedGenericArguments, PathArguments, PathSegment, Token, Type, TypeFnPtr,
+    TypeImplTrait, TypeParamBound, TypePath, TypeReference, TypeTraitObject,
 };
 
 use crate::errors::Errors;

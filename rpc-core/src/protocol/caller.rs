@@ -251,7 +251,8 @@ impl Caller {
         }
         let lane = if payload.len() > self.chunk_len { Lane::Large } else { Lane::Small };
         let free = self.live < self.limit && self.may_start(lane, len);
-        if free && let Some(id) = self.place(call, payload, out) {
+        let placed = if free { self.place(call, payload, out) } else { None };
+        if let Some(id) = placed {
             self.spent(lane, len);
             self.want(id, call.oneway, waker);
             return Begun::Placed(id);
@@ -296,9 +297,7 @@ impl Caller {
     }
 
     fn want(&mut self, id: u64, oneway: bool, waker: &mut Option<Waker>) {
-        if let Some(slot) = self.slot_mut(id)
-            && !oneway
-        {
+        if let Some(slot) = self.slot_mut(id).filter(|_| !oneway) {
             slot.wanted = true;
             slot.waker = waker.take();
         }
@@ -377,12 +376,10 @@ impl Caller {
     /// A call that is still waiting keeps `waker`, if there is one, and puts the one it kept before in its place.
     pub(crate) fn poll_waiting(&mut self, ticket: Ticket, waker: &mut Option<Waker>) -> Waited {
         let waited = self.waiting.poll(ticket, waker);
-        if let Waited::Placed(id) = waited
-            && let Some(slot) = self.slot_mut(id)
-            && slot.wanted
-            && waker.is_some()
-        {
-            std::mem::swap(&mut slot.waker, waker);
+        if let Waited::Placed(id) = waited {
+            if let Some(slot) = self.slot_mut(id).filter(|slot| slot.wanted && waker.is_some()) {
+                std::mem::swap(&mut slot.waker, waker);
+            }
         }
         waited
     }

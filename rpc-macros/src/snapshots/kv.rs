@@ -329,7 +329,7 @@ const _: () = {
                 __id_put => {
                     let returned = <__T as Kv>::put(
                             &*self.service,
-                            &args.next::<::trunkline::__private::Plain, Config>()?,
+                            &args.take::<::trunkline::__private::Plain, Config>()?,
                             args.last_or_default::<::trunkline::__private::Plain, u32>()?,
                         )
                         .await;
