@@ -14,12 +14,12 @@ const PING: u8 = 1;
 const BLOCK: u8 = 2;
 
 /// What an upload carries.
-pub fn block() -> Vec<u8> {
+pub(crate) fn block() -> Vec<u8> {
     (0..BLOCK_LEN).map(|at| (at % 251) as u8).collect()
 }
 
 /// Serves at `uri` until the process ends, and prints where.
-pub fn serve(uri: &str) {
+pub(crate) fn serve(uri: &str) {
     if let Some(path) = uri.strip_prefix("unix:") {
         let listener = UnixListener::bind(path).expect("the path is free");
         println!("{uri}");
@@ -76,7 +76,7 @@ fn exchange(stream: &mut dyn Stream, kind: u8, number: u8, block: &[u8]) -> io::
 }
 
 /// The median of a round trip, in nanoseconds.
-pub fn ping_pong(endpoint: &str, span: Duration) -> io::Result<f64> {
+pub(crate) fn ping_pong(endpoint: &str, span: Duration) -> io::Result<f64> {
     let mut stream = connect(endpoint)?;
     let mut times = Vec::new();
     let began = Instant::now();
@@ -89,7 +89,7 @@ pub fn ping_pong(endpoint: &str, span: Duration) -> io::Result<f64> {
 }
 
 /// Bytes a second.
-pub fn upload(endpoint: &str, span: Duration) -> io::Result<f64> {
+pub(crate) fn upload(endpoint: &str, span: Duration) -> io::Result<f64> {
     let mut stream = connect(endpoint)?;
     let block = block();
     let began = Instant::now();

@@ -4,19 +4,19 @@ use serde::{Deserialize, Serialize};
 
 /// 32 bytes on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Item {
+pub(crate) struct Item {
     id: u64,
     rest: [u8; 24],
 }
 
 impl Item {
-    pub fn new(id: u64) -> Item {
+    pub(crate) fn new(id: u64) -> Item {
         Item { id, rest: [id as u8; 24] }
     }
 }
 
 #[trunkline::service]
-pub trait Bench {
+pub(crate) trait Bench {
     async fn echo(&self, item: Item) -> Item;
     /// A digest of the bytes, so that the reply shows that they came.
     async fn upload(&self, bytes: &[u8]) -> u64;
@@ -35,13 +35,13 @@ impl Bench for Server {
 }
 
 /// The length and a byte of every page: enough to notice a chunk that is lost, doubled or moved.
-pub fn digest(bytes: &[u8]) -> u64 {
+pub(crate) fn digest(bytes: &[u8]) -> u64 {
     let sample = bytes.iter().step_by(4093).fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
     sample.wrapping_mul(31).wrapping_add(bytes.len() as u64)
 }
 
 /// Serves at `uri` until the process ends, and prints where.
-pub fn serve(uri: &str) {
+pub(crate) fn serve(uri: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let server = trunkline::Server::builder()
