@@ -94,7 +94,8 @@ impl<T: Transport> Driver<T> {
         for _ in 0..READS_PER_TURN {
             match self.take_frames(cx) {
                 Err(error) => return Poll::Ready(error),
-                Ok(true) => continue,
+                // There is more, but other connections have waited long enough.
+                Ok(true) => break,
                 Ok(false) => {}
             }
             match self.receiver.poll_fill(cx) {
