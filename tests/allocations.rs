@@ -201,15 +201,12 @@ fn check(uri: &str) {
 /// What a handler that has to wait may cost the server.
 const SPAWNED_ALLOWED: u64 = 4;
 
+/// One test: what two of them allocate at a time could not be told apart.
 #[test]
-fn calls_over_a_unix_socket_allocate_nothing() {
+fn calls_allocate_nothing() {
     let dir = std::env::temp_dir().join(format!("trunkline-allocations-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a temporary directory");
     check(&format!("unix:{}", dir.join("sock").display()));
     let _ = std::fs::remove_dir_all(&dir);
-}
-
-#[test]
-fn calls_over_tcp_allocate_nothing() {
     check("tcp://127.0.0.1:0");
 }
