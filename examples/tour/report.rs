@@ -60,7 +60,7 @@ impl Outcome {
             thousands(found.calls),
             micros(found.p50),
             micros(found.p99),
-            thousands(found.calls_per_second as u64),
+            format!("{} calls/s", thousands(found.calls_per_second as u64)),
             format!("{:.2} GB/s", found.upload_bytes_per_second / 1e9),
             verdict,
         ]
@@ -69,8 +69,8 @@ impl Outcome {
 
 /// The table.
 pub fn table(outcomes: &[Outcome]) -> String {
-    let header = ["transport", "peer", "calls", "p50", "p99", "calls/s, 64 in flight", "1 MiB uploads", "answers"]
-        .map(String::from);
+    let header =
+        ["transport", "peer", "calls", "p50", "p99", "64 in flight", "1 MiB upload", "answers"].map(String::from);
     let rows: Vec<[String; 8]> = std::iter::once(header).chain(outcomes.iter().map(Outcome::row)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; 8] = std::array::from_fn(width);
