@@ -35,8 +35,7 @@ fn every_transport_answers_rightly() {
     for line in said.lines() {
         let fields = fields(line);
         let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
-        let expected =
-            ["transport", "calls", "p50_ns", "p99_ns", "calls_per_second", "upload_bytes_per_second", "ok"];
+        let expected = ["transport", "calls", "p50_ns", "p99_ns", "calls_per_second", "upload_bytes_per_second", "ok"];
         assert_eq!(names, expected);
         let numbers: Vec<u64> = fields[1..6].iter().map(|(_, value)| value.parse().expect(line)).collect();
         assert!(numbers.iter().all(|number| *number > 0), "{line}");
