@@ -22,7 +22,9 @@ impl Outcome {
     pub fn json(&self) -> String {
         let (transport, ok) = (self.transport, self.ok());
         let Ok(found) = &self.measured else {
-            return format!(r#"{{"transport":"{transport}","ok":{ok}}}"#);
+            return format!(
+                r#"{{"transport":"{transport}","calls":0,"p50_ns":null,"p99_ns":null,"calls_per_second":null,"upload_bytes_per_second":null,"ok":{ok}}}"#
+            );
         };
         format!(
             r#"{{"transport":"{transport}","calls":{},"p50_ns":{},"p99_ns":{},"calls_per_second":{:.0},"upload_bytes_per_second":{:.0},"ok":{ok}}}"#,

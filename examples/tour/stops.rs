@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
-use std::{env, fs, io, process};
+use std::{env, fs, process};
 
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -129,11 +129,13 @@ impl Drop for Served {
 pub struct Directory(PathBuf);
 
 impl Directory {
-    pub fn new() -> io::Result<Directory> {
+    pub fn new() -> Result<Directory, String> {
         use std::os::unix::fs::DirBuilderExt;
         let path = env::temp_dir().join(format!("trunkline-tour-{}", process::id()));
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Directory(path))
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(Directory(path)),
+            Err(error) => Err(format!("cannot make {}, where sockets would be: {error}", path.display())),
+        }
     }
 
     pub fn path(&self) -> &Path {
