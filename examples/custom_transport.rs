@@ -117,7 +117,7 @@ impl FrameReceiver for Incoming {
 /// Where the server's connections come from.
 struct Arriving(mpsc::Receiver<Channel>);
 
-#[async_trait::async_trait]
+#[trunkline::transport::async_trait]
 impl Listener for Arriving {
     async fn accept(&mut self) -> io::Result<BoxTransport> {
         match self.0.recv().await {
