@@ -224,26 +224,6 @@ impl<'a> Frame<'a> {
     pub fn extensions(&self) -> Extensions<'a> {
         Extensions { rest: self.extensions }
     }
-
-    /// The announced total of a message that comes in chunks.
-    ///
-    /// # Errors
-    ///
-    /// If the extensions are malformed or hold a critical one that this version does not know.
-    pub fn total(&self) -> Result<Option<u64>, FrameError> {
-        let mut total = None;
-        for extension in self.extensions() {
-            match extension? {
-                (tag::TOTAL, value) => {
-                    let value = value.try_into().map_err(|_| FrameError::Truncated { what: "total" })?;
-                    total = Some(u64::from_le_bytes(value));
-                }
-                (tag, _) if tag & tag::CRITICAL != 0 => return Err(FrameError::UnknownExtension(tag)),
-                _ => {}
-            }
-        }
-        Ok(total)
-    }
 }
 
 /// An iterator over `tag[2] len[2] value[len]`.

@@ -18,11 +18,11 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::fail::{self, Class, Failure};
-use super::message::{Assembly, Fit, Message, Progress};
+use super::message::{Assembly, Fit, Message, Opening, Progress};
 use super::waiting::{Lane, Queued, Ticket, Waited, Waiting};
 use super::window::{ReceiveWindow, SendWindow};
 use crate::error::{ConnectionError, ProtocolError, Reason};
-use crate::frame::{CallHead, Frame, Head, Kind, Lead, flags};
+use crate::frame::{CallHead, Frame, Head, Kind, Lead, TIMEOUT_UNIT_MICROS, flags};
 use crate::limits::Limit;
 use crate::transport::FrameSender;
 use crate::wire::Half;
@@ -123,6 +123,14 @@ impl Slot {
             cancel: Cancel::No,
             waker: None,
             small: [0; REPLY_INLINE_MAX],
+        }
+    }
+
+    /// The call fails, though its terminal frame is not all there yet.
+    fn decide(&mut self, failure: Failure, wakers: &mut Vec<Waker>) {
+        if self.wanted && self.outcome.is_none() {
+            self.outcome = Some(Outcome::Failed(failure));
+            wakers.extend(self.waker.take());
         }
     }
 }
@@ -250,23 +258,29 @@ impl Caller {
             return Begun::Failed(Reason::TooLarge { len, max: self.message_max });
         }
         let lane = if payload.len() > self.chunk_len { Lane::Large } else { Lane::Small };
-        let free = self.live < self.limit && self.may_start(lane, len);
+        let held = self.waiting.bytes() + self.sending_bytes;
+        let fits = held == 0 || held + payload.len() <= self.memory_max;
+        let free = self.live < self.limit && self.may_start(lane, len) && (fits || lane == Lane::Small);
         if free && let Some(id) = self.place(call, payload, out) {
             self.spent(lane, len);
             self.want(id, call.oneway, waker);
             return Begun::Placed(id);
         }
-        if call.nested && !free {
+        if call.nested
+            && let Some(limit) = self.limit_ahead(len)
+        {
             self.refused += 1;
-            return Begun::Failed(Reason::Overloaded { limit: Limit::InFlightPerConnection });
+            return Begun::Failed(Reason::Overloaded { limit });
         }
         if self.waiting() >= self.waiting_max {
             self.refused += 1;
             return Begun::Failed(Reason::Overloaded { limit: Limit::CallsWaiting });
         }
-        let held = self.waiting.bytes() + self.sending_bytes;
-        if held > 0 && held + payload.len() > self.memory_max {
-            self.starved.extend(waker.take());
+        if !fits {
+            // A caller may come back for other reasons; it is woken once.
+            if !self.starved.iter().any(|known| waker.as_ref().is_some_and(|waker| known.will_wake(waker))) {
+                self.starved.extend(waker.take());
+            }
             return Begun::Starved;
         }
         self.unstamped |= call.deadline.is_none();
@@ -276,11 +290,21 @@ impl Caller {
     /// Whether a new message may start now, ahead of nobody who waits in its lane.
     fn may_start(&self, lane: Lane, len: u64) -> bool {
         self.requests.allows(len)
-            && match (lane, self.waiting.is_empty()) {
-                (_, true) => true,
-                (Lane::Small, false) => self.waiting.front(Lane::Small).is_none() && self.may_overtake(len),
-                (Lane::Large, false) => false,
+            && match (lane, self.waiting.front(Lane::Small), self.waiting.front(Lane::Large)) {
+                (_, None, None) => true,
+                // One that waits for credit may be overtaken; one that waits for a slot would never get it.
+                (Lane::Small, None, Some((_, large))) => !self.requests.allows(large) && self.may_overtake(len),
+                _ => false,
             }
+    }
+
+    /// The limit that a call would wait for once those before it have gone; room in the sender is not one.
+    fn limit_ahead(&self, len: u64) -> Option<Limit> {
+        if self.live + self.waiting.len() >= self.limit {
+            return Some(Limit::InFlightPerConnection);
+        }
+        let ahead = self.requests.in_use() + self.waiting.bytes() as u64;
+        (ahead + len > self.requests.size()).then_some(Limit::MemoryIn)
     }
 
     /// While a long message waits for credit, short ones may use an eighth of the window, so that neither starves.
@@ -380,6 +404,7 @@ impl Caller {
         if let Waited::Placed(id) = waited
             && let Some(slot) = self.slot_mut(id)
             && slot.wanted
+            && slot.outcome.is_none()
             && waker.is_some()
         {
             std::mem::swap(&mut slot.waker, waker);
@@ -438,6 +463,11 @@ impl Caller {
         wakers.append(&mut self.starved);
     }
 
+    /// Whether a slot that has become free, or memory, is somebody's turn.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty() || !self.starved.is_empty()
+    }
+
     /// Frees a slot whose terminal frame is in, or owes a CANCEL for one whose is not.
     fn cancel(&mut self, id: u64) {
         let Some(slot) = self.slot_mut(id) else {
@@ -452,14 +482,13 @@ impl Caller {
             slot.cancel = Cancel::Due;
         }
         let unsent = slot.outgoing.take().map(|message| message.unsent());
-        let incoming = slot.incoming.take();
+        // Of a half-received reply the rest is still waited for: it may all be on its way, and then it ends the call.
+        let dropped = slot.incoming.as_mut().map(|(_, assembly)| assembly.discard());
         self.cancels_due += usize::from(first);
         if let Some(unsent) = unsent {
             self.unsend(unsent);
         }
-        if let Some((_, assembly)) = incoming {
-            self.discard(assembly);
-        }
+        self.replies.release(dropped.unwrap_or(0));
     }
 
     /// The rest of a half-sent call will not be sent.
@@ -469,10 +498,10 @@ impl Caller {
         debug_assert!(given.is_ok());
     }
 
-    /// A half-received reply is of no use any more; the rest of it, if it comes, is stray.
-    fn discard(&mut self, assembly: Assembly) {
+    /// The rest of a half-received reply will not come; if it does, it is stray.
+    fn forget(&mut self, assembly: &Assembly) {
         self.replies.forget(assembly.rest());
-        self.replies.release(assembly.bytes.len() as u64);
+        self.replies.release(assembly.held());
     }
 
     fn release(&mut self, id: u64) {
@@ -508,36 +537,41 @@ impl Caller {
     ) -> Result<(), ProtocolError> {
         self.check_id(frame.id)?;
         let len = payload.len() as u64;
-        let total = frame.total()?.unwrap_or(len);
+        let Opening { total, unknown } = Opening::of(frame, len)?;
         if total > self.reply_max {
             return Err(ProtocolError::MessageTooLong { len: total, max: self.reply_max });
         }
-        if frame.more() == (total == len) || (frame.more() && total <= REPLY_INLINE_MAX as u64) {
-            return Err(ProtocolError::Chunks);
-        }
-        if total > REPLY_INLINE_MAX as u64 {
+        let counted = total > REPLY_INLINE_MAX as u64;
+        if counted {
             self.replies.begin(len, total)?;
         }
         let index = self.index(frame.id);
         let slot = &mut self.slots[index];
-        let expected = slot.id == frame.id && !slot.terminal && slot.incoming.is_none();
-        if !expected || !slot.wanted || slot.outcome.is_some() {
-            // Late, or a duplicate, or nobody wants it: the accounts are settled, and chunks of it will be stray.
-            if total > REPLY_INLINE_MAX as u64 {
+        if slot.id != frame.id || slot.terminal || slot.incoming.is_some() {
+            // Late, or a duplicate: the accounts are settled, and chunks of it will be stray.
+            if counted {
                 self.replies.forget(total - len);
                 self.replies.release(len);
             }
-            return self.unwanted(frame.id, expected);
+            self.late_replies += 1;
+            return Ok(());
+        }
+        if let Some(tag) = unknown {
+            slot.decide(Failure::maybe_executed(Reason::UnknownExtension(tag)), wakers);
+        }
+        let keep = slot.wanted && slot.outcome.is_none();
+        if counted && !keep {
+            self.replies.release(len);
         }
         if frame.more() {
-            let mut assembly = Assembly::new(total);
-            return match assembly.push(payload, true) {
-                Fit::Part => {
-                    slot.incoming = Some((half, assembly));
-                    Ok(())
-                }
-                Fit::Whole | Fit::Wrong => Err(ProtocolError::Chunks),
-            };
+            let mut assembly = if keep { Assembly::new(total) } else { Assembly::unwanted(total) };
+            let fit = assembly.push(payload, true);
+            slot.incoming = Some((half, assembly));
+            return if fit == Fit::Part { Ok(()) } else { Err(ProtocolError::Chunks) };
+        }
+        if !keep {
+            self.conclude(frame.id);
+            return Ok(());
         }
         let outcome = if payload.len() <= REPLY_INLINE_MAX {
             slot.small[..payload.len()].copy_from_slice(payload);
@@ -549,18 +583,14 @@ impl Caller {
         Ok(())
     }
 
-    fn unwanted(&mut self, id: u64, expected: bool) -> Result<(), ProtocolError> {
-        if !expected {
-            self.late_replies += 1;
-            return Ok(());
-        }
+    /// The terminal frame of a call has come whose outcome is decided, or that nobody waits for.
+    fn conclude(&mut self, id: u64) {
         if let Some(slot) = self.slot_mut(id) {
             slot.terminal = true;
             if !slot.wanted {
                 self.release(id);
             }
         }
-        Ok(())
     }
 
     /// The terminal frame of a call has come.
@@ -579,13 +609,21 @@ impl Caller {
     /// FAIL of the framework. It supersedes a reply that has come in part.
     pub(crate) fn handle_failure(
         &mut self,
-        id: u64,
+        frame: &Frame<'_>,
         class: Class,
         code: u8,
         detail: &[u8],
         wakers: &mut Vec<Waker>,
     ) -> Result<(), ProtocolError> {
+        let id = frame.id;
         self.check_id(id)?;
+        if frame.more() {
+            return Err(ProtocolError::Chunks);
+        }
+        let failure = match Opening::of(frame, detail.len() as u64)?.unknown {
+            None => Failure { class, reason: fail::parse_reason(code, detail) },
+            Some(tag) => Failure::maybe_executed(Reason::UnknownExtension(tag)),
+        };
         let Some(slot) = self.slot_mut(id).filter(|slot| !slot.terminal) else {
             self.late_replies += 1;
             return Ok(());
@@ -593,12 +631,13 @@ impl Caller {
         let incoming = slot.incoming.take();
         let keep = slot.wanted && slot.outcome.is_none();
         if let Some((_, assembly)) = incoming {
-            self.discard(assembly);
+            self.forget(&assembly);
         }
-        if !keep {
-            return self.unwanted(id, true);
+        if keep {
+            self.resolve(id, Outcome::Failed(failure), wakers);
+        } else {
+            self.conclude(id);
         }
-        self.resolve(id, Outcome::Failed(Failure { class, reason: fail::parse_reason(code, detail) }), wakers);
         Ok(())
     }
 
@@ -611,18 +650,24 @@ impl Caller {
         let Some((half, assembly)) = incoming else {
             return self.replies.stray(frame.body.len() as u64);
         };
-        let half = *half;
-        self.replies.go_on(frame.body.len() as u64)?;
-        match assembly.push(frame.body, frame.more()) {
-            Fit::Wrong => Err(ProtocolError::Chunks),
-            Fit::Part => Ok(()),
-            Fit::Whole => {
-                let bytes = std::mem::take(&mut assembly.bytes);
-                slot.incoming = None;
-                self.resolve(frame.id, Outcome::Large { half, bytes }, wakers);
-                Ok(())
-            }
+        let (half, len) = (*half, frame.body.len() as u64);
+        self.replies.go_on(len)?;
+        let fit = assembly.push(frame.body, frame.more());
+        if !assembly.is_kept() {
+            self.replies.release(len);
         }
+        match fit {
+            Fit::Wrong => return Err(ProtocolError::Chunks),
+            Fit::Part => return Ok(()),
+            Fit::Whole => {}
+        }
+        let bytes = assembly.take();
+        slot.incoming = None;
+        match bytes {
+            Some(bytes) => self.resolve(frame.id, Outcome::Large { half, bytes }, wakers),
+            None => self.conclude(frame.id),
+        }
+        Ok(())
     }
 
     pub(crate) fn handle_credit(&mut self, bytes: u64) -> Result<(), ProtocolError> {
@@ -654,7 +699,7 @@ impl Caller {
         let decided = slot.outcome.is_some();
         let wanted = slot.wanted;
         if let Some((_, assembly)) = incoming {
-            self.discard(assembly);
+            self.forget(&assembly);
         }
         match (wanted, decided) {
             (false, _) => self.release(id),
@@ -696,7 +741,8 @@ impl Caller {
             return true;
         }
         for slot in self.slots.iter_mut().filter(|slot| slot.id != 0 && slot.cancel == Cancel::Due) {
-            if !Head::new(Kind::Cancel, slot.id).place(&[], out) {
+            // One whose end has come meanwhile has nothing left to cancel.
+            if !slot.terminal && !Head::new(Kind::Cancel, slot.id).place(&[], out) {
                 return false;
             }
             slot.cancel = Cancel::Sent;
@@ -793,6 +839,8 @@ impl Caller {
                     return Some(Failure::not_executed(Reason::DeadlineExceeded));
                 }
                 next = Some(next.map_or(deadline, |next| next.min(deadline)));
+                // What it will say to the peer is the time left then, not when it was made.
+                call.head.timeout = call.head.timeout.min(timeout_units(deadline - now));
                 None
             },
             wakers,
@@ -829,8 +877,13 @@ impl Caller {
         }
     }
 
-    /// Whether a call waits to be stamped by a sweep.
+    /// Whether sweeps have something to do: calls to stamp, or calls that wait, whose time left is kept up to date.
     pub(crate) fn unstamped(&self) -> bool {
-        self.unstamped || !self.starved.is_empty()
+        self.unstamped || !self.starved.is_empty() || !self.waiting.is_empty()
     }
+}
+
+/// Rounded up, so that 0 means that no time is left.
+fn timeout_units(left: Duration) -> u32 {
+    u32::try_from(left.as_micros().div_ceil(u128::from(TIMEOUT_UNIT_MICROS))).unwrap_or(u32::MAX)
 }
