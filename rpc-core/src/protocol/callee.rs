@@ -289,19 +289,19 @@ impl Callee {
             // Its deadline passed while it came in, and the peer has yet to hear of it.
             State::Replying(_) => return self.requests.stray(len),
         };
+        let fit = assembly.push(frame.body, frame.more());
+        if fit == Fit::Wrong {
+            return Err(ProtocolError::Chunks);
+        }
         self.requests.go_on(len)?;
         entry.held += len;
-        match assembly.push(frame.body, frame.more()) {
-            Fit::Wrong => Err(ProtocolError::Chunks),
-            Fit::Part => Ok(()),
-            Fit::Whole => {
-                let payload = Payload::from(assembly.take().unwrap_or_default());
-                let (id, head, timeout) = (entry.id, *head, entry.timeout);
-                entry.state = State::Running;
-                events.push(Event::Request(Incoming { id, head, timeout, payload }));
-                Ok(())
-            }
+        if fit == Fit::Whole {
+            let payload = Payload::from(assembly.take().unwrap_or_default());
+            let (id, head, timeout) = (entry.id, *head, entry.timeout);
+            entry.state = State::Running;
+            events.push(Event::Request(Incoming { id, head, timeout, payload }));
         }
+        Ok(())
     }
 
     pub(crate) fn handle_cancel(&mut self, id: u64, events: &mut Vec<Event>) -> Result<(), ProtocolError> {
@@ -520,6 +520,18 @@ impl Callee {
             self.conclude(id, Failure::not_executed(Reason::DeadlineExceeded));
         }
         next
+    }
+
+    /// Whether every account is as it was at the start.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.busy()
+            && self.reply_bytes == 0
+            && self.backlog_free.is_empty()
+            && self.backlog_credit.is_empty()
+            && self.encoders.is_empty()
+            && self.replies.in_use() == 0
+            && self.requests.is_at_rest()
     }
 
     pub(crate) fn unstamped(&self) -> bool {

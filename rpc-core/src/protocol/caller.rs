@@ -149,6 +149,8 @@ pub(crate) struct Caller {
     replies: ReceiveWindow,
     waiting: Waiting,
     starved: Vec<Waker>,
+    /// The least that one of those needs; `usize::MAX` without any.
+    starved_least: usize,
     waiting_max: usize,
     memory_max: usize,
     /// The longest message the peer accepts.
@@ -197,6 +199,7 @@ impl Caller {
             replies: ReceiveWindow::new(config.reply_window),
             waiting: Waiting::default(),
             starved: Vec::new(),
+            starved_least: usize::MAX,
             waiting_max: config.waiting_max,
             memory_max: config.memory_max,
             message_max: config.message_max,
@@ -281,6 +284,7 @@ impl Caller {
             if !self.starved.iter().any(|known| waker.as_ref().is_some_and(|waker| known.will_wake(waker))) {
                 self.starved.extend(waker.take());
             }
+            self.starved_least = self.starved_least.min(payload.len());
             return Begun::Starved;
         }
         self.unstamped |= call.deadline.is_none();
@@ -460,6 +464,11 @@ impl Caller {
         if let Some(id) = self.waiting.abandon(ticket, idle) {
             self.abandon(id, idle);
         }
+        self.wake_starved(wakers);
+    }
+
+    fn wake_starved(&mut self, wakers: &mut Vec<Waker>) {
+        self.starved_least = usize::MAX;
         wakers.append(&mut self.starved);
     }
 
@@ -651,15 +660,16 @@ impl Caller {
             return self.replies.stray(frame.body.len() as u64);
         };
         let (half, len) = (*half, frame.body.len() as u64);
-        self.replies.go_on(len)?;
         let fit = assembly.push(frame.body, frame.more());
+        if fit == Fit::Wrong {
+            return Err(ProtocolError::Chunks);
+        }
+        self.replies.go_on(len)?;
         if !assembly.is_kept() {
             self.replies.release(len);
         }
-        match fit {
-            Fit::Wrong => return Err(ProtocolError::Chunks),
-            Fit::Part => return Ok(()),
-            Fit::Whole => {}
+        if fit == Fit::Part {
+            return Ok(());
         }
         let bytes = assembly.take();
         slot.incoming = None;
@@ -679,7 +689,7 @@ impl Caller {
         let failure = Failure::not_executed(reason.clone());
         self.going_away = Some(reason);
         self.waiting.fail_where(|_| Some(failure.clone()), wakers);
-        wakers.append(&mut self.starved);
+        self.wake_starved(wakers);
         let Some(last) = last else {
             return;
         };
@@ -718,7 +728,7 @@ impl Caller {
         self.going_away = Some(reason.clone());
         let unsent = Failure::not_executed(reason.clone());
         self.waiting.fail_where(|_| Some(unsent.clone()), wakers);
-        wakers.append(&mut self.starved);
+        self.wake_starved(wakers);
         let open: Vec<(u64, u64)> = self
             .slots
             .iter()
@@ -775,8 +785,9 @@ impl Caller {
             }
             wakers.extend(waker);
         }
-        if self.waiting.bytes() + self.sending_bytes < self.memory_max {
-            wakers.append(&mut self.starved);
+        let held = self.waiting.bytes() + self.sending_bytes;
+        if held == 0 || held.saturating_add(self.starved_least) <= self.memory_max {
+            self.wake_starved(wakers);
         }
         true
     }
@@ -845,7 +856,7 @@ impl Caller {
             },
             wakers,
         );
-        wakers.append(&mut self.starved);
+        self.wake_starved(wakers);
         for id in overdue {
             self.expire(id, wakers);
         }
@@ -875,6 +886,17 @@ impl Caller {
                 self.cancel(id);
             }
         }
+    }
+
+    /// Whether every account is as it was at the start.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.busy()
+            && self.slots.iter().all(|slot| slot.id == 0 && slot.outcome.is_none() && slot.incoming.is_none())
+            && self.slots.iter().all(|slot| slot.outgoing.is_none() && slot.waker.is_none())
+            && (self.waiting.bytes(), self.sending_bytes, self.cancels_due) == (0, 0, 0)
+            && self.requests.in_use() == 0
+            && self.replies.is_at_rest()
     }
 
     /// Whether sweeps have something to do: calls to stamp, or calls that wait, whose time left is kept up to date.

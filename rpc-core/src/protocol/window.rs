@@ -117,6 +117,11 @@ impl ReceiveWindow {
         self.owed
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.granted == self.size && self.promised == 0 && self.held == 0 && self.owed == 0
+    }
+
     /// Grants what is owed; the caller has placed the CREDIT frame.
     pub(crate) fn grant(&mut self) {
         self.granted += self.owed;
