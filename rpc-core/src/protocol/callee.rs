@@ -335,8 +335,7 @@ impl Callee {
                 self.backlog_free.retain(|other| *other != id);
                 self.backlog_credit.retain(|other| *other != id);
                 if message.begun {
-                    let given = self.replies.give(message.unsent() as u64);
-                    debug_assert!(given.is_ok());
+                    self.replies.unsend(message.unsent() as u64);
                 }
             }
         }
@@ -381,6 +380,7 @@ impl Callee {
             if head.place(bytes, out) {
                 if !free {
                     self.replies.take(len);
+                    self.replies.sent(len);
                 }
                 self.remove(id);
                 return;
@@ -441,11 +441,12 @@ impl Callee {
                 self.backlog_credit.push_front(id);
                 break;
             }
+            self.replies.take(len);
             if self.start(id, out) == Some(Progress::Blocked) {
+                self.replies.unsend(len);
                 self.backlog_credit.push_front(id);
                 return false;
             }
-            self.replies.take(len);
         }
         if !self.is_crowded() {
             wakers.append(&mut self.encoders);
@@ -468,7 +469,11 @@ impl Callee {
         };
         let unsent = message.unsent();
         let progress = message.advance(id, self.chunk_len, out);
-        self.reply_bytes -= unsent - message.unsent();
+        let sent = unsent - message.unsent();
+        self.reply_bytes -= sent;
+        if message.payload.len() > REPLY_INLINE_MAX {
+            self.replies.sent(sent as u64);
+        }
         match progress {
             Progress::Done => self.remove(id),
             Progress::More => self.sending.push_back(id),

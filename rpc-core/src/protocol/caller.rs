@@ -362,7 +362,9 @@ impl Caller {
             self.sending.push_back(id);
             outgoing = Some(message);
         }
+        let unsent = outgoing.as_ref().map_or(0, Message::unsent);
         self.requests.take(len as u64);
+        self.requests.sent((len - unsent) as u64);
         self.live += 1;
         self.last_id = id;
         self.next_id = id + 2;
@@ -503,8 +505,7 @@ impl Caller {
     /// The rest of a half-sent call will not be sent.
     fn unsend(&mut self, unsent: usize) {
         self.sending_bytes -= unsent;
-        let given = self.requests.give(unsent as u64);
-        debug_assert!(given.is_ok());
+        self.requests.unsend(unsent as u64);
     }
 
     /// The rest of a half-received reply will not come; if it does, it is stray.
@@ -816,7 +817,9 @@ impl Caller {
             };
             let unsent = message.unsent();
             let progress = message.advance(id, chunk_len, out);
-            self.sending_bytes -= unsent - message.unsent();
+            let sent = unsent - message.unsent();
+            self.sending_bytes -= sent;
+            self.requests.sent(sent as u64);
             match progress {
                 Progress::Done => {
                     slot.position = out.position();
