@@ -307,12 +307,12 @@ impl Pair {
     }
 
     /// One frame reaches the server.
-    fn to_server(&mut self) -> bool {
+    fn server_takes(&mut self) -> bool {
         Pair::deliver(&mut self.server)
     }
 
     /// One frame reaches the client.
-    fn to_client(&mut self) -> bool {
+    fn client_takes(&mut self) -> bool {
         Pair::deliver(&mut self.client)
     }
 
@@ -332,7 +332,7 @@ impl Pair {
     fn settle(&mut self) {
         loop {
             self.flush();
-            if !(self.to_server() | self.to_client()) {
+            if !(self.server_takes() | self.client_takes()) {
                 return;
             }
         }
