@@ -61,7 +61,7 @@ fn a_half_sent_call_is_aborted_and_owed_its_failure() {
     let id = pair.client.place(bytes(3 * CHUNK, 0));
     pair.client.out.room = 0;
     pair.flush();
-    assert!(pair.deliver_to_server());
+    assert!(pair.server_takes());
     assert_eq!(pair.server.stats().handlers_in_flight, 1);
     pair.client.abandon(id);
     assert_eq!(pair.client.stats().memory_out, 0);
@@ -143,7 +143,7 @@ fn a_half_received_reply_that_was_wholly_sent_still_ends_its_call() {
         pair.server.finish(id, &bytes(3 * CHUNK, 0));
         pair.flush();
         for _ in 0..delivered {
-            assert!(pair.deliver_to_client());
+            assert!(pair.client_takes());
         }
         pair.client.abandon(id);
         assert_eq!(pair.client.stats().memory_in, 0);
@@ -163,7 +163,7 @@ fn a_slot_is_not_given_away_before_the_last_chunk_of_a_reply_nobody_wants() {
     pair.server.out.room = CHUNK + 100;
     pair.server.finish(id, &bytes(3 * CHUNK, 0));
     pair.flush();
-    assert!(pair.deliver_to_client());
+    assert!(pair.client_takes());
     // The server's slot is taken: a call now would be refused.
     assert_eq!(pair.client.stats().calls_in_flight, 1);
     pair.server.out.room = usize::MAX;
@@ -179,10 +179,10 @@ fn a_failure_supersedes_a_half_sent_reply() {
     pair.server.out.room = 2 * CHUNK;
     pair.server.finish(id, &bytes(4 * CHUNK, 0));
     pair.flush();
-    assert!(pair.deliver_to_client());
+    assert!(pair.client_takes());
     pair.client.abandon(id);
     pair.flush();
-    assert!(pair.deliver_to_server());
+    assert!(pair.server_takes());
     assert_eq!(pair.server.stats().memory_out, 0);
     pair.server.out.room = usize::MAX;
     pair.flush();

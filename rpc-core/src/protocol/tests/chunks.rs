@@ -150,7 +150,7 @@ fn chunks_on_their_way_when_a_deadline_passes_are_dropped() {
     let mut pair = Pair::new();
     let id = placed(pair.client.begin(timed(pair.client.now, 50 * MS), bytes(4 * CHUNK, 0), None));
     pair.flush();
-    assert!(pair.deliver_to_server());
+    assert!(pair.server_takes());
     // The server's own clock runs out; it has no room to say so.
     pair.server.out.room = 0;
     pair.server.timeout();
@@ -158,7 +158,7 @@ fn chunks_on_their_way_when_a_deadline_passes_are_dropped() {
         pair.server.now += wait * MS;
         pair.server.protocol.handle_timeout(pair.server.now, &mut pair.server.effects).unwrap();
     }
-    while pair.deliver_to_server() {}
+    while pair.server_takes() {}
     assert_eq!(pair.server.error, None);
     pair.server.out.room = usize::MAX;
     pair.settle();

@@ -194,7 +194,7 @@ fn short_calls_do_not_take_the_slot_that_a_long_one_waits_for() {
     pair.settle();
     pair.server.finish(first, b"");
     pair.flush();
-    pair.deliver_to_client();
+    pair.client_takes();
     // The caller takes its answer and calls again at once, with nothing to pay.
     pair.client.protocol.caller().poll(first, &mut None).unwrap();
     let next = pair.client.queue(vec![]);

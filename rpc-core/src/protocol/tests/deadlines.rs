@@ -155,7 +155,7 @@ fn a_reply_that_is_half_received_at_the_deadline_comes_too_late() {
         pair.server.finish(id, &bytes(4 * CHUNK, 0));
         pair.flush();
         for _ in 0..delivered {
-            pair.deliver_to_client();
+            pair.client_takes();
         }
         pair.client.now += 50 * MS;
         pair.client.protocol.handle_timeout(pair.client.now, &mut pair.client.effects).unwrap();

@@ -85,7 +85,7 @@ fn a_half_received_call_counts_as_accepted() {
     let id = pair.client.place(bytes(3 * CHUNK, 0));
     pair.client.out.room = 100;
     pair.flush();
-    pair.deliver_to_server();
+    pair.server_takes();
     pair.server.drain();
     pair.settle();
     assert!(!pair.server.protocol.drained());

@@ -76,7 +76,7 @@ fn an_answer_that_has_come_survives_the_end() {
     pair.settle();
     pair.server.finish(ids[2], &bytes(3 * CHUNK, 0));
     pair.flush();
-    pair.deliver_to_client();
+    pair.client_takes();
     pair.client.end(ConnectionError::PeerGone, u64::MAX - 1);
     assert_eq!(pair.client.reply(ids[0]), b"small");
     assert_eq!(pair.client.reply(ids[1]).len(), 3 * CHUNK);

@@ -48,7 +48,7 @@ fn the_client_speaks_first_and_both_are_open() {
     pair.server.protocol.watch(&mut server.waker());
     pair.flush();
     assert_eq!((pair.server.inbox.len(), pair.client.inbox.len()), (1, 0));
-    pair.deliver_to_server();
+    pair.server_takes();
     assert!(pair.server.protocol.is_open() && !pair.client.protocol.is_open());
     pair.settle();
     assert!(pair.client.protocol.is_open());
@@ -59,14 +59,14 @@ fn the_client_speaks_first_and_both_are_open() {
 fn nothing_goes_before_the_servers_hello() {
     let mut pair = apart();
     pair.flush();
-    pair.deliver_to_server();
+    pair.server_takes();
     // The machine is open the moment the peer's HELLO is in.
     let id = pair.server.place(b"at once".to_vec());
     pair.flush();
     assert_eq!(pair.client.coming(), [(Kind::Hello, 0), (Kind::Call, id)]);
     let mut pair = apart();
     pair.flush();
-    pair.deliver_to_server();
+    pair.server_takes();
     pair.server.receive(&raw(2, 0, 1, &[], &call_body(b"x"))).unwrap();
     pair.server.finish(1, b"y");
     pair.flush();

@@ -307,12 +307,12 @@ impl Pair {
     }
 
     /// One frame reaches the server.
-    fn deliver_to_server(&mut self) -> bool {
+    fn server_takes(&mut self) -> bool {
         Pair::deliver(&mut self.server)
     }
 
     /// One frame reaches the client.
-    fn deliver_to_client(&mut self) -> bool {
+    fn client_takes(&mut self) -> bool {
         Pair::deliver(&mut self.client)
     }
 
@@ -320,8 +320,10 @@ impl Pair {
         let Some(record) = node.inbox.pop_front() else {
             return false;
         };
-        if node.error.is_none() {
-            node.error = node.receive(&record).err();
+        if node.error.is_none()
+            && let Err(error) = node.receive(&record)
+        {
+            node.error = Some(error);
         }
         true
     }
@@ -330,7 +332,7 @@ impl Pair {
     fn settle(&mut self) {
         loop {
             self.flush();
-            if !(self.deliver_to_server() | self.deliver_to_client()) {
+            if !(self.server_takes() | self.client_takes()) {
                 return;
             }
         }
@@ -345,8 +347,10 @@ impl Pair {
             let now = due.filter(|due| *due <= end).unwrap_or(end).max(self.client.now);
             for node in [&mut self.client, &mut self.server] {
                 node.now = now;
-                if node.error.is_none() {
-                    node.error = node.protocol.handle_timeout(now, &mut node.effects).err();
+                if node.error.is_none()
+                    && let Err(error) = node.protocol.handle_timeout(now, &mut node.effects)
+                {
+                    node.error = Some(error);
                 }
                 node.sort_effects();
             }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::limits::Limit;
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 150;
 const STEPS: usize = 300;
 
 struct Random(u64);
@@ -124,9 +124,9 @@ impl Model {
                 self.pair.flush();
                 for _ in 0..self.random.below(8) {
                     if client {
-                        self.pair.deliver_to_client()
+                        self.pair.client_takes()
                     } else {
-                        self.pair.deliver_to_server()
+                        self.pair.server_takes()
                     };
                 }
             }
@@ -330,9 +330,9 @@ fn a_connection_that_is_lost_tells_no_lies() {
         model.call(false);
         for _ in 0..model.random.below(20) {
             if model.random.one_in(2) {
-                model.pair.deliver_to_client()
+                model.pair.client_takes()
             } else {
-                model.pair.deliver_to_server()
+                model.pair.server_takes()
             };
             model.look();
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const ROUNDS: u64 = 6000;
+const ROUNDS: u64 = 1500;
 
 /// Limits low enough for a mutated number to reach them.
 fn low() -> Limits {

@@ -56,7 +56,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// A connected pair whose chunks have 1,024 bytes.
-fn opened() -> Pair {
+fn connected() -> Pair {
     let now = Instant::now();
     let node = |side| Node::new(side, Limits::default(), 1024, false, now);
     let mut pair = Pair { client: node(Side::Client), server: node(Side::Server) };
@@ -92,7 +92,7 @@ fn hello(book: &mut Book) {
 }
 
 fn calls(book: &mut Book) {
-    let mut pair = opened();
+    let mut pair = connected();
     let id = placed(pair.client.begin(get(), b"a".to_vec(), None));
     book.check(&pair.client.output(), &["call"], &mut pair.server);
     pair.server.finish(id, b"b");
@@ -105,7 +105,7 @@ fn calls(book: &mut Book) {
     pair.server.protocol.handle_timeout(pair.server.now, &mut pair.server.effects).unwrap();
     book.check(&pair.server.output(), &["credit-requests"], &mut pair.client);
 
-    let mut pair = opened();
+    let mut pair = connected();
     let id = placed(pair.client.begin(NewCall { oneway: true, ..get() }, b"a".to_vec(), None));
     book.check(&pair.client.output(), &["call-oneway"], &mut pair.server);
     pair.client.abandon(id);
@@ -114,7 +114,7 @@ fn calls(book: &mut Book) {
 }
 
 fn chunks(book: &mut Book) {
-    let mut pair = opened();
+    let mut pair = connected();
     let id = placed(pair.client.begin(get(), vec![0x61; 2500], None));
     let frames = pair.client.output();
     book.check(&frames, &["call-chunked-1", "call-chunked-2", "call-chunked-3"], &mut pair.server);
@@ -130,7 +130,7 @@ fn chunks(book: &mut Book) {
     pair.client.protocol.handle_timeout(pair.client.now, &mut pair.client.effects).unwrap();
     book.check(&pair.client.output(), &["credit-replies"], &mut pair.server);
 
-    let mut pair = opened();
+    let mut pair = connected();
     let id = placed(pair.client.begin(get(), b"a".to_vec(), None));
     pair.settle();
     let payload = Payload::copy(&[0x62; 2500]);
@@ -141,7 +141,7 @@ fn chunks(book: &mut Book) {
 
 fn failures(book: &mut Book) {
     let mut fail = |name, how, reply: &[u8]| {
-        let mut pair = opened();
+        let mut pair = connected();
         let id = placed(pair.client.begin(get(), b"a".to_vec(), None));
         pair.settle();
         pair.server.protocol.finish(id, how, Payload::copy(reply), &mut pair.server.out);
@@ -162,10 +162,10 @@ fn failures(book: &mut Book) {
     let answer = fail("fail-of-the-method", Finish::Returned(Half::Err), b"no");
     assert!(matches!(answer, Answer::Small { half: Half::Err, len: 2, .. }));
 
-    let mut pair = opened();
+    let mut pair = connected();
     pair.server.receive(&book.bytes("call-with-an-extension")).unwrap();
     assert_eq!(pair.server.requests[0].payload.as_slice(), b"a");
-    let mut pair = opened();
+    let mut pair = connected();
     let id = placed(pair.client.begin(get(), b"a".to_vec(), None));
     pair.server.receive(&book.bytes("call-with-a-critical-extension")).unwrap();
     book.check(&pair.server.output(), &["fail-unknown-extension"], &mut pair.client);
@@ -173,7 +173,7 @@ fn failures(book: &mut Book) {
 }
 
 fn connection(book: &mut Book) {
-    let mut pair = opened();
+    let mut pair = connected();
     placed(pair.client.begin(get(), b"a".to_vec(), None));
     pair.settle();
     // Thirty seconds of silence after the last look.
