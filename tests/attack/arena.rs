@@ -251,7 +251,7 @@ async fn honest_calls(endpoints: &[String], answered: &AtomicU64, stop: &AtomicB
     while !stop.load(Relaxed) {
         round += 1;
         for (endpoint, client) in &clients {
-            let point = Point { a: round, b: -7, c: 1.5, d: (1, 2, 3, false), e: 4 };
+            let point = Point { a: round, b: -7, c: 1.5, d: (1, 2, 3, false) };
             let echoed = timeout(GUARD, client.echo(point)).await.map_err(|_| format!("{endpoint}: no answer"))?;
             if echoed != Ok(point) {
                 return Err(format!("{endpoint}: {echoed:?}"));

@@ -22,7 +22,6 @@ pub(crate) struct Point {
     pub(crate) b: i64,
     pub(crate) c: f64,
     pub(crate) d: (u32, u16, u8, bool),
-    pub(crate) e: u8,
 }
 
 /// A type that contains itself.
@@ -221,7 +220,7 @@ pub(crate) fn serve(dir: &Path, limits_text: &str) {
 
 async fn honest_on_mem(client: TargetClient) {
     for round in 0_u64.. {
-        let point = Point { a: round, b: -1, c: 0.5, d: (1, 2, 3, true), e: 9 };
+        let point = Point { a: round, b: -1, c: 0.5, d: (1, 2, 3, true) };
         let counter = match client.echo(point).await {
             Ok(echoed) if echoed == point => &MEM_ANSWERED,
             other => {
