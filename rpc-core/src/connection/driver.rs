@@ -11,7 +11,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::time::Sleep;
@@ -86,7 +86,13 @@ impl<T: Transport> Driver<T> {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        self.poll_closing(cx)
+        ready!(self.poll_closing(cx));
+        // Only now: up to here it has taken a descriptor and memory, so it has counted among the connections.
+        let ended = self.shared.lock().protocol.ended().cloned();
+        if let Some(error) = ended {
+            self.dispatcher.report(&error);
+        }
+        Poll::Ready(())
     }
 
     fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
@@ -255,7 +261,6 @@ impl<T: Transport> Driver<T> {
             self.shared.say_close(reason);
         }
         self.dispatcher.cancel_all();
-        self.dispatcher.report(&error);
         self.shared.end(error, reason.is_some());
         let until = Instant::now() + self.shared.limits.linger;
         self.armed = None;
