@@ -115,7 +115,7 @@ impl Arena {
         asked.expect("the server answers").expect("the server says how it is")
     }
 
-    fn fds(&self) -> usize {
+    pub(crate) fn fds(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.server.id())).expect("the server is alive").count()
     }
 

@@ -16,8 +16,8 @@ const KILLS: u64 = 100;
 #[test]
 fn two_thousand_peers_that_say_nothing() {
     let mut arena = Arena::new("silent", "connections=200,hello_timeout=1500");
-    // A connection that is kept costs a reader's first buffer and its driver.
-    let terms = Terms { budget: 300 * (32 << 10), counter: Some(|gauges| gauges.connections_refused) };
+    // Those that have a place and those that are being turned away.
+    let terms = Terms { budget: 264 * (64 << 10), counter: Some(|gauges| gauges.connections_refused) };
     arena.attack(&terms, |arena, door| {
         let silent: Vec<Evil> = (0..2000)
             .map(|n| {
@@ -28,6 +28,9 @@ fn two_thousand_peers_that_say_nothing() {
             })
             .collect();
         arena.wait("the server has looked at them all", |gauges, _| gauges.connections_refused >= 1000);
+        // The bridge of `mem:` has a descriptor for each of its own.
+        let fds = arena.fds();
+        assert!(door.name() == "mem" || fds < 20 + 200 + 64, "{fds} descriptors for 200 connections");
         // Those that got a place lose it.
         arena.wait("their patience is over", |gauges, _| gauges.connections <= 4);
         still_lives(&mut door.greet(), 1);
@@ -37,10 +40,10 @@ fn two_thousand_peers_that_say_nothing() {
 
 #[test]
 fn two_thousand_peers_that_talk_nonsense() {
-    let mut arena = Arena::new("nonsense", "");
+    let mut arena = Arena::new("nonsense", "connections=500");
     let terms = Terms { budget: 64 << 20, counter: Some(|gauges| gauges.protocol_errors) };
-    arena.attack(&terms, |_, door| {
-        // Each stays until the end, although it has been told to go.
+    arena.attack(&terms, |arena, door| {
+        // Each stays until the end, although it has been told to go, and is hung up on.
         let nonsense: Vec<Evil> = (0..2000)
             .map(|n| {
                 let mut evil = door.connect();
@@ -48,6 +51,7 @@ fn two_thousand_peers_that_talk_nonsense() {
                 evil
             })
             .collect();
+        arena.wait("the server has hung up", |gauges, _| gauges.connections == 4);
         still_lives(&mut door.greet(), 1);
         drop(nonsense);
     });

@@ -7,7 +7,7 @@ use crate::arena::{Arena, Terms};
 use crate::evil::{Door, Evil};
 use crate::frames::{point, still_lives};
 use crate::wire::{
-    CLOSE_TIMEOUT, Got, Hello, REPLY_WINDOW, call, call_begun, call_head, credit, frame, frame_with, kind,
+    CLOSE_TIMEOUT, Got, Hello, call, call_begun, call_head, credit, frame, frame_with, kind,
 };
 
 /// How long a flood lasts.
@@ -271,7 +271,7 @@ fn one_byte_at_a_time() {
     let mut arena = Arena::new("dribble", "");
     arena.attack(&Terms::default(), |_, door| {
         let script = [
-            Hello::honest().with_u64(REPLY_WINDOW, 4 << 20).bytes(),
+            Hello::honest().bytes(),
             call(1, "echo", &point(1)),
             frame(kind::PING, 0, &[3; 8]),
             call_begun(3, "upload", 1508, &[&1500_u64.to_le_bytes()[..], &[1; 1020]].concat()),
@@ -279,10 +279,10 @@ fn one_byte_at_a_time() {
         ]
         .concat();
         let mut evil = door.connect();
-        for byte in &script {
-            evil.send(std::slice::from_ref(byte));
-        }
+        let (hello, calls) = script.split_at(Hello::honest().bytes().len());
+        hello.iter().for_each(|byte| evil.send(&[*byte]));
         assert_eq!(evil.expect(kind::HELLO).id, 0);
+        calls.iter().for_each(|byte| evil.send(&[*byte]));
         let replies = [evil.expect(kind::REPLY).id, evil.expect(kind::REPLY).id];
         assert!(replies == [1, 3] || replies == [3, 1], "{replies:?}");
         still_lives(&mut evil, 5);

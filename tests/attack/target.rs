@@ -138,7 +138,8 @@ impl Target for Victim {
     }
 
     async fn reply(&self, len: u32) -> Vec<u8> {
-        vec![7; len as usize]
+        // A handler that lets its callers choose has to bound what they choose.
+        vec![7; len.min(4 << 20) as usize]
     }
 
     async fn hold(&self, millis: u32) {
