@@ -20,6 +20,8 @@ mod frames;
 mod fuzz;
 #[path = "attack/hostile_server.rs"]
 mod hostile_server;
+#[path = "attack/known.rs"]
+mod known;
 #[path = "attack/payloads.rs"]
 mod payloads;
 #[path = "attack/target.rs"]

@@ -174,6 +174,11 @@ impl Evil {
         panic!("the peer hung up before a frame of kind {kind}, after {before:?}");
     }
 
+    /// Reads until the peer hangs up, or sends a frame of this kind.
+    pub(crate) fn to_the_end_or(&mut self, kind: u8) -> bool {
+        std::iter::from_fn(|| self.frame()).any(|got| got.kind == kind)
+    }
+
     /// Reads until the peer hangs up.
     #[track_caller]
     pub(crate) fn to_the_end(&mut self) -> Vec<Got> {

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use crate::arena::{Arena, Terms};
 use crate::evil::{Door, Evil};
 use crate::frames::{point, still_lives};
-use crate::wire::{
-    CLOSE_TIMEOUT, Got, Hello, call, call_begun, call_head, credit, frame, frame_with, kind,
-};
+use crate::wire::{CLOSE_TIMEOUT, Got, Hello, call, call_begun, call_head, credit, frame, frame_with, kind};
 
 /// How long a flood lasts.
 const FLOOD: Duration = Duration::from_millis(1500);

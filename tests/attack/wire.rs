@@ -187,20 +187,7 @@ impl Random {
 }
 
 /// Numbers at which length arithmetic breaks.
-const EDGES: [u64; 12] = [
-    0,
-    1,
-    7,
-    8,
-    0x7f,
-    0xff,
-    0xffff,
-    0x7fff_ffff,
-    0xffff_ffff,
-    1 << 36,
-    u64::MAX / 2,
-    u64::MAX,
-];
+const EDGES: [u64; 12] = [0, 1, 7, 8, 0x7f, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, 1 << 36, u64::MAX / 2, u64::MAX];
 
 /// Changes `bytes` in one to four places.
 pub(crate) fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
