@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::arena::{Arena, Terms, again};
 use crate::evil::Evil;
-use crate::frames::still_lives;
+use crate::frames::{point, still_lives};
 use crate::target::{Point, TargetClient};
-use crate::wire::{Random, call, call_begun};
+use crate::wire::{CLOSE_TOO_MANY, Hello, Random, call, call_begun};
 
 /// Kills at random moments, all transports together.
 const KILLS: u64 = 100;
@@ -35,6 +35,23 @@ fn two_thousand_peers_that_say_nothing() {
         arena.wait("their patience is over", |gauges, _| gauges.connections <= 4);
         still_lives(&mut door.greet(), 1);
         drop(silent);
+    });
+}
+
+/// Who comes when there are too many is told so, and gets nothing done, however quickly it asks.
+#[test]
+fn a_peer_too_many_is_not_served() {
+    let mut arena = Arena::new("too-many", "connections=14");
+    let terms = Terms { budget: 0, counter: Some(|gauges| gauges.connections_refused) };
+    arena.attack(&terms, |_, door| {
+        let kept: Vec<Evil> = (0..10).map(|_| door.greet()).collect();
+        for _ in 0..50 {
+            let mut evil = door.connect();
+            evil.send(&[Hello::honest().bytes(), call(1, "echo", &point(1))].concat());
+            let all = evil.to_the_end();
+            assert!(all.len() == 1 && all[0].is_close(CLOSE_TOO_MANY), "{}: {all:?}", door.name());
+        }
+        drop(kept);
     });
 }
 

@@ -20,6 +20,8 @@ pub(crate) const MORE: u8 = 1;
 pub(crate) const CLOSE_PROTOCOL: u8 = 2;
 /// CLOSE: the receiver took no bytes for too long.
 pub(crate) const CLOSE_TIMEOUT: u8 = 3;
+/// CLOSE: there are too many connections.
+pub(crate) const CLOSE_TOO_MANY: u8 = 4;
 /// A timeout of 20 s, in the wire's units.
 const TIMEOUT: u32 = 200_000;
 

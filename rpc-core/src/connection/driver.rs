@@ -123,6 +123,9 @@ impl<T: Transport> Driver<T> {
         let handled = {
             let mut state = self.shared.lock();
             loop {
+                if let Closing::Now(_) = state.closing {
+                    break Err(ConnectionError::ClosedHere);
+                }
                 match self.receiver.frame() {
                     Ok(None) => break Ok(false),
                     Ok(Some(record)) => {
