@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::arena::{Arena, Terms};
 use crate::frames::point;
 use crate::payloads::chunked;
+use crate::target::ONE_THREAD;
 use crate::wire::{Hello, Random, call, credit, frame, kind, mutate};
 
 /// What an ordinary client says, and a little more.
@@ -34,12 +35,21 @@ pub(crate) fn first_seed() -> u64 {
 }
 
 /// For as long as one door may take.
-const PER_DOOR: Duration = Duration::from_secs(4);
+const PER_DOOR: Duration = Duration::from_secs(3);
 const SEEDS: u64 = 3000;
 
 #[test]
 fn mutated_conversations() {
-    let mut arena = Arena::new("fuzz", "");
+    fuzz("fuzz", "");
+}
+
+#[test]
+fn mutated_conversations_with_a_server_of_one_thread() {
+    fuzz("fuzz-one", ONE_THREAD);
+}
+
+fn fuzz(name: &str, limits: &str) {
+    let mut arena = Arena::new(name, limits);
     let terms = Terms { budget: 80 << 20, counter: Some(|gauges| gauges.protocol_errors) };
     arena.attack(&terms, |_, door| {
         let (since, first) = (Instant::now(), first_seed());

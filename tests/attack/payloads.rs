@@ -3,6 +3,7 @@
 use crate::arena::{Arena, Terms};
 use crate::evil::Evil;
 use crate::frames::{point, still_lives};
+use crate::target::ONE_THREAD;
 use crate::wire::{Random, call, call_begun, call_head, frame, frame_with, kind, method};
 
 /// FAIL: class "not executed".
@@ -45,7 +46,16 @@ pub(crate) fn chunked(id: u64, name: &str, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn arguments_that_are_bombs() {
-    let mut arena = Arena::new("bombs", "");
+    bombs("bombs", "");
+}
+
+#[test]
+fn arguments_that_are_bombs_for_a_server_of_one_thread() {
+    bombs("bombs-one", ONE_THREAD);
+}
+
+fn bombs(name: &str, limits: &str) {
+    let mut arena = Arena::new(name, limits);
     let len = |n: u64| n.to_le_bytes().to_vec();
     let lens = [1 << 36, u64::MAX, u64::MAX / 2, u64::MAX / 8 + 1, 1 << 32, 1 << 63, 9];
     let mut bombs: Vec<(String, &str, Vec<u8>, &[u8])> = Vec::new();

@@ -178,6 +178,9 @@ impl Target for Victim {
     }
 }
 
+/// Before the limits: the server has one thread, on which handlers run inline first.
+pub(crate) const ONE_THREAD: &str = "one thread,";
+
 /// Limits from `name=value,name=value`; times in milliseconds.
 fn limits(text: &str) -> Limits {
     let mut limits = Limits::default();
@@ -203,7 +206,12 @@ pub(crate) fn serve(dir: &Path, limits_text: &str) {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::exit(0);
     });
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut builder = match limits_text.strip_prefix(ONE_THREAD) {
+        Some(_) => tokio::runtime::Builder::new_current_thread(),
+        None => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let limits_text = limits_text.trim_start_matches(ONE_THREAD);
+    let runtime = builder.worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let builder = Server::builder().service(TargetServer::new(Victim)).limits(limits(limits_text));
         let server = builder.bind(format!("unix:{}", dir.join("rpc.sock").display())).await.unwrap();
