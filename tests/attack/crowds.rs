@@ -48,7 +48,7 @@ fn a_peer_too_many_is_not_served() {
         for _ in 0..50 {
             let mut evil = door.connect();
             evil.send(&[Hello::honest().bytes(), call(1, "echo", &point(1))].concat());
-            let all = evil.to_the_end();
+            let all = evil.until_end();
             assert!(all.len() == 1 && all[0].is_close(CLOSE_TOO_MANY), "{}: {all:?}", door.name());
         }
         drop(kept);

@@ -175,13 +175,13 @@ impl Evil {
     }
 
     /// Reads until the peer hangs up, or sends a frame of this kind.
-    pub(crate) fn to_the_end_or(&mut self, kind: u8) -> bool {
+    pub(crate) fn until_end_or(&mut self, kind: u8) -> bool {
         std::iter::from_fn(|| self.frame()).any(|got| got.kind == kind)
     }
 
     /// Reads until the peer hangs up.
     #[track_caller]
-    pub(crate) fn to_the_end(&mut self) -> Vec<Got> {
+    pub(crate) fn until_end(&mut self) -> Vec<Got> {
         let since = Instant::now();
         let mut all = Vec::new();
         while let Some(got) = self.frame() {
@@ -194,7 +194,7 @@ impl Evil {
     /// The peer has hung up, and its last word was CLOSE with this reason.
     #[track_caller]
     pub(crate) fn expect_close(&mut self, reason: u8) {
-        let all = self.to_the_end();
+        let all = self.until_end();
         assert!(all.last().is_some_and(|last| last.is_close(reason)), "not closed with {reason}: {all:?}");
     }
 }

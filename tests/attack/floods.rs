@@ -147,7 +147,7 @@ fn a_client_that_reads_a_little() {
         // Two frames, and then no more: the last word comes behind what was sent before.
         assert!(matches!(evil.frame(), Some(Got { kind: kind::REPLY | kind::CREDIT, .. })));
         thread::sleep(Duration::from_millis(1500));
-        let all = evil.to_the_end();
+        let all = evil.until_end();
         let close = all.iter().position(|got| got.kind == kind::CLOSE);
         assert!(close.is_none_or(|at| at + 1 == all.len() && all[at].is_close(CLOSE_TIMEOUT)));
     });
@@ -304,7 +304,7 @@ fn hanging_up_in_every_way() {
                 1 => evil.reset(),
                 2 => {
                     evil.finish_sending();
-                    evil.to_the_end();
+                    evil.until_end();
                 }
                 _ => {
                     evil.finish_sending();

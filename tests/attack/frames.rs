@@ -60,7 +60,7 @@ fn garbage_instead_of_a_handshake() {
             let mut evil = door.connect();
             evil.send(script);
             evil.finish_sending();
-            evil.to_the_end();
+            evil.until_end();
         }
         // Random bodies behind a good header, of every kind, before and after the handshake.
         for seed in 0..150 {
@@ -72,7 +72,7 @@ fn garbage_instead_of_a_handshake() {
                 evil.send(&frame_with(random.below(16) as u8, random.next() as u8, random.next(), &[], &body));
             }
             evil.finish_sending();
-            evil.to_the_end();
+            evil.until_end();
         }
     });
 }
@@ -93,7 +93,7 @@ fn a_handshake_that_ends_at_every_byte() {
             drop(part(cut));
             let mut half = part(cut);
             half.finish_sending();
-            assert_eq!(half.to_the_end(), [], "cut at {cut}");
+            assert_eq!(half.until_end(), [], "cut at {cut}");
         }
         for evil in &mut silent {
             evil.expect_close(CLOSE_PROTOCOL);
@@ -134,7 +134,7 @@ fn hellos_that_promise_too_much_or_too_little() {
         for hello in refused {
             let mut evil = door.connect();
             evil.send(&hello.bytes());
-            let all = evil.to_the_end();
+            let all = evil.until_end();
             let kinds: Vec<u8> = all.iter().map(|got| got.kind).collect();
             // The server's own HELLO goes out all the same, so that the client can say what does not fit.
             assert!(matches!(kinds[..], [kind::HELLO, kind::CLOSE] | [kind::CLOSE]), "{:?}: {all:?}", hello.fields);
@@ -173,7 +173,7 @@ fn hellos_that_promise_too_much_or_too_little() {
         // CLOSE is an answer to nothing here, and still no violation.
         let mut evil = door.connect();
         evil.send(&frame(kind::CLOSE, 0, &[4]));
-        assert_eq!(evil.to_the_end(), []);
+        assert_eq!(evil.until_end(), []);
     });
 }
 
@@ -289,7 +289,7 @@ fn frames_no_honest_peer_sends() {
         for (what, script) in &scripts {
             let mut evil = door.greet();
             script.iter().for_each(|bytes| evil.send(bytes));
-            let all = evil.to_the_end();
+            let all = evil.until_end();
             assert!(all.last().is_some_and(|last| last.is_close(CLOSE_PROTOCOL)), "{what}: {all:?}");
         }
     });
@@ -330,6 +330,6 @@ fn frames_that_are_let_pass() {
         // CLOSE, and then some more.
         let mut evil = door.greet();
         evil.send(&frame(kind::CLOSE, 0, &[0]).repeat(1000));
-        evil.to_the_end();
+        evil.until_end();
     });
 }

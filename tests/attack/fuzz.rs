@@ -84,7 +84,7 @@ fn fuzz(name: &str, limits: &str) {
             let mut evil = door.connect();
             evil.send(&frames.concat());
             evil.finish_sending();
-            evil.to_the_end();
+            evil.until_end();
             done += 1;
         }
         eprintln!("{}: {done} mutations in {:?}", door.name(), since.elapsed());

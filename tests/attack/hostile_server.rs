@@ -165,7 +165,7 @@ fn servers_that_cannot_shake_hands() {
             evil.expect(kind::HELLO);
             evil.send(bytes);
             evil.finish_sending();
-            evil.to_the_end();
+            evil.until_end();
         };
         against(&runtime, &listening, script, async |connected, uri| {
             let error = connected.expect_err(what);
@@ -176,7 +176,7 @@ fn servers_that_cannot_shake_hands() {
     for cut in [0, 1, 8, 16, 30, hello.len() - 1] {
         let script = |evil: &mut Evil| {
             evil.send(&hello[..cut]);
-            evil.to_the_end();
+            evil.until_end();
         };
         against(&runtime, &listening, script, async |connected, uri| {
             let error = connected.expect_err("silence");
@@ -303,7 +303,7 @@ fn a_reply_of_too_few_bytes_breaks_the_rules_and_nothing_else() {
         let id = evil.expect(kind::CALL).id;
         evil.send(&frame_with(kind::REPLY, MORE, id, &total(2100), &[0; 2000]));
         evil.send(&frame(kind::CHUNK, id, &[0; 99]));
-        evil.to_the_end();
+        evil.until_end();
     };
     against(&runtime, &Listening::both(), server, async |connected, uri| {
         let connection = connected.unwrap();
@@ -378,7 +378,7 @@ fn a_server_that_sends_without_credit() {
         for id in ids {
             evil.send(&frame_with(kind::REPLY, MORE, id, &total(4 << 20), &[0; 2000]));
         }
-        evil.to_the_end();
+        evil.until_end();
     };
     against(&runtime, &Listening::both(), server, async |connected, uri| {
         let connection = connected.unwrap();
@@ -426,7 +426,7 @@ fn mutated_answers() {
             }
             evil.send(&script[1..].concat());
             evil.finish_sending();
-            evil.to_the_end();
+            evil.until_end();
         };
         against(&runtime, &listening, server, async |connected, _| {
             let Ok(connection) = connected else {

@@ -72,6 +72,7 @@ fn replies_that_get_no_credit_end() {
             call[16 + 12..][..4].copy_from_slice(&5000_u32.to_le_bytes());
             evil.send(&call);
         }
+        arena.wait("the calls are there", |gauges, _| gauges.calls_in_flight > 100);
         arena.wait(&format!("{}: the calls are over", door.name()), |gauges, _| gauges.calls_in_flight == 1);
     });
 }
@@ -173,7 +174,7 @@ fn idle_peers_do_not_lock_others_out() {
             let mut late = door.connect();
             late.send(&Hello::honest().bytes());
             late.send(&call(1, "echo", &point(1)));
-            if late.to_the_end_or(kind::REPLY) {
+            if late.until_end_or(kind::REPLY) {
                 break true;
             }
             if since.elapsed() > Duration::from_secs(3) {

@@ -30,6 +30,7 @@ pub(crate) struct Nest(pub(crate) Option<Box<Nest>>);
 
 /// Four bytes on the wire can be a kilobyte in memory.
 #[derive(Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "that is what it is for")]
 pub(crate) enum Fat {
     Thin,
     Thick([[u64; 32]; 4]),
