@@ -264,6 +264,7 @@ impl Shared {
             router: Arc::clone(&self.router),
             share: Arc::clone(&self.share),
             on_end: Some(on_end),
+            turn_away: None,
         }
     }
 
@@ -274,10 +275,12 @@ impl Shared {
             return;
         }
         let shared = Arc::clone(self);
-        let start = self.start(Box::new(move |_, _| {
+        let mut start = self.start(Box::new(move |_, _| {
             shared.turned_away.fetch_sub(1, Ordering::Relaxed);
         }));
-        transport.start(start).end(CloseReason::TooManyConnections);
+        // From the start: it must not be served what it has sent already.
+        start.turn_away = Some(CloseReason::TooManyConnections);
+        transport.start(start);
     }
 
     fn forget(&self, id: u64, error: &ConnectionError, stats: ConnectionStats) {

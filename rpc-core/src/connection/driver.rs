@@ -11,7 +11,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
@@ -98,7 +98,13 @@ impl<T: Transport> Driver<T> {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        self.poll_closing(cx)
+        ready!(self.poll_closing(cx));
+        // Only now: up to here it has taken a descriptor and memory, so it has counted among the connections.
+        let ended = self.shared.lock().protocol.ended().cloned();
+        if let Some(error) = ended {
+            self.dispatcher.report(&error);
+        }
+        Poll::Ready(())
     }
 
     fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
@@ -127,6 +133,9 @@ impl<T: Transport> Driver<T> {
         let handled = {
             let mut state = self.shared.lock();
             loop {
+                if let Closing::Now(_) = state.closing {
+                    break Err(ConnectionError::ClosedHere);
+                }
                 match self.receiver.frame() {
                     Ok(None) => break Ok(false),
                     Ok(Some(record)) => {
@@ -285,7 +294,6 @@ impl<T: Transport> Driver<T> {
             self.shared.say_close(reason);
         }
         self.dispatcher.cancel_all();
-        self.dispatcher.report(&error);
         self.shared.end(error, reason.is_some());
         let until = Instant::now() + self.shared.limits.linger;
         self.armed = None;
