@@ -11,12 +11,9 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use trunkline::codec::CodecId;
 use trunkline::transport::{
-    BoxTransport, Listener, MemConnector, MemListener, Over, TcpConnector, TcpListener, UnixConnector,
-    UnixListener,
+    BoxTransport, Listener, MemConnector, MemListener, Over, TcpConnector, TcpListener, UnixConnector, UnixListener,
 };
-use trunkline::{
-    BindError, ConnectError, Connection, ConnectionBuilder, DrainReport, Limits, Server, ServerHandle, ServiceClient,
-};
+use trunkline::{BindError, ConnectError, Connection, ConnectionBuilder, DrainReport, Limits, Server, ServerHandle};
 
 use crate::child::Child;
 use crate::harness::{soon, until};
@@ -436,6 +433,13 @@ impl Accounts {
     }
 }
 
+/// Nothing of a connection that has ended is left but its credit, which nobody can return any more.
+pub(crate) fn is_over(connection: &Connection) {
+    let stats = connection.stats();
+    let calls = stats.calls_in_flight + stats.calls_waiting + stats.handlers_in_flight;
+    assert!(calls == 0 && stats.memory_in == 0 && stats.memory_out == 0, "{stats:?}");
+}
+
 /// How a drain went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
@@ -446,11 +450,7 @@ pub(crate) struct Report {
 
 impl From<DrainReport> for Report {
     fn from(report: DrainReport) -> Report {
-        Report {
-            connections: report.connections as u64,
-            calls_cut: report.calls_cut as u64,
-            elapsed: report.elapsed,
-        }
+        Report { connections: report.connections as u64, calls_cut: report.calls_cut as u64, elapsed: report.elapsed }
     }
 }
 
@@ -496,13 +496,6 @@ impl Served {
     /// A connection and a client on it.
     pub(crate) async fn suite(&self) -> (Connection, SuiteClient) {
         self.suite_with(&[]).await
-    }
-
-    /// A client of another service, on a connection of its own.
-    pub(crate) async fn client_of<C: ServiceClient>(&self) -> (Connection, C) {
-        let connection = self.connect().await;
-        let client = connection.client();
-        (connection, client)
     }
 
     pub(crate) async fn accounts(&self) -> Accounts {

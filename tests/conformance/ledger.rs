@@ -33,10 +33,6 @@ impl Ledger {
         Ledger { path: Arc::new(path.to_owned()), file: Arc::new(file) }
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub(crate) fn mark(&self, mark: Mark, token: u64) {
         let mut entry = [0; 16];
         entry[..8].copy_from_slice(&(mark as u64).to_le_bytes());

@@ -110,6 +110,7 @@ cases! { $
         a_spawned_and_a_blocking_handler_can_ask,
         a_handler_may_refuse_to_be_cancelled,
         an_abandoned_reply_is_let_go,
+        an_abandoned_call_keeps_its_place_to_its_last_byte,
         five_hundred_cancels_at_once_are_no_offence,
     }
     deadlines {
@@ -169,6 +170,7 @@ cases! { $
         a_connection_is_closed_whoever_holds_it,
         calls_in_flight_end_when_the_connection_is_closed,
         a_dropped_server_ends_every_call,
+        an_ended_connection_has_no_accounts,
     }
     drain {
         accepted_calls_finish_and_new_ones_are_refused,

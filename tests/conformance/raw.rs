@@ -64,7 +64,6 @@ impl<T: Transport> Raw for End<T> {
 
 pub(crate) const HELLO: u8 = 1;
 pub(crate) const CALL: u8 = 2;
-pub(crate) const REPLY: u8 = 3;
 pub(crate) const CLOSE: u8 = 14;
 
 /// A frame without extensions.

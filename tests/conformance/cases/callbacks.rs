@@ -7,7 +7,7 @@ use trunkline::{Connection, Limits};
 
 use crate::fixture::{Carrier, Fixture, Served};
 use crate::harness::soon;
-use crate::ledger::{Mark, token};
+use crate::ledger::token;
 use crate::service::{Hearth, HomeServer, SuiteClient};
 
 /// A connection over which the client serves, too.
@@ -50,7 +50,8 @@ pub(crate) async fn a_nested_call_at_the_limit_fails_at_once(fixture: Fixture) {
     let call = token();
     let second = soon("an answer", suite.ask_back_twice(call)).await.expect("an answer");
     assert_eq!(second, "Err(NotExecuted(Overloaded { limit: InFlightPerConnection }))");
-    served.ledger.seen(Mark::Started, call).await;
+    // The first is cancelled, and may or may not have started before it heard of that.
+    assert!(served.ledger.executions(call) <= 1);
     served.rests_with(&connection).await;
     assert_eq!(soon("an answer", suite.ask_back(1)).await, Ok(2));
     served.rests_with(&connection).await;

@@ -156,3 +156,21 @@ pub(crate) async fn five_hundred_cancels_at_once_are_no_offence(fixture: Fixture
     assert_eq!(soon("a call after it", suite.echo(b"and on")).await, Ok(b"and on".to_vec()));
     served.rests_with(&connection).await;
 }
+
+pub(crate) async fn an_abandoned_call_keeps_its_place_to_its_last_byte(fixture: Fixture) {
+    let served = fixture.serve_with(Setup::limits(&[("in_flight_per_connection", 1)])).await;
+    let (connection, suite) = served.suite().await;
+    for round in 0..30u64 {
+        {
+            let mut pending = pin!(suite.reply_of(1 << 20).into_future());
+            assert!(poll_once(pending.as_mut()).await.is_pending());
+            for _ in 0..round {
+                tokio::task::yield_now().await;
+            }
+        }
+        // Whoever comes next waits for the place; the server is never asked for one more than it has.
+        assert_eq!(soon("the next call", suite.echo(b"next")).await, Ok(b"next".to_vec()), "round {round}");
+    }
+    served.rests_with(&connection).await;
+    assert_eq!(served.accounts().await.requests_refused, 0);
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trunkline::{CallError, CloseReason, ConnectionError, Reason};
 
-use crate::fixture::{Fixture, Setup};
+use crate::fixture::{Fixture, Setup, is_over};
 use crate::harness::{soon, until};
 use crate::ledger::{Mark, token};
 
@@ -32,7 +32,7 @@ pub(crate) async fn accepted_calls_finish_and_new_ones_are_refused(fixture: Fixt
     let end = soon("the end", connection.closed()).await;
     assert_eq!(end, ConnectionError::ClosedByPeer(CloseReason::ShuttingDown));
     assert_eq!(served.ledger.executions(refused), 0);
-    assert!(connection.stats().is_at_rest(), "{:?}", connection.stats());
+    is_over(&connection);
 }
 
 pub(crate) async fn waiting_calls_are_refused_by_a_drain(fixture: Fixture) {

@@ -60,7 +60,9 @@ pub(crate) async fn arguments_that_cannot_be_encoded_are_not_sent(fixture: Fixtu
     let served = fixture.serve().await;
     let (connection, suite) = served.suite().await;
     let refused = suite.tell_mute(Mute).await.expect_err("it cannot be encoded");
-    assert!(matches!(&refused, CallError::NotExecuted(Reason::Unencodable(why)) if why.contains("it will not be told")));
+    assert!(
+        matches!(&refused, CallError::NotExecuted(Reason::Unencodable(why)) if why.contains("it will not be told"))
+    );
     assert!(!refused.is_retryable());
     assert_eq!(suite.echo(b"and on").await, Ok(b"and on".to_vec()));
     served.rests_with(&connection).await;

@@ -78,10 +78,7 @@ pub(crate) async fn another_version_is_named_by_the_server(fixture: Fixture) {
 
 pub(crate) async fn another_version_is_named_by_the_client(fixture: Fixture) {
     let error = met_with(&fixture, &hello(9, BINCODE)).await;
-    assert!(
-        matches!(error, ConnectError::Handshake(HandshakeError::Version { ours: 1, theirs: 9 })),
-        "{error:?}"
-    );
+    assert!(matches!(error, ConnectError::Handshake(HandshakeError::Version { ours: 1, theirs: 9 })), "{error:?}");
     assert_eq!(error.to_string(), "handshake failed: protocol version 1 here, 9 there");
 }
 
@@ -112,7 +109,10 @@ pub(crate) async fn a_silent_server_is_given_up(fixture: Fixture) {
     assert_eq!(frames.first().map(|first| kind(first)), Some(HELLO));
     let error = connected.expect_err("nobody answered");
     let timeout = Duration::from_millis(100);
-    assert!(matches!(&error, ConnectError::Handshake(HandshakeError::Timeout(after)) if *after == timeout), "{error:?}");
+    assert!(
+        matches!(&error, ConnectError::Handshake(HandshakeError::Timeout(after)) if *after == timeout),
+        "{error:?}"
+    );
 }
 
 pub(crate) async fn a_peer_that_leaves_during_the_handshake_is_noticed(fixture: Fixture) {
@@ -165,8 +165,7 @@ pub(crate) async fn nobody_there_is_said_so(fixture: Fixture) {
 pub(crate) async fn a_codec_is_agreed_upon(fixture: Fixture) {
     // In every order that both sides can want; a server takes the client's first that it allows.
     for codec in CodecId::SUPPORTED {
-        let served =
-            fixture.serve_with(Setup { codecs: vec![codec.name().to_owned()], ..Setup::default() }).await;
+        let served = fixture.serve_with(Setup { codecs: vec![codec.name().to_owned()], ..Setup::default() }).await;
         for offer in [CodecId::SUPPORTED.to_vec(), vec![*codec]] {
             let connection = served.connect_with(Connection::builder().codecs(&offer)).await;
             let suite: SuiteClient = connection.client();

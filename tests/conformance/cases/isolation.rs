@@ -70,8 +70,12 @@ pub(crate) async fn handlers_that_block_hold_up_nobody(fixture: Fixture) {
 
 pub(crate) async fn a_large_upload_lets_small_calls_pass(fixture: Fixture) {
     const LEN: usize = 64 << 20;
-    let raised =
-        [("message_len", LEN as u64 + 64), ("memory_out", 80 << 20), ("memory_in", 80 << 20), ("decode_memory", 80 << 20)];
+    let raised = [
+        ("message_len", LEN as u64 + 64),
+        ("memory_out", 80 << 20),
+        ("memory_in", 80 << 20),
+        ("decode_memory", 80 << 20),
+    ];
     let served = fixture.serve_with(Setup::limits(&raised)).await;
     let (connection, suite) = served.suite_with(&raised).await;
     let bytes = vec![1; LEN];

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use trunkline::{CallError, ConnectionError, Reason};
 
 use crate::child::Child;
-use crate::fixture::{Fixture, Setup};
+use crate::fixture::{Fixture, Setup, is_over};
 use crate::harness::{soon, until};
 use crate::ledger::{Mark, token};
 
@@ -25,7 +25,7 @@ pub(crate) async fn a_server_killed_mid_call(fixture: Fixture) {
     let refused = suite.count(call, b"").await;
     assert_eq!(refused, Err(CallError::NotExecuted(Reason::ConnectionLost(ConnectionError::PeerGone))));
     assert_eq!(served.ledger.executions(call), 1);
-    assert!(connection.stats().is_at_rest(), "{:?}", connection.stats());
+    is_over(&connection);
 }
 
 pub(crate) async fn a_server_killed_with_calls_in_every_state(fixture: Fixture) {
@@ -53,7 +53,7 @@ pub(crate) async fn a_server_killed_with_calls_in_every_state(fixture: Fixture) 
         assert!(matches!(lost, CallError::NotExecuted(Reason::ConnectionLost(_))), "{lost:?}");
     }
     assert_eq!(served.ledger.executions(waiting), 0);
-    assert!(connection.stats().is_at_rest(), "{:?}", connection.stats());
+    is_over(&connection);
 }
 
 /// A client says `what`, is killed, and nobody minds.
@@ -116,6 +116,6 @@ pub(crate) async fn calls_and_kills_keep_the_ledger(fixture: Fixture) {
             }
         }
         assert!(done > 0);
-        assert!(connection.stats().is_at_rest(), "{:?}", connection.stats());
+        is_over(&connection);
     }
 }

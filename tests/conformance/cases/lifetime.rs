@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trunkline::{CallError, CloseReason, Connection, ConnectionError, Reason};
 
-use crate::fixture::{Fixture, Setup};
+use crate::fixture::{Fixture, Setup, is_over};
 use crate::harness::soon;
 use crate::ledger::{Mark, token};
 use crate::service::SuiteClient;
@@ -114,5 +114,20 @@ pub(crate) async fn a_dropped_server_ends_every_call(fixture: Fixture) {
     assert_eq!(soon("the end", connection.closed()).await, by_peer);
     served.ledger.seen(Mark::Dropped, running).await;
     assert_eq!(served.ledger.executions(waiting), 0);
+    is_over(&connection);
+}
+
+pub(crate) async fn an_ended_connection_has_no_accounts(fixture: Fixture) {
+    let served = fixture.serve().await;
+    let (connection, suite) = served.suite().await;
+    let call = token();
+    let stuck = suite.hold(call, 60_000, &[0; 5_000]).send().await.expect("it is sent");
+    served.ledger.seen(Mark::Started, call).await;
+    // It has more than the linger of this side's, so it is cut.
+    let closing = connection.clone();
+    connection.close();
+    soon("the end", closing.closed()).await;
+    soon("its outcome", stuck).await.expect_err("the connection is closed");
     assert!(connection.stats().is_at_rest(), "{:?}", connection.stats());
+    served.rests_at(0).await;
 }

@@ -28,7 +28,8 @@ pub(crate) async fn echo_of_a_small_one(fixture: Fixture) {
     let served = fixture.serve().await;
     let (connection, suite) = served.suite().await;
     // Around every size at which something else begins: the inline reply, the inline request, the chunk.
-    for len in [1, 7, 31, 32, 33, 55, 56, 57, 63, 64, 65, 95, 96, 97, 1015, 1016, 1017, 4096, 131_063, 131_064, 131_065] {
+    for len in [1, 7, 31, 32, 33, 55, 56, 57, 63, 64, 65, 95, 96, 97, 1015, 1016, 1017, 4096, 131_063, 131_064, 131_065]
+    {
         let bytes = pattern(len);
         assert_eq!(soon("an echo", suite.echo(&bytes)).await, Ok(bytes), "{len} bytes");
     }
