@@ -90,6 +90,10 @@ impl<T: Transport> Driver<T> {
     }
 
     fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
+        // Before anything is read: a peer that is turned away must not see a HELLO first.
+        if let Closing::Now(_) = self.shared.lock().closing {
+            return Poll::Ready(ConnectionError::ClosedHere);
+        }
         self.shared.flush();
         for _ in 0..READS_PER_TURN {
             match self.take_frames(cx) {
