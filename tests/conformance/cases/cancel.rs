@@ -59,7 +59,8 @@ pub(crate) async fn a_half_sent_call_is_cut_off(fixture: Fixture) {
         let call = token();
         {
             let mut upload = pin!(suite.count(call, &bytes).into_future());
-            assert!(poll_once(upload.as_mut()).await.is_pending());
+            // A server on another thread may be quick enough to have answered already.
+            let _ = poll_once(upload.as_mut()).await;
         }
         assert!(served.ledger.executions(call) <= 1);
     }

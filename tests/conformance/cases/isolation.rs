@@ -2,14 +2,13 @@
 
 use std::future::IntoFuture;
 use std::pin::pin;
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 use trunkline::descriptor::MethodId;
 
 use crate::cases::cancel::poll_once;
 use crate::cases::payloads::pattern;
-use crate::fixture::{Fixture, Setup};
+use crate::fixture::{Fixture, Placement, Setup};
 use crate::harness::{soon, until};
 use crate::ledger::{Mark, token};
 use crate::raw::{call, frame, hello};
@@ -91,7 +90,10 @@ pub(crate) async fn a_large_upload_lets_small_calls_pass(fixture: Fixture) {
         beside += u32::from(connection.stats().memory_out > 0);
     }
     assert_eq!(soon("the upload", upload).await.expect("no panic"), Ok(LEN as u64));
-    assert!(beside > 0, "no small call ended while the upload was being sent");
+    // A client on one thread, whose peer reads as fast as it writes, may write all of it in one turn: the small calls are
+    // made after that. See `docs/conformance.md`.
+    let one_turn = fixture.placement == Placement::TwoProcesses;
+    assert!(beside > 0 || one_turn, "no small call ended while the upload was being sent");
     served.rests_with(&connection).await;
 }
 
@@ -151,5 +153,4 @@ pub(crate) async fn a_peer_that_breaks_the_protocol_ends_its_own_connection_only
     small_calls(&suite, 20).await;
     until("they are gone", async || served.accounts().await.connections == 1).await;
     served.rests_with(&connection).await;
-    tokio::time::sleep(Duration::ZERO).await;
 }

@@ -119,7 +119,7 @@ pub(crate) async fn a_dropped_server_ends_every_call(fixture: Fixture) {
 
 pub(crate) async fn an_ended_connection_has_no_accounts(fixture: Fixture) {
     let served = fixture.serve().await;
-    let (connection, suite) = served.suite().await;
+    let (connection, suite) = served.suite_with(&[("linger", 100)]).await;
     let call = token();
     let stuck = suite.hold(call, 60_000, &[0; 5_000]).send().await.expect("it is sent");
     served.ledger.seen(Mark::Started, call).await;
