@@ -110,18 +110,16 @@ pub(crate) async fn a_waiting_call_ends_at_its_deadline_unexecuted(fixture: Fixt
 
 pub(crate) async fn a_call_without_memory_ends_at_its_deadline_unexecuted(fixture: Fixture) {
     let served = fixture.serve_with(Setup::limits(&[("in_flight_per_connection", 1)])).await;
-    let (connection, suite) = served.suite_with(&[("memory_out", 1000), ("deadline_default", 2_000)]).await;
+    let (connection, suite) = served.suite_with(&[("memory_out", 1000), ("deadline_default", 500)]).await;
     let (first, second, third) = (token(), token(), token());
     let never = suite.never(first).timeout(Duration::from_secs(60)).send().await.expect("it is sent");
     // One may wait with its bytes, whatever their number; the others wait without.
     let mut waiting = pin!(suite.count(second, &[0; 2000]).timeout(Duration::from_secs(60)).into_future());
     assert!(poll_once(waiting.as_mut()).await.is_pending());
-    let began = Instant::now();
     let starved = suite.count(third, &[0; 2000]).timeout(Duration::from_millis(100));
     assert_eq!(soon("its end", starved).await, Err(NEVER_RAN));
     let starved = suite.count(third, &[0; 2000]).deadline(Instant::now() + Duration::from_millis(100));
     assert_eq!(soon("its end", starved).await, Err(NEVER_RAN));
-    assert!(began.elapsed() < Duration::from_secs(2));
     assert_eq!(soon("its end", suite.count(third, &[0; 2000])).await, Err(NEVER_RAN));
     drop(never);
     assert_eq!(soon("the waiting one", waiting).await, Ok(2000));
