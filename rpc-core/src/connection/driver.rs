@@ -275,6 +275,11 @@ impl<T: Transport> Driver<T> {
             if flush && self.shared.poll_blocked(cx).is_pending() {
                 return self.poll_linger(cx, until);
             }
+            if flush && self.shared.is_writing() {
+                // A handler that has just replied has its reply in hand, and never waits: it is done in a moment.
+                cx.waker().wake_by_ref();
+                return self.poll_linger(cx, until);
+            }
             if self.shared.poll_shutdown(cx).is_pending() {
                 return self.poll_linger(cx, until);
             }
