@@ -168,7 +168,8 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             Begun::Queued(ticket) => Exchange::Waiting(ticket),
             Begun::Failed(reason) => return Poll::Ready(Err(reason)),
             Begun::Starved => {
-                // It will be encoded anew; but its time runs from now.
+                // It will be encoded anew; but its time runs from now. A timeout would begin again at every attempt.
+                self.call.timeout = None;
                 self.call.deadline.get_or_insert_with(|| Instant::now() + call.timeout);
                 return Poll::Pending;
             }

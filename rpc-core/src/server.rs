@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::codec::CodecId;
-use crate::connection::{Connection, Start};
+use crate::connection::{Closing, Connection, Start};
 use crate::error::{CloseReason, ConnectionError};
 use crate::limits::Limits;
 use crate::protocol::Side;
@@ -250,13 +250,13 @@ impl Shared {
         // Names the connection; ordered by nothing.
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::clone(self);
-        let start = self.start(Box::new(move |error, stats| shared.forget(id, error, stats)));
+        let start = self.start(Closing::No, Box::new(move |error, stats| shared.forget(id, error, stats)));
         // The driver may end, and be forgotten, only once it is known here.
         let mut connections = self.lock();
         connections.insert(id, transport.start(start));
     }
 
-    fn start(&self, on_end: crate::connection::OnEnd) -> Start {
+    fn start(&self, closing: Closing, on_end: crate::connection::OnEnd) -> Start {
         Start {
             side: Side::Server,
             limits: self.limits.clone(),
@@ -264,7 +264,7 @@ impl Shared {
             router: Arc::clone(&self.router),
             share: Arc::clone(&self.share),
             on_end: Some(on_end),
-            turn_away: None,
+            closing,
         }
     }
 
@@ -275,12 +275,11 @@ impl Shared {
             return;
         }
         let shared = Arc::clone(self);
-        let mut start = self.start(Box::new(move |_, _| {
+        let on_end = Box::new(move |_: &_, _| {
             shared.turned_away.fetch_sub(1, Ordering::Relaxed);
-        }));
-        // From the start: it must not be served what it has sent already.
-        start.turn_away = Some(CloseReason::TooManyConnections);
-        transport.start(start);
+        });
+        // Its owner: what it drops is closed, which it is already.
+        drop(transport.start(self.start(Closing::Now(CloseReason::TooManyConnections), on_end)));
     }
 
     fn forget(&self, id: u64, error: &ConnectionError, stats: ConnectionStats) {

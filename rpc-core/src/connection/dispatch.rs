@@ -88,7 +88,8 @@ impl Dispatcher {
         let running = self.begin(&route, incoming);
         let options = &route.method.options;
         if options.blocking {
-            let task = self.task(id, &route, running);
+            let mut task = self.task(id, &route, running);
+            task.queued = true;
             let handle = Handle::current();
             tokio::task::spawn_blocking(move || allow_wait(|| handle.block_on(task)));
         } else if options.spawn || (self.multi_thread && !route.runs_inline()) {
@@ -155,6 +156,7 @@ impl Dispatcher {
             route: Arc::clone(route),
             running: Some(running),
             started: false,
+            queued: !self.multi_thread,
         }
     }
 
@@ -231,6 +233,9 @@ struct Task {
     running: Option<Running>,
     /// The handler has been polled, so that nobody may say that it was not.
     started: bool,
+    /// It has stood in the runtime's queue. A task just spawned stands in front of it, where tokio wakes no other
+    /// worker: if it computes, and this worker was the one that watches the sockets, nobody reads until it is done.
+    queued: bool,
 }
 
 impl Future for Task {
@@ -246,6 +251,11 @@ impl Future for Task {
         if stopped != Stop::No && !this.route.method.options.no_cancel {
             this.end(stopped);
             return Poll::Ready(());
+        }
+        if !std::mem::replace(&mut this.queued, true) && !this.started {
+            // Who wakes itself goes to the end of the queue, and another worker is called to look at it.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let first = !std::mem::replace(&mut this.started, true);
         let began = first.then(Instant::now);

@@ -108,6 +108,10 @@ impl<T: Transport> Driver<T> {
     }
 
     fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
+        // Before anything is read: a peer that is turned away must not see a HELLO first.
+        if let Closing::Now(_) = self.shared.lock().closing {
+            return Poll::Ready(ConnectionError::ClosedHere);
+        }
         self.shared.flush();
         for _ in 0..READS_PER_TURN {
             match self.take_frames(cx) {
@@ -307,6 +311,11 @@ impl<T: Transport> Driver<T> {
         };
         if !shut {
             if flush && self.shared.poll_blocked(cx).is_pending() {
+                return self.poll_linger(cx, until);
+            }
+            if flush && self.shared.is_writing() {
+                // A handler that has just replied has its reply in hand, and never waits: it is done in a moment.
+                cx.waker().wake_by_ref();
                 return self.poll_linger(cx, until);
             }
             if self.shared.poll_shutdown(cx).is_pending() {

@@ -222,7 +222,7 @@ impl ConnectionBuilder {
             codecs: self.codecs.unwrap_or_else(|| CodecId::SUPPORTED.to_vec()),
             router: Arc::new(self.router),
             on_end: None,
-            turn_away: None,
+            closing: Closing::No,
         };
         let connection = transport.start(start);
         connection.open().await?;
@@ -241,8 +241,8 @@ pub(crate) struct Start {
     pub(crate) router: Arc<Router>,
     pub(crate) share: Arc<Share>,
     pub(crate) on_end: Option<OnEnd>,
-    /// The peer is told this, and not served.
-    pub(crate) turn_away: Option<CloseReason>,
+    /// Whether it is to be closed as soon as it begins.
+    pub(crate) closing: Closing,
 }
 
 impl Start {
@@ -262,9 +262,8 @@ impl Start {
         let share = Arc::clone(&config.share);
         let shared = Arc::new(Shared::<T>::new(config, properties, sender, writer));
         let link: Arc<dyn Link> = Arc::clone(&shared) as Arc<dyn Link>;
-        if let Some(reason) = self.turn_away {
-            link.close(Closing::Now(reason));
-        }
+        // Before the driver can read a HELLO and answer it.
+        link.close(self.closing);
         let owner = Some(Arc::new(Owner { link: Arc::clone(&link) }));
         let lent = Connection { link: Arc::clone(&link), _owner: None };
         let dispatcher = Dispatcher::new(lent, self.router, share, self.on_end);

@@ -201,6 +201,11 @@ impl<T: Transport> Shared<T> {
         }
     }
 
+    /// Whether somebody is writing what the driver has not written itself.
+    pub(super) fn is_writing(&self) -> bool {
+        self.lock().writing
+    }
+
     /// Up to where the mechanism has taken everything.
     pub(super) fn written(&self) -> u64 {
         self.outlet().writer.written()
