@@ -77,6 +77,8 @@ pub mod descriptor {
 /// Programs that use URIs need nothing from here. It is for transports of one's own, and for those that take options:
 /// a Unix socket for other users, a TCP listener for the network.
 pub mod transport {
+    /// For implementing [`Listener`] and [`Connector`], whose methods are async and whose values are boxed.
+    pub use async_trait::async_trait;
     pub use trunkline_core::frame::{FrameError, first_record};
     pub use trunkline_core::transport::*;
     pub use trunkline_transports::framing;

@@ -182,6 +182,9 @@ pub enum Reason {
          use `.await`, or `trunkline::allow_wait` where blocking is really meant"
     )]
     WouldBlockRuntime,
+    /// A message required something that its receiver, of an earlier version, does not know: a critical extension.
+    #[error("the message requires extension {0:#06x}, which its receiver does not know")]
+    UnknownExtension(u16),
     /// A code from a peer of a later version.
     #[error("reason {0}, which this version does not know")]
     Unknown(u8),

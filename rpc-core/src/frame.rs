@@ -224,26 +224,6 @@ impl<'a> Frame<'a> {
     pub fn extensions(&self) -> Extensions<'a> {
         Extensions { rest: self.extensions }
     }
-
-    /// The announced total of a message that comes in chunks.
-    ///
-    /// # Errors
-    ///
-    /// If the extensions are malformed or hold a critical one that this version does not know.
-    pub fn total(&self) -> Result<Option<u64>, FrameError> {
-        let mut total = None;
-        for extension in self.extensions() {
-            match extension? {
-                (tag::TOTAL, value) => {
-                    let value = value.try_into().map_err(|_| FrameError::Truncated { what: "total" })?;
-                    total = Some(u64::from_le_bytes(value));
-                }
-                (tag, _) if tag & tag::CRITICAL != 0 => return Err(FrameError::UnknownExtension(tag)),
-                _ => {}
-            }
-        }
-        Ok(total)
-    }
 }
 
 /// An iterator over `tag[2] len[2] value[len]`.
@@ -368,5 +348,107 @@ impl Head {
             (len - FIRST_WORD_LEN) as u64 | (self.kind as u64) << 32 | u64::from(self.flags) << 40 | (ext as u64) << 48;
         out.commit(word);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PING 7, then a CALL with an extension.
+    fn stream() -> Vec<u8> {
+        let mut out = crate::transport::BatchBuffer::default();
+        assert!(Head::new(Kind::Ping, 0).place(&7u64.to_le_bytes(), &mut out));
+        let mut head = Head::new(Kind::Call, 3);
+        head.flags = flags::MORE;
+        head.total = Some(5000);
+        head.lead = Lead::Call(CallHead { method: 1, fingerprint: 2, timeout: 3 });
+        assert!(head.place(b"payload", &mut out));
+        let mut batch = crate::transport::Bytes::default();
+        assert!(out.take_batch(&mut batch));
+        batch.as_slice().to_vec()
+    }
+
+    #[test]
+    fn what_is_placed_is_parsed() {
+        let bytes = stream();
+        let ping = first_record(&bytes, 4096).unwrap().unwrap();
+        let frame = Frame::parse(ping).unwrap().unwrap();
+        assert_eq!(
+            (frame.kind, frame.id, frame.more(), frame.body),
+            (Kind::Ping, 0, false, &[7, 0, 0, 0, 0, 0, 0, 0][..])
+        );
+        let call = first_record(&bytes[ping.len()..], 4096).unwrap().unwrap();
+        assert_eq!(ping.len() + call.len(), bytes.len());
+        let frame = Frame::parse(call).unwrap().unwrap();
+        assert_eq!((frame.kind, frame.id, frame.more()), (Kind::Call, 3, true));
+        let extensions: Vec<_> = frame.extensions().collect();
+        assert_eq!(extensions, [Ok((tag::TOTAL, &5000u64.to_le_bytes()[..]))]);
+        let (head, payload) = CallHead::parse(frame.body).unwrap();
+        assert_eq!(head, CallHead { method: 1, fingerprint: 2, timeout: 3 });
+        assert_eq!(payload, b"payload");
+    }
+
+    #[test]
+    fn a_record_that_is_not_all_there_is_waited_for() {
+        let bytes = stream();
+        let len = first_record(&bytes, 4096).unwrap().unwrap().len();
+        for cut in 0..len {
+            assert_eq!(first_record(&bytes[..cut], 4096), Ok(None));
+        }
+    }
+
+    #[test]
+    fn impossible_lengths_are_refused_before_anything_is_read() {
+        for len in 0..8 {
+            assert_eq!(record_len(len, 4096), Err(FrameError::Truncated { what: "header" }));
+        }
+        assert_eq!(record_len(8, 4096), Ok(16));
+        assert_eq!(record_len(4088, 4096), Ok(4096));
+        assert_eq!(record_len(4089, 4096), Err(FrameError::TooLong { len: 4097, max: 4096 }));
+        let most = u64::from(u32::MAX);
+        assert_eq!(record_len(most, 4096), Err(FrameError::TooLong { len: most + 8, max: 4096 }));
+        // The rest of the first word is none of the length.
+        assert_eq!(record_len(8 | 0xffff_ffff_0000_0000, 4096), Ok(16));
+    }
+
+    #[test]
+    fn extensions_end_where_the_header_says() {
+        let mut bytes = stream().split_off(24);
+        for ext in 0..40u16 {
+            bytes[6..8].copy_from_slice(&ext.to_le_bytes());
+            let parsed = Frame::parse(&bytes);
+            if usize::from(ext) > bytes.len() - HEADER_LEN {
+                assert_eq!(parsed, Err(FrameError::Truncated { what: "set of extensions" }));
+                continue;
+            }
+            let extensions: Result<Vec<_>, _> = parsed.unwrap().unwrap().extensions().collect();
+            match ext {
+                0 => assert!(extensions.unwrap().is_empty()),
+                12 => assert_eq!(extensions.unwrap().len(), 1),
+                1..12 => assert!(extensions.is_err(), "{ext}"),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_has_one_number() {
+        let known: Vec<u8> = (0..=255).filter(|number| Kind::from_wire(*number).is_some()).collect();
+        assert_eq!(known, (1..=14).collect::<Vec<u8>>());
+        assert!(known.iter().all(|number| Kind::from_wire(*number).is_some_and(|kind| kind as u8 == *number)));
+    }
+
+    #[test]
+    fn a_sender_without_room_is_left_as_it_was() {
+        let mut out = crate::transport::BatchBuffer::default();
+        assert!(Head::new(Kind::Reply, 1).place(&[0; 200_000], &mut out));
+        let position = out.position();
+        assert!(!Head::new(Kind::Reply, 3).place(&[0; 200_000], &mut out));
+        assert_eq!(out.position(), position);
+        assert!(Head::new(Kind::Reply, 5).place(&[0; 20], &mut out));
+        let mut batch = crate::transport::Bytes::default();
+        assert!(out.take_batch(&mut batch));
+        assert_eq!(batch.as_slice().len() as u64, out.position());
     }
 }

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::codec::CodecId;
 use crate::connection::{Connection, Start};
@@ -130,14 +130,13 @@ impl Server {
     pub async fn run_until<F: Future>(self, signal: F) -> DrainReport {
         let _close = CloseAll(Arc::clone(&self.shared));
         let stop = self.shared.stop.clone();
-        let acceptors = TaskTracker::new();
+        let mut acceptors = JoinSet::new();
         for listener in self.listeners {
             acceptors.spawn(accept_loop(listener, Arc::clone(&self.shared)));
         }
-        acceptors.close();
         stop.run_until_cancelled(signal).await;
         stop.cancel();
-        acceptors.wait().await;
+        while acceptors.join_next().await.is_some() {}
         self.shared.drain().await
     }
 }
@@ -285,30 +284,33 @@ impl Shared {
     }
 
     fn forget(&self, id: u64, error: &ConnectionError, stats: ConnectionStats) {
-        let connection = self.lock().remove(&id);
+        let mut connections = self.lock();
+        let connection = connections.remove(&id);
         {
             let mut counters = self.counters();
-            counters.requests_accepted += stats.requests_accepted;
-            counters.requests_refused += stats.requests_refused;
-            counters.handlers_panicked += stats.handlers_panicked;
+            counters.add(&stats);
             match error {
                 ConnectionError::Protocol(_) => counters.protocol_errors += 1,
                 ConnectionError::Silent(_) | ConnectionError::WriteStalled(_) => counters.timeouts += 1,
                 _ => {}
             }
         }
+        drop(connections);
         drop(connection);
         self.gone.notify_waiters();
     }
 
+    /// Both locks at once, so that no connection is counted twice or not at all while it ends.
     fn stats(&self) -> ServerStats {
-        let counters = *self.counters();
-        ServerStats {
-            connections: self.lock().len(),
-            calls_in_flight: self.share.calls(),
-            memory: self.share.bytes(),
-            ..counters
+        let connections = self.lock();
+        let mut stats = *self.counters();
+        stats.connections = connections.len();
+        stats.calls_in_flight = self.share.calls();
+        stats.memory = self.share.bytes();
+        for connection in connections.values() {
+            stats.add(&connection.stats());
         }
+        stats
     }
 
     async fn drain(&self) -> DrainReport {

@@ -164,7 +164,7 @@ impl<'a> ArgumentReader<'a> {
     /// # Errors
     ///
     /// If it can't be decoded. The handler has not started then.
-    pub fn next<F, T>(&mut self) -> Result<T, Refusal>
+    pub fn take<F, T>(&mut self) -> Result<T, Refusal>
     where
         F: DeserializeAs<'a, T>,
     {
@@ -179,7 +179,7 @@ impl<'a> ArgumentReader<'a> {
     /// # Errors
     ///
     /// If it is there but can't be decoded.
-    pub fn next_or_default<F, T>(&mut self) -> Result<T, Refusal>
+    pub fn take_or_default<F, T>(&mut self) -> Result<T, Refusal>
     where
         F: DeserializeAs<'a, T>,
         T: Default,
@@ -187,7 +187,7 @@ impl<'a> ArgumentReader<'a> {
         if self.rest.is_empty() {
             return Ok(T::default());
         }
-        self.next::<F, T>()
+        self.take::<F, T>()
     }
 
     /// The last argument.
@@ -199,7 +199,7 @@ impl<'a> ArgumentReader<'a> {
     where
         F: DeserializeAs<'a, T>,
     {
-        let value = self.next::<F, T>()?;
+        let value = self.take::<F, T>()?;
         self.end()?;
         Ok(value)
     }
@@ -214,7 +214,7 @@ impl<'a> ArgumentReader<'a> {
         F: DeserializeAs<'a, T>,
         T: Default,
     {
-        let value = self.next_or_default::<F, T>()?;
+        let value = self.take_or_default::<F, T>()?;
         self.end()?;
         Ok(value)
     }

@@ -65,10 +65,19 @@ pub struct ServerStats {
     pub protocol_errors: u64,
     /// Connections that ended because their peer was silent, or took no bytes, for too long.
     pub timeouts: u64,
-    /// Calls taken, on all connections that have ended.
+    /// Calls taken, on all connections so far.
     pub requests_accepted: u64,
-    /// Calls refused, on all connections that have ended.
+    /// Calls refused, on all connections so far.
     pub requests_refused: u64,
-    /// Handlers that panicked, on all connections that have ended.
+    /// Handlers that panicked, on all connections so far.
     pub handlers_panicked: u64,
+}
+
+impl ServerStats {
+    /// Adds what one connection has counted.
+    pub(crate) fn add(&mut self, connection: &ConnectionStats) {
+        self.requests_accepted += connection.requests_accepted;
+        self.requests_refused += connection.requests_refused;
+        self.handlers_panicked += connection.handlers_panicked;
+    }
 }

@@ -284,48 +284,57 @@ pub trait Connector: Send + Sync + 'static {
 /// The sender of every transport that writes bytes: frames lie one after the other in a buffer that is swapped out.
 #[derive(Debug, Default)]
 pub struct BatchBuffer {
+    /// Its length is the most that was ever used: what is written over need not be cleared first.
     bytes: Vec<u8>,
-    /// Where the frame reserved last begins in `bytes`.
-    reserved_at: usize,
+    /// Bytes of committed frames.
+    committed: usize,
+    /// Bytes of the frame reserved last; 0 = none.
+    reserved: usize,
     /// Bytes committed since the beginning of time.
     position: u64,
 }
 
 /// How many bytes may lie in a [`BatchBuffer`] before senders wait for the writer.
 const BATCH_LEN_MAX: usize = 256 * 1024;
-/// A buffer that grew beyond this is not kept while it lies idle.
+/// A buffer that grew beyond this is not kept.
 const BATCH_LEN_KEPT: usize = 2 * BATCH_LEN_MAX;
 
 impl FrameSender for BatchBuffer {
     type Batch = Bytes;
 
     fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
-        let committed = self.committed();
+        self.reserved = 0;
+        let end = self.committed + len;
         // An empty buffer takes any frame, so that the longest one always gets its turn.
-        if committed > 0 && committed + len > BATCH_LEN_MAX {
+        if self.committed > 0 && end > BATCH_LEN_MAX {
             return None;
         }
-        self.reserved_at = committed;
-        self.bytes.resize(committed + len, 0);
-        self.bytes.get_mut(committed..)
+        if end > self.bytes.len() {
+            self.bytes.resize(end, 0);
+        }
+        self.reserved = len;
+        self.bytes.get_mut(self.committed..end)
     }
 
     fn commit(&mut self, first_word: u64) {
-        let frame = &mut self.bytes[self.reserved_at..];
-        self.position += frame.len() as u64;
-        frame[..FIRST_WORD_LEN].copy_from_slice(&first_word.to_le_bytes());
-        self.reserved_at = self.bytes.len();
+        if let Some(word) =
+            self.bytes[self.committed..].first_chunk_mut::<FIRST_WORD_LEN>().filter(|_| self.reserved > 0)
+        {
+            *word = first_word.to_le_bytes();
+        }
+        self.committed += self.reserved;
+        self.position += self.reserved as u64;
+        self.reserved = 0;
     }
 
     fn take_batch(&mut self, batch: &mut Bytes) -> bool {
-        self.bytes.truncate(self.reserved_at);
-        if self.bytes.is_empty() {
+        if self.committed == 0 {
             return false;
         }
         debug_assert!(batch.as_slice().is_empty());
-        batch.clear();
         std::mem::swap(&mut self.bytes, &mut batch.bytes);
-        self.reserved_at = 0;
+        batch.gone = 0;
+        batch.end = std::mem::take(&mut self.committed);
         true
     }
 
@@ -334,38 +343,29 @@ impl FrameSender for BatchBuffer {
     }
 }
 
-impl BatchBuffer {
-    fn committed(&self) -> usize {
-        self.reserved_at
-    }
-}
-
 /// Bytes on their way out, and how many of them are gone already.
 #[derive(Debug, Default)]
 pub struct Bytes {
     bytes: Vec<u8>,
     gone: usize,
+    end: usize,
 }
 
 impl Bytes {
     /// What is still to be written.
     pub fn as_slice(&self) -> &[u8] {
-        self.bytes.get(self.gone..).unwrap_or_default()
+        self.bytes.get(self.gone..self.end).unwrap_or_default()
     }
 
     /// Notes that `n` more bytes have been written.
     pub fn advance(&mut self, n: usize) {
         self.gone += n;
-        if self.gone >= self.bytes.len() {
-            self.clear();
-        }
-    }
-
-    fn clear(&mut self) {
-        self.gone = 0;
-        self.bytes.clear();
-        if self.bytes.capacity() > BATCH_LEN_KEPT {
-            self.bytes.shrink_to(0);
+        if self.gone >= self.end {
+            self.gone = 0;
+            self.end = 0;
+            if self.bytes.capacity() > BATCH_LEN_KEPT {
+                self.bytes = Vec::new();
+            }
         }
     }
 }

@@ -6,8 +6,8 @@ use proc_macro2::TokenStream;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{
-    Block, FnArg, Ident, Item, ItemTrait, LitStr, Pat, PatIdent, PatType, Receiver, ReturnType, Signature, TraitItem,
-    TraitItemFn, Type, TypeParamBound, parse_quote,
+    Block, FnArg, Ident, Item, ItemTrait, LitStr, Pat, PatIdent, PatType, Receiver, ReceiverKind, ReturnType, Safety,
+    Signature, TraitItem, TraitItemFn, Type, TypeParamBound, parse_quote,
 };
 
 use crate::attributes;
@@ -82,7 +82,7 @@ fn check_trait(item: &mut ItemTrait, errors: &mut Errors) {
     if let Some(word) = &item.unsafety {
         errors.at(word, "a service is safe to implement: remove `unsafe`");
     }
-    if let Some(word) = &item.auto_token {
+    if let Some(word) = &item.modifiers.auto_token {
         errors.at(word, "a service has methods: remove `auto`");
     }
     if !item.generics.params.is_empty() {
@@ -162,7 +162,7 @@ fn check_signature(signature: &Signature, errors: &mut Errors) {
     if let Some(word) = &signature.constness {
         errors.at(word, "a call runs in another process, not at compile time: remove `const`");
     }
-    if let Some(word) = &signature.unsafety {
+    if let Safety::Unsafe(word) = &signature.safety {
         errors.at(word, "the caller is another process and can promise nothing: remove `unsafe`");
     }
     if let Some(abi) = &signature.abi {
@@ -197,19 +197,20 @@ fn check_signature(signature: &Signature, errors: &mut Errors) {
 }
 
 fn check_receiver(receiver: &Receiver, errors: &mut Errors) {
-    let lifetime = receiver.reference.as_ref().and_then(|(_, lifetime)| lifetime.as_ref());
-    if receiver.colon_token.is_some() {
-        errors.at(receiver, "the server lends itself to each call: write `&self`");
-    } else if receiver.reference.is_none() {
-        errors.at(receiver, "the server outlives each call, so a method cannot consume it: write `&self`");
-    } else if receiver.mutability.is_some() {
-        errors.at(
+    match &receiver.kind {
+        ReceiverKind::Value => {
+            errors.at(receiver, "the server outlives each call, so a method cannot consume it: write `&self`");
+        }
+        ReceiverKind::Reference(_, _, Some(_)) => errors.at(
             receiver,
             "calls run side by side, so a handler has no exclusive access: write `&self`, and keep what changes in a \
              `Mutex` or an atomic",
-        );
-    } else if let Some(lifetime) = lifetime {
-        errors.at(lifetime, "the server lends itself to each call: write `&self` without a lifetime");
+        ),
+        ReceiverKind::Reference(_, Some(lifetime), None) => {
+            errors.at(lifetime, "the server lends itself to each call: write `&self` without a lifetime");
+        }
+        ReceiverKind::Reference(_, None, None) => {}
+        _ => errors.at(receiver, "the server lends itself to each call: write `&self`"),
     }
 }
 

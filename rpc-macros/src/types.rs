@@ -7,8 +7,8 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    Expr, GenericArgument, Lifetime, ParenthesizedGenericArguments, PathArguments, PathSegment, Token, Type,
-    TypeBareFn, TypeImplTrait, TypeParamBound, TypePath, TypeReference, TypeTraitObject,
+    Expr, GenericArgument, Lifetime, ParenthesizedGenericArguments, PathArguments, PathSegment, Token, Type, TypeFnPtr,
+    TypeImplTrait, TypeParamBound, TypePath, TypeReference, TypeTraitObject,
 };
 
 use crate::errors::Errors;
@@ -33,7 +33,7 @@ pub(crate) fn bare(ty: &Type) -> &Type {
 /// The last segment of a type that is a path.
 pub(crate) fn last_segment(ty: &Type) -> Option<&PathSegment> {
     match bare(ty) {
-        Type::Path(TypePath { qself: None, path }) => path.segments.last(),
+        Type::Path(TypePath { qself: None, path, .. }) => path.segments.last(),
         _ => None,
     }
 }
@@ -136,7 +136,7 @@ impl VisitMut for Named<'_> {
     }
 
     // The lifetimes in a function's type are its own.
-    fn visit_type_bare_fn_mut(&mut self, _: &mut TypeBareFn) {}
+    fn visit_type_fn_ptr_mut(&mut self, _: &mut TypeFnPtr) {}
     fn visit_parenthesized_generic_arguments_mut(&mut self, _: &mut ParenthesizedGenericArguments) {}
 }
 
@@ -242,7 +242,7 @@ impl<'ast> Visit<'ast> for Check<'_> {
         }
     }
 
-    fn visit_type_bare_fn(&mut self, ty: &'ast TypeBareFn) {
+    fn visit_type_fn_ptr(&mut self, ty: &'ast TypeFnPtr) {
         self.errors
             .at(ty, "a function stays in its process: send data, and call back through a service of the caller's own");
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use socket2::Socket;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use trunkline_core::transport::Properties;
 
@@ -20,12 +21,16 @@ pub type SocketTransport = ByteTransport<SocketReader, SocketWriter>;
 pub(crate) fn transport(socket: Socket, properties: Properties) -> io::Result<SocketTransport> {
     #[cfg(target_vendor = "apple")]
     socket.set_nosigpipe(true)?;
-    // Deprecated since tokio 1.54 for the sake of types whose descriptor may change or be closed behind its back; what
-    // replaces it is unsafe, and absent from older versions. A `Socket` owns its descriptor and keeps it.
-    #[allow(deprecated)]
-    let fd = AsyncFd::new(socket)?;
-    let fd = Arc::new(fd);
-    Ok(ByteTransport::new(properties, SocketReader { fd: Arc::clone(&fd) }, SocketWriter { fd }))
+    let fd = Arc::new(register(socket, Interest::READABLE)?);
+    let writer = SocketWriter { fd: Arc::clone(&fd), room: None, unblocked: 0 };
+    Ok(ByteTransport::new(properties, SocketReader { fd }, writer))
+}
+
+// Deprecated since tokio 1.54 for the sake of types whose descriptor may change or be closed behind its back; what
+// replaces it is unsafe, and absent from older versions. A `Socket` owns its descriptor and keeps it.
+#[allow(deprecated)]
+fn register(socket: Socket, interest: Interest) -> io::Result<AsyncFd<Socket>> {
+    AsyncFd::with_interest(socket, interest)
 }
 
 /// The incoming half of a socket.
@@ -59,19 +64,48 @@ impl ByteReader for SocketReader {
 }
 
 /// The outgoing half of a socket.
+///
+/// A Unix socket says that it is writable each time its peer has read something. Whoever listens for that is woken once
+/// more for every call, so nobody does, but while there is something to write and no room: then a duplicate of the
+/// descriptor is registered for it.
 #[derive(Debug)]
 pub struct SocketWriter {
     fd: Arc<AsyncFd<Socket>>,
+    /// The duplicate.
+    room: Option<AsyncFd<Socket>>,
+    /// Writes in a row that found room while `room` was there.
+    unblocked: u32,
 }
+
+/// After so many writes that found room, nobody listens for it any more.
+const UNBLOCKED_MAX: u32 = 64;
 
 impl ByteWriter for SocketWriter {
     fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        retry_interrupted(|| self.fd.get_ref().send_with_flags(bytes, SEND_FLAGS))
+        let sent = retry_interrupted(|| self.fd.get_ref().send_with_flags(bytes, SEND_FLAGS))?;
+        if self.room.is_some() {
+            self.unblocked += 1;
+            if self.unblocked > UNBLOCKED_MAX {
+                self.room = None;
+            }
+        }
+        Ok(sent)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
-            let mut guard = ready!(self.fd.poll_write_ready(cx))?;
+            match self.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+            self.unblocked = 0;
+            let room = match &mut self.room {
+                Some(room) => room,
+                none => none.insert(register(self.fd.get_ref().try_clone()?, Interest::WRITABLE)?),
+            };
+            // Room that came after the write above has made it ready, so that clearing loses nothing: it is written to
+            // again before anybody waits.
+            let mut guard = ready!(room.poll_write_ready(cx))?;
             match retry_interrupted(|| self.fd.get_ref().send_with_flags(bytes, SEND_FLAGS)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
                 sent => return Poll::Ready(sent),

@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
@@ -36,8 +36,17 @@ pub(super) struct Driver<T: Transport> {
     armed: Option<Instant>,
     /// Since when the mechanism takes nothing, and how much it had taken then.
     stalled: Option<(Instant, u64)>,
+    /// Frames received.
+    frames: u64,
+    /// How many had been received when the receive buffer was given back.
+    rested: u64,
+    /// When to look whether more than so many have come.
+    rest: Option<(Instant, u64)>,
     phase: Phase,
 }
+
+/// Without a frame for this long, a connection gives its receive buffer back.
+const REST: Duration = Duration::from_millis(100);
 
 enum Phase {
     Running,
@@ -64,6 +73,9 @@ impl<T: Transport> Driver<T> {
             timer: Box::pin(tokio::time::sleep_until(Instant::now().into())),
             armed: None,
             stalled: None,
+            frames: 0,
+            rested: 0,
+            rest: None,
             phase: Phase::Running,
         }
     }
@@ -100,17 +112,15 @@ impl<T: Transport> Driver<T> {
         for _ in 0..READS_PER_TURN {
             match self.take_frames(cx) {
                 Err(error) => return Poll::Ready(error),
-                Ok(true) => continue,
+                // There is more, but other connections have waited long enough.
+                Ok(true) => break,
                 Ok(false) => {}
             }
             match self.receiver.poll_fill(cx) {
                 Poll::Ready(Ok(Filled::Some)) => {}
                 Poll::Ready(Ok(Filled::Closed)) => return Poll::Ready(ConnectionError::PeerGone),
                 Poll::Ready(Err(error)) => return Poll::Ready(error.into()),
-                Poll::Pending => {
-                    self.receiver.idle();
-                    return self.poll_others(cx);
-                }
+                Poll::Pending => return self.poll_others(cx),
             }
         }
         cx.waker().wake_by_ref();
@@ -129,6 +139,7 @@ impl<T: Transport> Driver<T> {
                 match self.receiver.frame() {
                     Ok(None) => break Ok(false),
                     Ok(Some(record)) => {
+                        self.frames = self.frames.wrapping_add(1);
                         let handled = state.protocol.handle(record, &mut self.effects);
                         self.receiver.consume();
                         if let Err(error) = handled {
@@ -217,7 +228,8 @@ impl<T: Transport> Driver<T> {
                 Phase::Finishing { until } => Some(until),
                 _ => None,
             };
-            let Some(due) = [due, stall, finish].into_iter().flatten().min() else {
+            let rest = self.rest_at();
+            let Some(due) = [due, stall, finish, rest].into_iter().flatten().min() else {
                 return Poll::Pending;
             };
             if !self.poll_timer(cx, due) {
@@ -230,11 +242,29 @@ impl<T: Transport> Driver<T> {
             if finish.is_some_and(|finish| finish <= now) {
                 return Poll::Ready(ConnectionError::ClosedHere);
             }
+            self.look_for_rest(now);
             let handled = self.shared.lock().protocol.handle_timeout(now, &mut self.effects);
             if let Err(error) = handled {
                 return Poll::Ready(error);
             }
             self.settle(cx);
+        }
+    }
+
+    /// When to look whether the connection is at rest, so that its receive buffer can go.
+    fn rest_at(&mut self) -> Option<Instant> {
+        if self.rest.is_none() && self.rested != self.frames {
+            self.rest = Some((Instant::now() + REST, self.frames));
+        }
+        self.rest.map(|(at, _)| at)
+    }
+
+    fn look_for_rest(&mut self, now: Instant) {
+        if let Some((_, before)) = self.rest.take_if(|(at, _)| *at <= now) {
+            if before == self.frames {
+                self.rested = self.frames;
+                self.receiver.idle();
+            }
         }
     }
 

@@ -347,9 +347,9 @@ impl<T: Transport> Link for Shared<T> {
     }
 
     fn poll_call(&self, id: u64, waker: &mut Option<Waker>) -> Option<Answer> {
-        let answer = self.lock().protocol.caller().poll(id, waker);
-        if let Some(Answer::Large { .. }) = answer {
-            // Its credit may be what the peer waits for; if it is little, the next sweep takes it along.
+        let (answer, frees) = self.lock().protocol.poll_call(id, waker);
+        if frees {
+            // Its slot or its credit may be what others wait for; credit that is little leaves with the next sweep.
             self.with(|state, after| {
                 let State { protocol, sender, .. } = state;
                 protocol.transmit(sender, &mut after.wakers);

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use super::Event;
 use super::caller::REPLY_INLINE_MAX;
 use super::fail::{Class, Failure, WireReason};
-use super::message::{Assembly, Fit, Message, Progress};
+use super::message::{Assembly, Fit, Message, Opening, Progress};
 use super::payload::Payload;
 use super::table::Table;
 use super::window::{ReceiveWindow, SendWindow};
@@ -108,6 +108,8 @@ pub(crate) struct Callee {
     encoders: Vec<Waker>,
     /// Calls above this id are dropped: the peer has been told.
     drained_at: Option<u64>,
+    /// The connection is over; handlers that still run keep their share of the server until they are gone.
+    ended: bool,
     unstamped: bool,
     share: Arc<Share>,
     pub(crate) accepted: u64,
@@ -149,6 +151,7 @@ impl Callee {
             reply_bytes: 0,
             encoders: Vec::new(),
             drained_at: None,
+            ended: false,
             unstamped: false,
             share: config.share,
             accepted: 0,
@@ -188,7 +191,7 @@ impl Callee {
     /// Whether a reply may be encoded now; if not, the waker is called when it may.
     pub(crate) fn may_encode(&mut self, waker: &mut Option<Waker>) -> bool {
         let may = !self.is_crowded();
-        if !may {
+        if !may && !self.encoders.iter().any(|known| waker.as_ref().is_some_and(|waker| known.will_wake(waker))) {
             self.encoders.extend(waker.take());
         }
         may
@@ -201,12 +204,9 @@ impl Callee {
         self.last_id = frame.id;
         let (head, payload) = CallHead::parse(frame.body)?;
         let len = payload.len() as u64;
-        let total = frame.total()?.unwrap_or(len);
+        let Opening { total, unknown } = Opening::of(frame, len)?;
         if total > self.message_max {
             return Err(ProtocolError::MessageTooLong { len: total, max: self.message_max });
-        }
-        if frame.more() == (total == len) {
-            return Err(ProtocolError::Chunks);
         }
         self.requests.begin(len, total)?;
         if self.drained_at.is_some() {
@@ -214,7 +214,11 @@ impl Callee {
             self.requests.release(len);
             return Ok(());
         }
-        if let Err(reason) = self.admit(head, total) {
+        let admitted = match unknown {
+            Some(tag) => Err(Reason::UnknownExtension(tag)),
+            None => self.admit(head, total),
+        };
+        if let Err(reason) = admitted {
             self.requests.forget(total - len);
             self.requests.release(len);
             return self.refuse(frame.id, &reason);
@@ -271,33 +275,37 @@ impl Callee {
 
     /// CHUNK of a request.
     pub(crate) fn handle_chunk(&mut self, frame: &Frame<'_>, events: &mut Vec<Event>) -> Result<(), ProtocolError> {
-        if frame.id > self.last_id {
+        if frame.id == 0 || frame.id > self.last_id {
             return Err(ProtocolError::Unexpected("CHUNK of a call that has not begun"));
         }
         let len = frame.body.len() as u64;
         let Some(entry) = self.calls.get_mut(frame.id) else {
             return self.requests.stray(len);
         };
-        let State::Receiving { head, assembly } = &mut entry.state else {
-            return Err(ProtocolError::Chunks);
+        let (head, assembly) = match &mut entry.state {
+            State::Receiving { head, assembly } => (head, assembly),
+            // It was whole.
+            State::Running => return Err(ProtocolError::Chunks),
+            // Its deadline passed while it came in, and the peer has yet to hear of it.
+            State::Replying(_) => return self.requests.stray(len),
         };
+        let fit = assembly.push(frame.body, frame.more());
+        if fit == Fit::Wrong {
+            return Err(ProtocolError::Chunks);
+        }
         self.requests.go_on(len)?;
         entry.held += len;
-        match assembly.push(frame.body, frame.more()) {
-            Fit::Wrong => Err(ProtocolError::Chunks),
-            Fit::Part => Ok(()),
-            Fit::Whole => {
-                let payload = Payload::from(std::mem::take(&mut assembly.bytes));
-                let (id, head, timeout) = (entry.id, *head, entry.timeout);
-                entry.state = State::Running;
-                events.push(Event::Request(Incoming { id, head, timeout, payload }));
-                Ok(())
-            }
+        if fit == Fit::Whole {
+            let payload = Payload::from(assembly.take().unwrap_or_default());
+            let (id, head, timeout) = (entry.id, *head, entry.timeout);
+            entry.state = State::Running;
+            events.push(Event::Request(Incoming { id, head, timeout, payload }));
         }
+        Ok(())
     }
 
     pub(crate) fn handle_cancel(&mut self, id: u64, events: &mut Vec<Event>) -> Result<(), ProtocolError> {
-        if id > self.last_id || id & 1 != self.parity {
+        if id == 0 || id > self.last_id || id & 1 != self.parity {
             return Err(ProtocolError::Unexpected("CANCEL of a call that was never made"));
         }
         let Some(entry) = self.calls.get_mut(id) else {
@@ -327,8 +335,7 @@ impl Callee {
                 self.backlog_free.retain(|other| *other != id);
                 self.backlog_credit.retain(|other| *other != id);
                 if message.begun {
-                    let given = self.replies.give(message.unsent() as u64);
-                    debug_assert!(given.is_ok());
+                    self.replies.unsend(message.unsent() as u64);
                 }
             }
         }
@@ -348,6 +355,9 @@ impl Callee {
         let (held, charged) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.charged));
         self.requests.release(held);
         self.share.release(charged);
+        if self.ended {
+            return self.remove(id);
+        }
         let bytes = payload.as_slice();
         let len = bytes.len() as u64;
         let half = match how {
@@ -370,6 +380,7 @@ impl Callee {
             if head.place(bytes, out) {
                 if !free {
                     self.replies.take(len);
+                    self.replies.sent(len);
                 }
                 self.remove(id);
                 return;
@@ -430,11 +441,12 @@ impl Callee {
                 self.backlog_credit.push_front(id);
                 break;
             }
+            self.replies.take(len);
             if self.start(id, out) == Some(Progress::Blocked) {
+                self.replies.unsend(len);
                 self.backlog_credit.push_front(id);
                 return false;
             }
-            self.replies.take(len);
         }
         if !self.is_crowded() {
             wakers.append(&mut self.encoders);
@@ -457,7 +469,11 @@ impl Callee {
         };
         let unsent = message.unsent();
         let progress = message.advance(id, self.chunk_len, out);
-        self.reply_bytes -= unsent - message.unsent();
+        let sent = unsent - message.unsent();
+        self.reply_bytes -= sent;
+        if message.payload.len() > REPLY_INLINE_MAX {
+            self.replies.sent(sent as u64);
+        }
         match progress {
             Progress::Done => self.remove(id),
             Progress::More => self.sending.push_back(id),
@@ -511,6 +527,18 @@ impl Callee {
         next
     }
 
+    /// Whether every account is as it was at the start.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.busy()
+            && self.reply_bytes == 0
+            && self.backlog_free.is_empty()
+            && self.backlog_credit.is_empty()
+            && self.encoders.is_empty()
+            && self.replies.in_use() == 0
+            && self.requests.is_at_rest()
+    }
+
     pub(crate) fn unstamped(&self) -> bool {
         self.unstamped && self.live() > 0
     }
@@ -524,9 +552,18 @@ impl Callee {
         *self.drained_at.get_or_insert(self.last_id)
     }
 
-    /// The connection is over: everything is let go of.
+    /// The connection is over: everything is let go of, but what belongs to handlers that still run. A peer that comes
+    /// back over a new connection finds them counted.
     pub(crate) fn end(&mut self, wakers: &mut Vec<Waker>) {
+        self.ended = true;
         for entry in self.calls.drain() {
+            if matches!(entry.state, State::Running) {
+                self.calls.insert(entry);
+                continue;
+            }
+            if let State::Receiving { assembly, .. } = &entry.state {
+                self.requests.forget(assembly.rest());
+            }
             self.requests.release(entry.held);
             self.share.release(entry.charged);
             self.share.leave();

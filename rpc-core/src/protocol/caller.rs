@@ -18,18 +18,18 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::fail::{self, Class, Failure};
-use super::message::{Assembly, Fit, Message, Progress};
+use super::message::{Assembly, Fit, Message, Opening, Progress};
 use super::waiting::{Lane, Queued, Ticket, Waited, Waiting};
 use super::window::{ReceiveWindow, SendWindow};
 use crate::error::{ConnectionError, ProtocolError, Reason};
-use crate::frame::{CallHead, Frame, Head, Kind, Lead, flags};
+use crate::frame::{CallHead, Frame, Head, Kind, Lead, TIMEOUT_UNIT_MICROS, flags};
 use crate::limits::Limit;
 use crate::transport::FrameSender;
 use crate::wire::Half;
 
 /// A reply of at most this many bytes lies in its slot and costs no credit.
 pub(crate) const REPLY_INLINE_MAX: usize = 64;
-/// A table starts with this many slots and doubles up to the limit.
+/// A table starts with this many slots and doubles when they are taken.
 const SLOTS_START: usize = 16;
 
 /// A call to be made. Its payload travels beside it.
@@ -125,12 +125,24 @@ impl Slot {
             small: [0; REPLY_INLINE_MAX],
         }
     }
+
+    /// The call fails, though its terminal frame is not all there yet.
+    fn decide(&mut self, failure: Failure, wakers: &mut Vec<Waker>) {
+        if self.wanted && self.outcome.is_none() {
+            self.outcome = Some(Outcome::Failed(failure));
+            wakers.extend(self.waker.take());
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Caller {
     slots: Vec<Slot>,
+    /// Slots that are taken.
     live: usize,
+    /// Calls whose terminal frame has not come. Only they count in flight: an answer that its caller has not come for
+    /// yet holds up nobody.
+    open: usize,
     /// The most calls the peer takes at a time.
     limit: usize,
     /// The next id that may be given.
@@ -141,6 +153,8 @@ pub(crate) struct Caller {
     replies: ReceiveWindow,
     waiting: Waiting,
     starved: Vec<Waker>,
+    /// The least that one of those needs; `usize::MAX` without any.
+    starved_least: usize,
     waiting_max: usize,
     memory_max: usize,
     /// The longest message the peer accepts.
@@ -182,6 +196,7 @@ impl Caller {
         Caller {
             slots: (0..slots).map(|_| Slot::free()).collect(),
             live: 0,
+            open: 0,
             limit: config.limit,
             next_id: config.first_id,
             last_id: 0,
@@ -189,6 +204,7 @@ impl Caller {
             replies: ReceiveWindow::new(config.reply_window),
             waiting: Waiting::default(),
             starved: Vec::new(),
+            starved_least: usize::MAX,
             waiting_max: config.waiting_max,
             memory_max: config.memory_max,
             message_max: config.message_max,
@@ -250,23 +266,29 @@ impl Caller {
             return Begun::Failed(Reason::TooLarge { len, max: self.message_max });
         }
         let lane = if payload.len() > self.chunk_len { Lane::Large } else { Lane::Small };
-        let free = self.live < self.limit && self.may_start(lane, len);
-        if free && let Some(id) = self.place(call, payload, out) {
+        let held = self.waiting.bytes() + self.sending_bytes;
+        let fits = held == 0 || held + payload.len() <= self.memory_max;
+        let free = self.open < self.limit && self.may_start(lane, len) && (fits || lane == Lane::Small);
+        let placed = if free { self.place(call, payload, out) } else { None };
+        if let Some(id) = placed {
             self.spent(lane, len);
             self.want(id, call.oneway, waker);
             return Begun::Placed(id);
         }
-        if call.nested && !free {
+        if let Some(limit) = self.limit_ahead(len).filter(|_| call.nested) {
             self.refused += 1;
-            return Begun::Failed(Reason::Overloaded { limit: Limit::InFlightPerConnection });
+            return Begun::Failed(Reason::Overloaded { limit });
         }
         if self.waiting() >= self.waiting_max {
             self.refused += 1;
             return Begun::Failed(Reason::Overloaded { limit: Limit::CallsWaiting });
         }
-        let held = self.waiting.bytes() + self.sending_bytes;
-        if held > 0 && held + payload.len() > self.memory_max {
-            self.starved.extend(waker.take());
+        if !fits {
+            // A caller may come back for other reasons; it is woken once.
+            if !self.starved.iter().any(|known| waker.as_ref().is_some_and(|waker| known.will_wake(waker))) {
+                self.starved.extend(waker.take());
+            }
+            self.starved_least = self.starved_least.min(payload.len());
             return Begun::Starved;
         }
         self.unstamped |= call.deadline.is_none();
@@ -276,11 +298,21 @@ impl Caller {
     /// Whether a new message may start now, ahead of nobody who waits in its lane.
     fn may_start(&self, lane: Lane, len: u64) -> bool {
         self.requests.allows(len)
-            && match (lane, self.waiting.is_empty()) {
-                (_, true) => true,
-                (Lane::Small, false) => self.waiting.front(Lane::Small).is_none() && self.may_overtake(len),
-                (Lane::Large, false) => false,
+            && match (lane, self.waiting.front(Lane::Small), self.waiting.front(Lane::Large)) {
+                (_, None, None) => true,
+                // One that waits for credit may be overtaken; one that waits for a slot would never get it.
+                (Lane::Small, None, Some((_, large))) => !self.requests.allows(large) && self.may_overtake(len),
+                _ => false,
             }
+    }
+
+    /// The limit that a call would wait for once those before it have gone; room in the sender is not one.
+    fn limit_ahead(&self, len: u64) -> Option<Limit> {
+        if self.open + self.waiting.len() >= self.limit {
+            return Some(Limit::InFlightPerConnection);
+        }
+        let ahead = self.requests.in_use() + self.waiting.bytes() as u64;
+        (ahead + len > self.requests.size()).then_some(Limit::MemoryIn)
     }
 
     /// While a long message waits for credit, short ones may use an eighth of the window, so that neither starves.
@@ -296,9 +328,7 @@ impl Caller {
     }
 
     fn want(&mut self, id: u64, oneway: bool, waker: &mut Option<Waker>) {
-        if let Some(slot) = self.slot_mut(id)
-            && !oneway
-        {
+        if let Some(slot) = self.slot_mut(id).filter(|_| !oneway) {
             slot.wanted = true;
             slot.waker = waker.take();
         }
@@ -334,8 +364,11 @@ impl Caller {
             self.sending.push_back(id);
             outgoing = Some(message);
         }
+        let unsent = outgoing.as_ref().map_or(0, Message::unsent);
         self.requests.take(len as u64);
+        self.requests.sent((len - unsent) as u64);
         self.live += 1;
+        self.open += 1;
         self.last_id = id;
         self.next_id = id + 2;
         self.unstamped |= call.deadline.is_none();
@@ -377,12 +410,11 @@ impl Caller {
     /// A call that is still waiting keeps `waker`, if there is one, and puts the one it kept before in its place.
     pub(crate) fn poll_waiting(&mut self, ticket: Ticket, waker: &mut Option<Waker>) -> Waited {
         let waited = self.waiting.poll(ticket, waker);
-        if let Waited::Placed(id) = waited
-            && let Some(slot) = self.slot_mut(id)
-            && slot.wanted
-            && waker.is_some()
-        {
-            std::mem::swap(&mut slot.waker, waker);
+        if let Waited::Placed(id) = waited {
+            let slot = self.slot_mut(id).filter(|slot| slot.wanted && slot.outcome.is_none());
+            if let Some(slot) = slot.filter(|_| waker.is_some()) {
+                std::mem::swap(&mut slot.waker, waker);
+            }
         }
         waited
     }
@@ -435,7 +467,17 @@ impl Caller {
         if let Some(id) = self.waiting.abandon(ticket, idle) {
             self.abandon(id, idle);
         }
+        self.wake_starved(wakers);
+    }
+
+    fn wake_starved(&mut self, wakers: &mut Vec<Waker>) {
+        self.starved_least = usize::MAX;
         wakers.append(&mut self.starved);
+    }
+
+    /// Whether a slot that has become free, or memory, is somebody's turn.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty() || !self.starved.is_empty()
     }
 
     /// Frees a slot whose terminal frame is in, or owes a CANCEL for one whose is not.
@@ -452,27 +494,25 @@ impl Caller {
             slot.cancel = Cancel::Due;
         }
         let unsent = slot.outgoing.take().map(|message| message.unsent());
-        let incoming = slot.incoming.take();
+        // Of a half-received reply the rest is still waited for: it may all be on its way, and then it ends the call.
+        let dropped = slot.incoming.as_mut().map(|(_, assembly)| assembly.discard());
         self.cancels_due += usize::from(first);
         if let Some(unsent) = unsent {
             self.unsend(unsent);
         }
-        if let Some((_, assembly)) = incoming {
-            self.discard(assembly);
-        }
+        self.replies.release(dropped.unwrap_or(0));
     }
 
     /// The rest of a half-sent call will not be sent.
     fn unsend(&mut self, unsent: usize) {
         self.sending_bytes -= unsent;
-        let given = self.requests.give(unsent as u64);
-        debug_assert!(given.is_ok());
+        self.requests.unsend(unsent as u64);
     }
 
-    /// A half-received reply is of no use any more; the rest of it, if it comes, is stray.
-    fn discard(&mut self, assembly: Assembly) {
+    /// The rest of a half-received reply will not come; if it does, it is stray.
+    fn forget(&mut self, assembly: &Assembly) {
         self.replies.forget(assembly.rest());
-        self.replies.release(assembly.bytes.len() as u64);
+        self.replies.release(assembly.held());
     }
 
     fn release(&mut self, id: u64) {
@@ -481,10 +521,12 @@ impl Caller {
         };
         debug_assert!(slot.waker.is_none() || !slot.wanted);
         slot.id = 0;
+        let was_open = !slot.terminal;
         let was_due = slot.cancel == Cancel::Due;
         let unsent = slot.outgoing.take().map(|message| message.unsent());
         self.cancels_due -= usize::from(was_due);
         self.live -= 1;
+        self.open -= usize::from(was_open);
         if let Some(unsent) = unsent {
             self.unsend(unsent);
         }
@@ -508,36 +550,41 @@ impl Caller {
     ) -> Result<(), ProtocolError> {
         self.check_id(frame.id)?;
         let len = payload.len() as u64;
-        let total = frame.total()?.unwrap_or(len);
+        let Opening { total, unknown } = Opening::of(frame, len)?;
         if total > self.reply_max {
             return Err(ProtocolError::MessageTooLong { len: total, max: self.reply_max });
         }
-        if frame.more() == (total == len) || (frame.more() && total <= REPLY_INLINE_MAX as u64) {
-            return Err(ProtocolError::Chunks);
-        }
-        if total > REPLY_INLINE_MAX as u64 {
+        let counted = total > REPLY_INLINE_MAX as u64;
+        if counted {
             self.replies.begin(len, total)?;
         }
         let index = self.index(frame.id);
         let slot = &mut self.slots[index];
-        let expected = slot.id == frame.id && !slot.terminal && slot.incoming.is_none();
-        if !expected || !slot.wanted || slot.outcome.is_some() {
-            // Late, or a duplicate, or nobody wants it: the accounts are settled, and chunks of it will be stray.
-            if total > REPLY_INLINE_MAX as u64 {
+        if slot.id != frame.id || slot.terminal || slot.incoming.is_some() {
+            // Late, or a duplicate: the accounts are settled, and chunks of it will be stray.
+            if counted {
                 self.replies.forget(total - len);
                 self.replies.release(len);
             }
-            return self.unwanted(frame.id, expected);
+            self.late_replies += 1;
+            return Ok(());
+        }
+        if let Some(tag) = unknown {
+            slot.decide(Failure::maybe_executed(Reason::UnknownExtension(tag)), wakers);
+        }
+        let keep = slot.wanted && slot.outcome.is_none();
+        if counted && !keep {
+            self.replies.release(len);
         }
         if frame.more() {
-            let mut assembly = Assembly::new(total);
-            return match assembly.push(payload, true) {
-                Fit::Part => {
-                    slot.incoming = Some((half, assembly));
-                    Ok(())
-                }
-                Fit::Whole | Fit::Wrong => Err(ProtocolError::Chunks),
-            };
+            let mut assembly = if keep { Assembly::new(total) } else { Assembly::unwanted(total) };
+            let fit = assembly.push(payload, true);
+            slot.incoming = Some((half, assembly));
+            return if fit == Fit::Part { Ok(()) } else { Err(ProtocolError::Chunks) };
+        }
+        if !keep {
+            self.conclude(frame.id);
+            return Ok(());
         }
         let outcome = if payload.len() <= REPLY_INLINE_MAX {
             slot.small[..payload.len()].copy_from_slice(payload);
@@ -549,18 +596,17 @@ impl Caller {
         Ok(())
     }
 
-    fn unwanted(&mut self, id: u64, expected: bool) -> Result<(), ProtocolError> {
-        if !expected {
-            self.late_replies += 1;
-            return Ok(());
+    /// The terminal frame of a call has come whose outcome is decided, or that nobody waits for.
+    fn conclude(&mut self, id: u64) {
+        let Some(slot) = self.slot_mut(id) else {
+            return;
+        };
+        let was_open = !std::mem::replace(&mut slot.terminal, true);
+        let wanted = slot.wanted;
+        self.open -= usize::from(was_open);
+        if !wanted {
+            self.release(id);
         }
-        if let Some(slot) = self.slot_mut(id) {
-            slot.terminal = true;
-            if !slot.wanted {
-                self.release(id);
-            }
-        }
-        Ok(())
     }
 
     /// The terminal frame of a call has come.
@@ -568,10 +614,12 @@ impl Caller {
         let Some(slot) = self.slot_mut(id) else {
             return;
         };
-        slot.terminal = true;
+        let was_open = !std::mem::replace(&mut slot.terminal, true);
         slot.outcome = Some(outcome);
         wakers.extend(slot.waker.take());
-        if let Some(message) = slot.outgoing.take() {
+        let outgoing = slot.outgoing.take();
+        self.open -= usize::from(was_open);
+        if let Some(message) = outgoing {
             self.unsend(message.unsent());
         }
     }
@@ -579,13 +627,21 @@ impl Caller {
     /// FAIL of the framework. It supersedes a reply that has come in part.
     pub(crate) fn handle_failure(
         &mut self,
-        id: u64,
+        frame: &Frame<'_>,
         class: Class,
         code: u8,
         detail: &[u8],
         wakers: &mut Vec<Waker>,
     ) -> Result<(), ProtocolError> {
+        let id = frame.id;
         self.check_id(id)?;
+        if frame.more() {
+            return Err(ProtocolError::Chunks);
+        }
+        let failure = match Opening::of(frame, detail.len() as u64)?.unknown {
+            None => Failure { class, reason: fail::parse_reason(code, detail) },
+            Some(tag) => Failure::maybe_executed(Reason::UnknownExtension(tag)),
+        };
         let Some(slot) = self.slot_mut(id).filter(|slot| !slot.terminal) else {
             self.late_replies += 1;
             return Ok(());
@@ -593,12 +649,13 @@ impl Caller {
         let incoming = slot.incoming.take();
         let keep = slot.wanted && slot.outcome.is_none();
         if let Some((_, assembly)) = incoming {
-            self.discard(assembly);
+            self.forget(&assembly);
         }
-        if !keep {
-            return self.unwanted(id, true);
+        if keep {
+            self.resolve(id, Outcome::Failed(failure), wakers);
+        } else {
+            self.conclude(id);
         }
-        self.resolve(id, Outcome::Failed(Failure { class, reason: fail::parse_reason(code, detail) }), wakers);
         Ok(())
     }
 
@@ -611,18 +668,25 @@ impl Caller {
         let Some((half, assembly)) = incoming else {
             return self.replies.stray(frame.body.len() as u64);
         };
-        let half = *half;
-        self.replies.go_on(frame.body.len() as u64)?;
-        match assembly.push(frame.body, frame.more()) {
-            Fit::Wrong => Err(ProtocolError::Chunks),
-            Fit::Part => Ok(()),
-            Fit::Whole => {
-                let bytes = std::mem::take(&mut assembly.bytes);
-                slot.incoming = None;
-                self.resolve(frame.id, Outcome::Large { half, bytes }, wakers);
-                Ok(())
-            }
+        let (half, len) = (*half, frame.body.len() as u64);
+        let fit = assembly.push(frame.body, frame.more());
+        if fit == Fit::Wrong {
+            return Err(ProtocolError::Chunks);
         }
+        self.replies.go_on(len)?;
+        if !assembly.is_kept() {
+            self.replies.release(len);
+        }
+        if fit == Fit::Part {
+            return Ok(());
+        }
+        let bytes = assembly.take();
+        slot.incoming = None;
+        match bytes {
+            Some(bytes) => self.resolve(frame.id, Outcome::Large { half, bytes }, wakers),
+            None => self.conclude(frame.id),
+        }
+        Ok(())
     }
 
     pub(crate) fn handle_credit(&mut self, bytes: u64) -> Result<(), ProtocolError> {
@@ -634,7 +698,7 @@ impl Caller {
         let failure = Failure::not_executed(reason.clone());
         self.going_away = Some(reason);
         self.waiting.fail_where(|_| Some(failure.clone()), wakers);
-        wakers.append(&mut self.starved);
+        self.wake_starved(wakers);
         let Some(last) = last else {
             return;
         };
@@ -654,15 +718,11 @@ impl Caller {
         let decided = slot.outcome.is_some();
         let wanted = slot.wanted;
         if let Some((_, assembly)) = incoming {
-            self.discard(assembly);
+            self.forget(&assembly);
         }
         match (wanted, decided) {
             (false, _) => self.release(id),
-            (true, true) => {
-                if let Some(slot) = self.slot_mut(id) {
-                    slot.terminal = true;
-                }
-            }
+            (true, true) => self.conclude(id),
             (true, false) => self.resolve(id, Outcome::Failed(failure), wakers),
         }
     }
@@ -673,7 +733,7 @@ impl Caller {
         self.going_away = Some(reason.clone());
         let unsent = Failure::not_executed(reason.clone());
         self.waiting.fail_where(|_| Some(unsent.clone()), wakers);
-        wakers.append(&mut self.starved);
+        self.wake_starved(wakers);
         let open: Vec<(u64, u64)> = self
             .slots
             .iter()
@@ -696,7 +756,8 @@ impl Caller {
             return true;
         }
         for slot in self.slots.iter_mut().filter(|slot| slot.id != 0 && slot.cancel == Cancel::Due) {
-            if !Head::new(Kind::Cancel, slot.id).place(&[], out) {
+            // One whose end has come meanwhile has nothing left to cancel.
+            if !slot.terminal && !Head::new(Kind::Cancel, slot.id).place(&[], out) {
                 return false;
             }
             slot.cancel = Cancel::Sent;
@@ -706,7 +767,7 @@ impl Caller {
     }
 
     fn admit<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
-        while !self.waiting.is_empty() && self.live < self.limit {
+        while !self.waiting.is_empty() && self.open < self.limit {
             let Some(lane) = self.next_lane() else {
                 break;
             };
@@ -729,8 +790,9 @@ impl Caller {
             }
             wakers.extend(waker);
         }
-        if self.waiting.bytes() + self.sending_bytes < self.memory_max {
-            wakers.append(&mut self.starved);
+        let held = self.waiting.bytes() + self.sending_bytes;
+        if held == 0 || held.saturating_add(self.starved_least) <= self.memory_max {
+            self.wake_starved(wakers);
         }
         true
     }
@@ -759,7 +821,9 @@ impl Caller {
             };
             let unsent = message.unsent();
             let progress = message.advance(id, chunk_len, out);
-            self.sending_bytes -= unsent - message.unsent();
+            let sent = unsent - message.unsent();
+            self.sending_bytes -= sent;
+            self.requests.sent(sent as u64);
             match progress {
                 Progress::Done => {
                     slot.position = out.position();
@@ -793,11 +857,13 @@ impl Caller {
                     return Some(Failure::not_executed(Reason::DeadlineExceeded));
                 }
                 next = Some(next.map_or(deadline, |next| next.min(deadline)));
+                // What it will say to the peer is the time left then, not when it was made.
+                call.head.timeout = call.head.timeout.min(timeout_units(deadline - now));
                 None
             },
             wakers,
         );
-        wakers.append(&mut self.starved);
+        self.wake_starved(wakers);
         for id in overdue {
             self.expire(id, wakers);
         }
@@ -829,8 +895,24 @@ impl Caller {
         }
     }
 
-    /// Whether a call waits to be stamped by a sweep.
-    pub(crate) fn unstamped(&self) -> bool {
-        self.unstamped || !self.starved.is_empty()
+    /// Whether every account is as it was at the start.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.busy()
+            && self.slots.iter().all(|slot| slot.id == 0 && slot.outcome.is_none() && slot.incoming.is_none())
+            && self.slots.iter().all(|slot| slot.outgoing.is_none() && slot.waker.is_none())
+            && (self.waiting.bytes(), self.sending_bytes, self.cancels_due) == (0, 0, 0)
+            && self.requests.in_use() == 0
+            && self.replies.is_at_rest()
     }
+
+    /// Whether sweeps have something to do: calls to stamp, or calls that wait, whose time left is kept up to date.
+    pub(crate) fn unstamped(&self) -> bool {
+        self.unstamped || !self.starved.is_empty() || !self.waiting.is_empty()
+    }
+}
+
+/// Rounded up, so that 0 means that no time is left.
+fn timeout_units(left: Duration) -> u32 {
+    u32::try_from(left.as_micros().div_ceil(u128::from(TIMEOUT_UNIT_MICROS))).unwrap_or(u32::MAX)
 }

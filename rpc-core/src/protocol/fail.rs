@@ -67,6 +67,7 @@ mod code {
     pub(super) const SHUTTING_DOWN: u8 = 9;
     pub(super) const CANCELLED: u8 = 10;
     pub(super) const UNENCODABLE_REPLY: u8 = 11;
+    pub(super) const UNKNOWN_EXTENSION: u8 = 12;
 }
 
 /// A reason as it travels: its code, and up to 16 bytes of numbers.
@@ -115,6 +116,7 @@ impl WireReason {
             }
             Reason::Cancelled => WireReason::new(code::CANCELLED, &[]),
             Reason::UnencodableReply => WireReason::new(code::UNENCODABLE_REPLY, &[]),
+            Reason::UnknownExtension(tag) => WireReason::new(code::UNKNOWN_EXTENSION, &tag.to_le_bytes()),
             // The rest is never said to a peer.
             Reason::Unencodable(_)
             | Reason::InvalidReply(_)
@@ -147,6 +149,7 @@ impl WireReason {
             }
             code::CANCELLED => Reason::Cancelled,
             code::UNENCODABLE_REPLY => Reason::UnencodableReply,
+            code::UNKNOWN_EXTENSION => Reason::UnknownExtension(u16::from_le_bytes(*detail.first_chunk::<2>()?)),
             _ => return None,
         })
     }
@@ -188,6 +191,7 @@ mod tests {
             Reason::ShuttingDown { retry_after: None },
             Reason::Cancelled,
             Reason::UnencodableReply,
+            Reason::UnknownExtension(0x8007),
         ];
         for reason in reasons {
             let wire = WireReason::from_reason(&reason);

@@ -147,7 +147,7 @@ impl Hello {
         if self.in_flight == 0 {
             return Err(HandshakeError::Limit("number of calls in flight"));
         }
-        if self.request_window < self.message_len || self.reply_window == 0 || self.message_len == 0 {
+        if self.message_len == 0 || self.request_window < self.message_len || self.reply_window < self.message_len {
             return Err(HandshakeError::Limit("window"));
         }
         if self.request_window > WINDOW_MAX || self.reply_window > WINDOW_MAX {

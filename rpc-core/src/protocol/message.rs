@@ -1,6 +1,7 @@
 //! A message on its way out: one frame, or a first frame and its chunks.
 
-use crate::frame::{Head, Kind, Lead, flags};
+use crate::error::ProtocolError;
+use crate::frame::{Frame, FrameError, Head, Kind, Lead, flags, tag};
 use crate::transport::FrameSender;
 
 /// A CALL, REPLY or FAIL whose payload is encoded, and how much of it has been placed.
@@ -59,10 +60,14 @@ impl Message {
 }
 
 /// A message on its way in, put together from its chunks. Its total has been charged before it is made.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Assembly {
-    pub(crate) bytes: Vec<u8>,
+    bytes: Vec<u8>,
+    /// Bytes that have come.
+    received: u64,
     total: u64,
+    /// Somebody wants it; else its chunks are counted and dropped.
+    kept: bool,
 }
 
 /// How a chunk fits what was announced.
@@ -81,20 +86,76 @@ pub(crate) const CHUNK_LEN_MIN: usize = 1024;
 
 impl Assembly {
     pub(crate) fn new(total: u64) -> Assembly {
-        Assembly { bytes: Vec::with_capacity(total as usize), total }
+        Assembly { bytes: Vec::with_capacity(total as usize), received: 0, total, kept: true }
+    }
+
+    /// A message that nobody wants. Its end is waited for all the same: only then is its call over.
+    pub(crate) fn unwanted(total: u64) -> Assembly {
+        Assembly { bytes: Vec::new(), received: 0, total, kept: false }
     }
 
     /// Bytes that are still to come.
     pub(crate) fn rest(&self) -> u64 {
-        self.total - self.bytes.len() as u64
+        self.total - self.received
+    }
+
+    /// Bytes held.
+    pub(crate) fn held(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept
+    }
+
+    /// Nobody wants it any more. Returns how many bytes that lets go of.
+    pub(crate) fn discard(&mut self) -> u64 {
+        self.kept = false;
+        std::mem::take(&mut self.bytes).len() as u64
     }
 
     pub(crate) fn push(&mut self, chunk: &[u8], more: bool) -> Fit {
-        let len = (self.bytes.len() + chunk.len()) as u64;
-        if len > self.total || (more && chunk.len() < CHUNK_LEN_MIN) || more == (len == self.total) {
+        let received = self.received + chunk.len() as u64;
+        if received > self.total || (more && chunk.len() < CHUNK_LEN_MIN) || more == (received == self.total) {
             return Fit::Wrong;
         }
-        self.bytes.extend_from_slice(chunk);
+        self.received = received;
+        if self.kept {
+            self.bytes.extend_from_slice(chunk);
+        }
         if more { Fit::Part } else { Fit::Whole }
+    }
+
+    /// The message, if somebody wants it.
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+        self.kept.then(|| std::mem::take(&mut self.bytes))
+    }
+}
+
+/// What the first frame of a message says of the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Opening {
+    /// Payload bytes of the whole message: `len` for a single frame, more than `len` if chunks follow.
+    pub(crate) total: u64,
+    /// A critical extension that this version does not know.
+    pub(crate) unknown: Option<u16>,
+}
+
+impl Opening {
+    /// Reads the extensions of a frame that carries the first `len` bytes of a payload.
+    pub(crate) fn of(frame: &Frame<'_>, len: u64) -> Result<Opening, ProtocolError> {
+        let mut opening = Opening { total: len, unknown: None };
+        for extension in frame.extensions() {
+            match extension? {
+                (tag::TOTAL, value) => {
+                    let value = value.try_into().map_err(|_| FrameError::Truncated { what: "total" })?;
+                    opening.total = u64::from_le_bytes(value);
+                }
+                (unknown, _) if unknown & tag::CRITICAL != 0 => opening.unknown = Some(unknown),
+                _ => {}
+            }
+        }
+        let fits = if frame.more() { opening.total > len && len >= CHUNK_LEN_MIN as u64 } else { opening.total == len };
+        if fits { Ok(opening) } else { Err(ProtocolError::Chunks) }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) use waiting::{Ticket, Waited};
 
 use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectionError, HandshakeError, ProtocolError, Reason};
-use crate::frame::{FRAME_OVERHEAD_MAX, Frame, FrameError, Head, Kind};
+use crate::frame::{FRAME_OVERHEAD_MAX, Frame, FrameError, Head, Kind, tag};
 use crate::limits::Limits;
 use crate::share::Share;
 use crate::stats::ConnectionStats;
@@ -115,6 +115,8 @@ struct GoAway {
     retry_after: Option<Duration>,
 }
 
+/// Those who place messages: replies, calls, chunks.
+const TURNS: usize = 3;
 const GOAWAY_ANNOUNCED: u8 = 0;
 const GOAWAY_FINAL: u8 = 1;
 const WINDOW_REQUESTS: u8 = 1;
@@ -164,6 +166,10 @@ pub(crate) struct Protocol {
     callee: Callee,
     latches: Latches,
     drain: Drain,
+    /// Who places frames first where room is short: replies, calls, or chunks.
+    turn: usize,
+    /// The next chunk is one of a request's, if there is one; else of a reply's.
+    requests_next: bool,
     /// The peer has said GOAWAY.
     peer_draining: bool,
     /// Wakers of those who wait for the handshake or for the end.
@@ -197,6 +203,8 @@ impl Protocol {
             callee,
             latches: Latches { hello: config.side == Side::Client, ..Latches::default() },
             drain: Drain::No,
+            turn: 0,
+            requests_next: false,
             peer_draining: false,
             watchers: Vec::new(),
             hello_deadline: None,
@@ -246,6 +254,7 @@ impl Protocol {
         waker: &mut Option<Waker>,
         out: &mut S,
     ) -> (Begun, bool) {
+        self.say_hello(out);
         let begun = match &self.phase {
             Phase::Open => self.caller.begin(call, payload, waker, out),
             Phase::AwaitHello => Begun::Failed(Reason::ConnectionLost(ConnectionError::PeerGone)),
@@ -271,9 +280,26 @@ impl Protocol {
         &mut self.caller
     }
 
+    /// The outcome of a call, once. See [`Caller::poll`]. The second value says that `transmit` has something to do:
+    /// a slot has become free that others wait for, or credit is owed.
+    pub(crate) fn poll_call(&mut self, id: u64, waker: &mut Option<Waker>) -> (Option<Answer>, bool) {
+        let answer = self.caller.poll(id, waker);
+        let large = matches!(answer, Some(Answer::Large { .. }));
+        let frees = large || (answer.is_some() && self.caller.has_waiting());
+        (answer, frees)
+    }
+
     /// Ends a call of the peer's.
     pub(crate) fn finish<S: FrameSender>(&mut self, id: u64, how: Finish, payload: Payload, out: &mut S) {
+        self.say_hello(out);
         self.callee.finish(id, how, payload, out);
+    }
+
+    /// Nothing goes before HELLO, though a call may begin the moment the peer's is in.
+    fn say_hello<S: FrameSender>(&mut self, out: &mut S) {
+        if self.latches.hello && self.phase == Phase::Open {
+            self.transmit_latches(out);
+        }
     }
 
     /// Whether encoded replies take more memory than they may.
@@ -306,6 +332,9 @@ impl Protocol {
             return Ok(None);
         };
         let mine = self.config.side.owns(frame.id);
+        if !matches!(frame.kind, Kind::Call | Kind::Reply | Kind::Fail) {
+            refuse_critical(&frame)?;
+        }
         match frame.kind {
             Kind::Call => self.callee.handle_call(&frame, &mut effects.events)?,
             Kind::Reply => self.caller.handle_reply(&frame, Half::Ok, frame.body, &mut effects.wakers)?,
@@ -314,7 +343,7 @@ impl Protocol {
                     self.caller.handle_reply(&frame, Half::Err, detail, &mut effects.wakers)?;
                 }
                 (class, code, detail) => {
-                    self.caller.handle_failure(frame.id, class, code, detail, &mut effects.wakers)?;
+                    self.caller.handle_failure(&frame, class, code, detail, &mut effects.wakers)?;
                 }
             },
             Kind::Chunk if mine => self.caller.handle_chunk(&frame, &mut effects.wakers)?,
@@ -390,7 +419,7 @@ impl Protocol {
 
     /// Takes no new calls from now on, and says so to the peer.
     pub(crate) fn drain(&mut self, now: Instant) {
-        if self.drain != Drain::No || self.phase != Phase::Open {
+        if self.drain != Drain::No || self.ended().is_some() {
             return;
         }
         self.drain = Drain::Announced { give_up: now + DRAIN_PONG_MAX };
@@ -440,11 +469,28 @@ impl Protocol {
         if self.ended().is_some() {
             return true;
         }
-        self.transmit_latches(out)
-            && self.callee.transmit(out, wakers)
-            && self.caller.transmit(out, wakers)
-            && self.transmit_chunks(out)
-            && self.transmit_close(out)
+        self.transmit_latches(out) && self.transmit_messages(out, wakers) && self.transmit_close(out)
+    }
+
+    /// Replies, calls and chunks of longer messages. Where room is short each comes first in turn, and a long frame that
+    /// has no room does not keep back the short ones of the others.
+    fn transmit_messages<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
+        let first = self.turn;
+        let mut all = true;
+        for step in 0..TURNS {
+            let before = out.position();
+            let placed = match (first + step) % TURNS {
+                0 => self.callee.transmit(out, wakers),
+                1 => self.caller.transmit(out, wakers),
+                _ => self.transmit_chunks(out),
+            };
+            all &= placed;
+            // Whose turn it is keeps it as long as there is no room at all.
+            if step == 0 && (placed || out.position() != before) {
+                self.turn = (first + 1) % TURNS;
+            }
+        }
+        all
     }
 
     fn transmit_latches<S: FrameSender>(&mut self, out: &mut S) -> bool {
@@ -498,15 +544,20 @@ impl Protocol {
         true
     }
 
-    /// Chunks of long messages, each side's in turn, so that none keeps the others waiting.
+    /// Chunks of long messages, requests and replies in turn, so that none keeps the others waiting.
     fn transmit_chunks<S: FrameSender>(&mut self, out: &mut S) -> bool {
-        loop {
-            match (self.callee.send_chunk(out), self.caller.send_chunk(out)) {
-                (Some(Progress::Blocked), _) | (_, Some(Progress::Blocked)) => return false,
-                (None, None) => return true,
-                _ => {}
+        let mut nothing = 0;
+        while nothing < 2 {
+            let progress = if self.requests_next { self.caller.send_chunk(out) } else { self.callee.send_chunk(out) };
+            match progress {
+                // Its turn stays.
+                Some(Progress::Blocked) => return false,
+                Some(_) => nothing = 0,
+                None => nothing += 1,
             }
+            self.requests_next = !self.requests_next;
         }
+        true
     }
 
     fn transmit_close<S: FrameSender>(&mut self, out: &mut S) -> bool {
@@ -534,8 +585,9 @@ impl Protocol {
         }
         if self.wants_sweep() {
             self.sweep_at.get_or_insert_with(|| clock() + SWEEP);
-            self.soon = true;
         }
+        // Where no sweep is on its way, whoever needs one next has to say so.
+        self.soon = self.sweep_at.is_some();
         let watches = self.watches();
         if !watches {
             self.silent_since = None;
@@ -629,6 +681,8 @@ impl Protocol {
     }
 
     pub(crate) fn stats(&mut self) -> ConnectionStats {
+        // Credit of a connection that is over is nobody's.
+        let ended = self.ended().is_some();
         let (replies_held, requests_unsent) = self.caller.memory();
         let (requests_held, replies_unsent) = self.callee.memory();
         ConnectionStats {
@@ -637,8 +691,8 @@ impl Protocol {
             handlers_in_flight: self.callee.live(),
             memory_in: replies_held + requests_held,
             memory_out: requests_unsent + replies_unsent,
-            credit_in_use: self.caller.requests_in_use() + self.callee.replies_in_use(),
-            credit_owed: self.callee.requests().owed() + self.caller.replies().owed(),
+            credit_in_use: if ended { 0 } else { self.caller.requests_in_use() + self.callee.replies_in_use() },
+            credit_owed: if ended { 0 } else { self.callee.requests().owed() + self.caller.replies().owed() },
             frames_received: self.frames_in,
             requests_accepted: self.callee.accepted,
             requests_refused: self.callee.refused,
@@ -691,6 +745,17 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee) {
         share: Arc::clone(&config.share),
     });
     (caller, callee)
+}
+
+/// For frames that know no critical extension at all.
+fn refuse_critical(frame: &Frame<'_>) -> Result<(), FrameError> {
+    for extension in frame.extensions() {
+        let (tag, _) = extension?;
+        if tag & tag::CRITICAL != 0 {
+            return Err(FrameError::UnknownExtension(tag));
+        }
+    }
+    Ok(())
 }
 
 /// A body of exactly `N` bytes.

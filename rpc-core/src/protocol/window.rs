@@ -6,13 +6,16 @@ use crate::error::ProtocolError;
 #[derive(Debug)]
 pub(crate) struct SendWindow {
     size: u64,
-    /// Bytes that may be sent now; at most `size`.
+    /// Bytes that messages may begin with now.
     available: u64,
+    /// Bytes of messages that have begun, yet to be sent. `available + reserved` is at most `size`; what is missing has
+    /// been sent, and only for that can credit come back.
+    reserved: u64,
 }
 
 impl SendWindow {
     pub(crate) fn new(size: u64) -> SendWindow {
-        SendWindow { size, available: size }
+        SendWindow { size, available: size, reserved: 0 }
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -28,16 +31,32 @@ impl SendWindow {
         len <= self.available
     }
 
-    /// Takes `len` bytes; the caller has asked [`allows`](Self::allows).
+    /// Takes `len` bytes for a message that begins; the caller has asked [`allows`](Self::allows).
     pub(crate) fn take(&mut self, len: u64) {
         debug_assert!(self.allows(len));
         self.available = self.available.saturating_sub(len);
+        self.reserved += len;
     }
 
-    /// Gives back what was taken but will not be sent, or what the receiver returned.
+    /// Notes that `len` of the bytes taken have been sent.
+    pub(crate) fn sent(&mut self, len: u64) {
+        debug_assert!(len <= self.reserved);
+        self.reserved = self.reserved.saturating_sub(len);
+    }
+
+    /// Gives back what was taken but will not be sent.
+    pub(crate) fn unsend(&mut self, len: u64) {
+        self.sent(len);
+        self.available += len;
+    }
+
+    /// The receiver has let go of `len` bytes.
     pub(crate) fn give(&mut self, len: u64) -> Result<(), ProtocolError> {
-        let available = self.available.checked_add(len).filter(|sum| *sum <= self.size);
-        self.available = available.ok_or(ProtocolError::CreditOverflow)?;
+        let outstanding = self.size - self.available - self.reserved;
+        if len > outstanding {
+            return Err(ProtocolError::CreditOverflow);
+        }
+        self.available += len;
         Ok(())
     }
 }
@@ -117,6 +136,11 @@ impl ReceiveWindow {
         self.owed
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.granted == self.size && self.promised == 0 && self.held == 0 && self.owed == 0
+    }
+
     /// Grants what is owed; the caller has placed the CREDIT frame.
     pub(crate) fn grant(&mut self) {
         self.granted += self.owed;
@@ -143,12 +167,16 @@ mod tests {
     }
 
     #[test]
-    fn credit_beyond_the_window_is_refused() {
+    fn credit_comes_back_only_for_what_was_sent() {
         let mut window = SendWindow::new(10);
         window.take(4);
-        assert_eq!(window.give(5), Err(ProtocolError::CreditOverflow));
+        assert_eq!(window.give(1), Err(ProtocolError::CreditOverflow));
+        window.sent(3);
+        assert_eq!(window.give(4), Err(ProtocolError::CreditOverflow));
         assert_eq!(window.give(u64::MAX), Err(ProtocolError::CreditOverflow));
-        window.give(4).unwrap();
+        window.give(3).unwrap();
+        window.unsend(1);
         assert_eq!(window.in_use(), 0);
+        assert_eq!(window.give(1), Err(ProtocolError::CreditOverflow));
     }
 }

@@ -90,7 +90,7 @@ fn dispatch(service: &Service) -> TokenStream {
 // Output: __id_put => {
 //             let returned = <T as Kv>::put(
 //                 &*self.service,
-//                 args.next::<Plain, &str>()?,
+//                 args.take::<Plain, &str>()?,
 //                 &args.last::<Plain, Config>()?,
 //             ).await;
 //             request.answer::<Value<u32>>(returned).await
@@ -119,13 +119,13 @@ fn arm(service: &Service, method: &Method) -> TokenStream {
     }
 }
 
-// Output: &args.next::<Plain, Config>()?
+// Output: &args.take::<Plain, Config>()?
 fn received(service: &Service, argument: &Argument, is_last: bool) -> TokenStream {
     let krate = &service.krate;
     let span = at(types::heart(&argument.ty));
     let method = match (is_last, argument.default) {
-        (false, false) => quote_spanned!(span=> next),
-        (false, true) => quote_spanned!(span=> next_or_default),
+        (false, false) => quote_spanned!(span=> take),
+        (false, true) => quote_spanned!(span=> take_or_default),
         (true, false) => quote_spanned!(span=> last),
         (true, true) => quote_spanned!(span=> last_or_default),
     };

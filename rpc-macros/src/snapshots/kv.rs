@@ -199,8 +199,8 @@ const _: () = {
                 .map(|client| Self { client })
         }
         /// The connection that carries this client's calls.
-        pub fn connection(&self) -> &::trunkline::Connection {
-            self.client.connection()
+        pub fn connection(&self) -> ::trunkline::Connection {
+            ::trunkline::__private::connection(&self.client)
         }
         /// The value stored under `key`.
         pub fn get<'rpc>(
@@ -329,7 +329,7 @@ const _: () = {
                 __id_put => {
                     let returned = <__T as Kv>::put(
                             &*self.service,
-                            &args.next::<::trunkline::__private::Plain, Config>()?,
+                            &args.take::<::trunkline::__private::Plain, Config>()?,
                             args.last_or_default::<::trunkline::__private::Plain, u32>()?,
                         )
                         .await;

@@ -1,0 +1,150 @@
+//! The transports, and the server at the end of each.
+
+use std::error::Error;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::{env, fs, process};
+
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use trunkline::transport::PeerIdentity;
+
+use crate::service;
+
+/// A transport on the tour.
+pub struct Stop {
+    pub transport: &'static str,
+    /// The URI to serve at, for a tour with this directory.
+    uri: fn(&Path) -> String,
+    place: Place,
+}
+
+/// Where the server is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In a process of its own.
+    Process,
+    /// In this one, on threads of its own: the transport does not lead out.
+    Thread,
+}
+
+/// Every transport there is.
+pub const STOPS: &[Stop] = &[
+    Stop { transport: "tcp", uri: |_| "tcp://127.0.0.1:0".to_owned(), place: Place::Process },
+    Stop {
+        transport: "unix",
+        uri: |directory| format!("unix:{}/tour.sock", directory.display()),
+        place: Place::Process,
+    },
+    Stop { transport: "mem", uri: |_| "mem:tour".to_owned(), place: Place::Thread },
+];
+
+/// A running server. Dropping it ends it.
+pub struct Served {
+    /// Where it can be reached.
+    pub endpoint: String,
+    server: Running,
+}
+
+enum Running {
+    Process(Child),
+    /// What is dropped to end it, and its thread.
+    Thread(Option<oneshot::Sender<()>>, Option<JoinHandle<()>>),
+}
+
+impl Stop {
+    /// Starts the server and waits until it can be reached.
+    pub fn serve(&self, directory: &Path) -> Result<Served, Box<dyn Error>> {
+        let uri = (self.uri)(directory);
+        match self.place {
+            Place::Process => serve_in_process(&uri),
+            Place::Thread => serve_in_thread(&uri),
+        }
+    }
+}
+
+fn serve_in_process(uri: &str) -> Result<Served, Box<dyn Error>> {
+    let mut command = Command::new(env::current_exe()?);
+    command.args(["--serve", uri]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut server = command.spawn()?;
+    let mut endpoint = String::new();
+    if let Some(stdout) = server.stdout.take() {
+        BufReader::new(stdout).read_line(&mut endpoint)?;
+    }
+    let served = Served { endpoint: endpoint.trim_end().to_owned(), server: Running::Process(server) };
+    if served.endpoint.is_empty() { Err("its server process did not start".into()) } else { Ok(served) }
+}
+
+fn serve_in_thread(uri: &str) -> Result<Served, Box<dyn Error>> {
+    let runtime = Runtime::new()?;
+    let (server, endpoint) = runtime.block_on(service::bind(uri))?;
+    let (end, ended) = oneshot::channel::<()>();
+    let thread = thread::spawn(move || {
+        runtime.block_on(server.run_until(ended));
+    });
+    Ok(Served { endpoint, server: Running::Thread(Some(end), Some(thread)) })
+}
+
+impl Served {
+    /// Who answers, in words, if it is the server that was started.
+    pub fn meet(&self, pid: u32, vouched: &PeerIdentity) -> Result<String, Box<dyn Error>> {
+        let started = match &self.server {
+            Running::Process(server) => server.id(),
+            Running::Thread(..) => process::id(),
+        };
+        let (right, peer) = match vouched {
+            PeerIdentity::Tcp { addr } => (true, format!("process {pid} at {addr}")),
+            PeerIdentity::Unix { uid, pid: vouched, .. } => {
+                (vouched.is_none_or(|vouched| vouched as u32 == pid), format!("process {pid} of user {uid}"))
+            }
+            _ => (true, "this process".to_owned()),
+        };
+        if right && pid == started {
+            Ok(peer)
+        } else {
+            Err(format!("{peer} is not the server that was started").into())
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        match &mut self.server {
+            Running::Process(server) => {
+                // The end of its stdin is the end of the server.
+                drop(server.stdin.take());
+                let _ = server.wait();
+            }
+            Running::Thread(end, thread) => {
+                drop(end.take());
+                let _ = thread.take().map(JoinHandle::join);
+            }
+        }
+    }
+}
+
+/// A directory for sockets, which only this user may enter. It goes when this is dropped.
+pub struct Directory(PathBuf);
+
+impl Directory {
+    pub fn new() -> Result<Directory, String> {
+        use std::os::unix::fs::DirBuilderExt;
+        let path = env::temp_dir().join(format!("trunkline-tour-{}", process::id()));
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(Directory(path)),
+            Err(error) => Err(format!("cannot make {}, where sockets would be: {error}", path.display())),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,168 @@
+//! Messages of more than one frame.
+
+use super::*;
+
+const EDGES: [usize; 7] = [CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK, 2 * CHUNK + 1, 5 * CHUNK + CHUNK / 2];
+
+#[test]
+fn messages_at_every_edge_of_a_chunk_arrive_whole() {
+    for request in EDGES {
+        for reply in EDGES {
+            let mut pair = Pair::new();
+            let id = pair.client.place(bytes(request, 1));
+            pair.flush();
+            assert_eq!(pair.server.inbox.len(), request.div_ceil(CHUNK));
+            pair.settle();
+            assert_eq!(pair.server.requests[0].payload.as_slice(), bytes(request, 1));
+            pair.server.finish(id, &bytes(reply, 2));
+            pair.flush();
+            assert_eq!(pair.client.inbox.len(), reply.div_ceil(CHUNK));
+            pair.settle();
+            assert_eq!(pair.client.reply(id), bytes(reply, 2));
+            pair.assert_at_rest();
+        }
+    }
+}
+
+#[test]
+fn chunks_of_several_messages_take_turns_and_small_calls_pass() {
+    let mut pair = Pair::new();
+    let a = pair.client.place(bytes(4 * CHUNK, 1));
+    let b = pair.client.place(bytes(4 * CHUNK, 2));
+    let small = pair.client.place(b"small".to_vec());
+    pair.flush();
+    let ids: Vec<u64> = pair.server.coming().into_iter().map(|(_, id)| id).collect();
+    assert_eq!(ids, [a, b, small, a, b, a, b, a, b]);
+    pair.settle();
+    assert_eq!(pair.server.requests[0].id, small);
+    pair.server.echo_all();
+    pair.settle();
+    assert_eq!(pair.client.reply(a), bytes(4 * CHUNK, 1));
+    assert_eq!(pair.client.reply(b), bytes(4 * CHUNK, 2));
+    assert_eq!(pair.client.reply(small), b"small");
+    pair.assert_at_rest();
+}
+
+#[test]
+fn a_request_that_does_not_add_up_closes() {
+    let first = |total_len: u64, len: usize| raw(2, 1, 1, &total(total_len), &call_body(&bytes(len, 0)));
+    let more = |flags: u8, len: usize| raw(5, flags, 1, &[], &bytes(len, 0));
+    let conversations: [&[Vec<u8>]; 9] = [
+        // The total is not more than the first frame, or even less.
+        &[first(2000, 2000)],
+        &[first(1999, 2000)],
+        &[first(0, 2000)],
+        // More is promised, but no total; a total, but no more.
+        &[raw(2, 1, 1, &[], &call_body(&bytes(2000, 0)))],
+        &[raw(2, 0, 1, &total(4000), &call_body(&bytes(2000, 0)))],
+        // The first frame is too short for one of several.
+        &[first(4000, 1023)],
+        // A chunk that is too short, or empty; the last one too early.
+        &[first(4000, 2000), more(1, 1023)],
+        &[first(4000, 2000), more(1, 0)],
+        &[first(4000, 2000), more(0, 1999)],
+    ];
+    for conversation in conversations {
+        let mut pair = Pair::new();
+        let (last, before) = conversation.split_last().unwrap();
+        before.iter().for_each(|frame| pair.server.receive(frame).unwrap());
+        assert_eq!(violation(pair.server.receive(last)), ProtocolError::Chunks);
+    }
+    // One that is too long is no more welcome where another message has been promised as much.
+    let mut pair = Pair::new();
+    pair.server.receive(&first(4000, 2000)).unwrap();
+    pair.server.receive(&raw(2, 1, 3, &total(4000), &call_body(&bytes(2000, 0)))).unwrap();
+    assert_eq!(violation(pair.server.receive(&more(0, 2001))), ProtocolError::Chunks);
+    pair.server.end(ConnectionError::PeerGone, 0);
+    assert!(pair.server.stats().is_at_rest());
+    let mut pair = Pair::new();
+    pair.server.receive(&first(4000, 2000)).unwrap();
+    pair.server.receive(&more(0, 2000)).unwrap();
+    // It is whole: there is no more of it.
+    assert_eq!(violation(pair.server.receive(&more(0, 1))), ProtocolError::Chunks);
+}
+
+#[test]
+fn a_reply_that_does_not_add_up_closes() {
+    let first = |total_len: u64, len: usize| raw(3, 1, 1, &total(total_len), &bytes(len, 0));
+    let more = |flags: u8, len: usize| raw(5, flags, 1, &[], &bytes(len, 0));
+    let conversations: [&[Vec<u8>]; 7] = [
+        &[first(1999, 2000)],
+        &[first(10, 9)],
+        &[raw(3, 1, 1, &[], &bytes(2000, 0))],
+        &[raw(3, 0, 1, &total(4000), &bytes(2000, 0))],
+        &[first(4000, 2000), more(1, 0)],
+        &[first(4000, 2000), more(0, 1999)],
+        // The framework's own failures are short.
+        &[raw(4, 1, 1, &total(4000), &bytes(2000, 0)), more(0, 1999)],
+    ];
+    for wanted in [true, false] {
+        for conversation in conversations {
+            let mut pair = Pair::new();
+            let id = pair.client.place(vec![]);
+            if !wanted {
+                pair.client.abandon(id);
+            }
+            let error = conversation.iter().find_map(|frame| pair.client.receive(frame).err());
+            assert_eq!(violation(Err(error.unwrap())), ProtocolError::Chunks);
+        }
+    }
+}
+
+#[test]
+fn too_short_a_total_for_a_call_that_is_refused_or_dropped_is_no_panic() {
+    // Accounts are settled for calls that get no state, and must not be by more than was taken.
+    let limits = Limits::default().in_flight_per_connection(1);
+    let mut pair = Pair::with(limits.clone(), limits);
+    pair.server.receive(&raw(2, 0, 1, &[], &call_body(b""))).unwrap();
+    let bad = raw(2, 1, 3, &total(10), &call_body(&bytes(2000, 0)));
+    assert_eq!(violation(pair.server.receive(&bad)), ProtocolError::Chunks);
+    let mut pair = Pair::new();
+    pair.server.protocol.drain(pair.server.now);
+    pair.server.protocol.conclude_drain();
+    let bad = raw(2, 1, 1, &total(10), &call_body(&bytes(2000, 0)));
+    assert_eq!(violation(pair.server.receive(&bad)), ProtocolError::Chunks);
+}
+
+#[test]
+fn a_message_over_the_announced_maximum_closes() {
+    let limits = Limits::default().message_len(5000);
+    let mut pair = Pair::with(limits.clone(), limits);
+    let long = ProtocolError::MessageTooLong { len: 5001, max: 5000 };
+    let call = raw(2, 1, 1, &total(5001), &call_body(&bytes(2000, 0)));
+    assert_eq!(violation(pair.server.receive(&call)), long);
+    let id = pair.client.place(vec![]);
+    let reply = raw(3, 1, id, &total(5001), &bytes(2000, 0));
+    assert_eq!(violation(pair.client.receive(&reply)), long);
+}
+
+#[test]
+fn a_chunk_of_a_call_that_never_began_closes() {
+    let mut pair = Pair::new();
+    for id in [0, 1, 3] {
+        violation(pair.server.receive(&raw(5, 0, id, &[], &[1])));
+        violation(pair.client.receive(&raw(5, 0, id, &[], &[1])));
+    }
+}
+
+#[test]
+fn chunks_on_their_way_when_a_deadline_passes_are_dropped() {
+    let mut pair = Pair::new();
+    let id = placed(pair.client.begin(timed(pair.client.now, 50 * MS), bytes(4 * CHUNK, 0), None));
+    pair.flush();
+    assert!(pair.server_takes());
+    // The server's own clock runs out; it has no room to say so.
+    pair.server.out.room = 0;
+    pair.server.timeout();
+    for wait in [10, 60] {
+        pair.server.now += wait * MS;
+        pair.server.protocol.handle_timeout(pair.server.now, &mut pair.server.effects).unwrap();
+    }
+    while pair.server_takes() {}
+    assert_eq!(pair.server.error, None);
+    pair.server.out.room = usize::MAX;
+    pair.settle();
+    assert_eq!(*not_executed(&pair.client.failure(id)), Reason::DeadlineExceeded);
+    assert!(pair.server.requests.is_empty());
+    pair.assert_at_rest();
+}

@@ -1,0 +1,106 @@
+//! Who goes first where room is short.
+
+use super::*;
+
+/// Room for one chunk's frame at a time, again and again.
+fn trickle(pair: &mut Pair, rounds: usize, mut between: impl FnMut(&mut Pair)) {
+    for _ in 0..rounds {
+        pair.server.out.room = CHUNK + 100;
+        pair.settle();
+        between(pair);
+    }
+    pair.server.out.room = usize::MAX;
+    pair.settle();
+}
+
+#[test]
+fn long_requests_do_not_starve_behind_long_replies() {
+    let mut pair = Pair::new();
+    let replies: Vec<u64> = (0..4).map(|_| pair.client.place(vec![])).collect();
+    pair.settle();
+    pair.server.out.room = 0;
+    for id in &replies {
+        pair.server.finish(*id, &bytes(20 * CHUNK, 0));
+    }
+    pair.server.out.room = CHUNK + 100;
+    let request = pair.server.place(bytes(4 * CHUNK, 0));
+    trickle(&mut pair, 24, |_| {});
+    assert_eq!(pair.client.requests[0].id, request);
+    // It was through when the replies were not, which are twenty times as long.
+    pair.client.echo_all();
+    pair.settle();
+    for id in replies {
+        assert_eq!(pair.client.reply(id).len(), 20 * CHUNK);
+    }
+    pair.server.reply(request);
+    pair.assert_at_rest();
+}
+
+#[test]
+fn a_stream_of_middling_replies_keeps_nobody_waiting() {
+    let mut pair = Pair::new();
+    pair.server.out.room = 0;
+    let long = pair.client.place(vec![]);
+    let calls: Vec<u64> = (0..60).map(|_| pair.client.place(vec![])).collect();
+    pair.settle();
+    pair.server.finish(long, &bytes(8 * CHUNK, 0));
+    let mut calls_left = calls.clone();
+    // There are always some that wait, each as long as there is room.
+    for id in calls_left.drain(..10) {
+        pair.server.finish(id, &bytes(CHUNK, 0));
+    }
+    let request = pair.server.queue(b"short".to_vec());
+    let mut rounds = 0;
+    let mut request_after = None;
+    trickle(&mut pair, 45, |pair| {
+        rounds += 1;
+        if !pair.client.requests.is_empty() && request_after.is_none() {
+            request_after = Some(rounds);
+        }
+        if let Some(id) = calls_left.pop() {
+            pair.server.finish(id, &bytes(CHUNK, 0));
+        }
+    });
+    assert!(request_after.is_some_and(|rounds| rounds <= 3), "{request_after:?}");
+    let Waited::Placed(request) = pair.server.poll_waiting(request) else { panic!("it was placed") };
+    pair.client.echo_all();
+    for id in calls_left {
+        pair.server.finish(id, b"");
+    }
+    pair.settle();
+    assert_eq!(pair.client.reply(long).len(), 8 * CHUNK);
+    for id in calls {
+        pair.client.reply(id);
+    }
+    assert_eq!(pair.server.reply(request), b"short");
+    pair.assert_at_rest();
+}
+
+#[test]
+fn short_frames_fit_where_long_ones_do_not() {
+    let mut pair = Pair::new();
+    let id = pair.client.place(vec![]);
+    pair.settle();
+    pair.server.out.room = 0;
+    pair.server.finish(id, &bytes(CHUNK, 0));
+    let other = pair.server.queue(b"short".to_vec());
+    pair.server.out.room = 200;
+    pair.settle();
+    assert!(matches!(pair.server.poll_waiting(other), Waited::Placed(_)));
+    assert_eq!(pair.client.requests.len(), 1);
+}
+
+#[test]
+fn probes_credit_and_goaway_overtake_what_waits() {
+    let mut pair = Pair::new();
+    pair.client.out.room = 0;
+    for _ in 0..3 {
+        pair.client.queue(bytes(CHUNK, 0));
+    }
+    pair.client.receive(&raw(11, 0, 0, &[], &[5; 8])).unwrap();
+    pair.client.protocol.drain(pair.client.now);
+    pair.client.out.room = usize::MAX;
+    pair.flush();
+    let kinds: Vec<Kind> = pair.server.coming().into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, [Kind::Pong, Kind::GoAway, Kind::Ping, Kind::Call, Kind::Call, Kind::Call]);
+}

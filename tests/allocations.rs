@@ -1,0 +1,212 @@
+//! No allocation per call in the steady state, on either side, each side in a process of its own.
+//!
+//! 10,000 echoes of 32 bytes after as many to warm up, one at a time and 64 at a time: at most 8 allocations in all.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Counts what the program asks of the system's allocator.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every method passes its arguments on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.realloc(ptr, layout, new_size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const CALLS: u64 = 10_000;
+const IN_FLIGHT: u64 = 64;
+const ALLOWED: u64 = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Item {
+    id: u64,
+    rest: [u8; 24],
+}
+
+impl Item {
+    fn new(id: u64) -> Item {
+        Item { id, rest: [0xa5; 24] }
+    }
+}
+
+#[trunkline::service]
+trait Counted {
+    async fn echo(&self, item: Item) -> Item;
+    /// Yields once, so that it runs in a task of its own.
+    async fn echo_later(&self, item: Item) -> Item;
+    /// How many allocations this process has made.
+    async fn allocations(&self) -> u64;
+}
+
+struct Server;
+
+impl Counted for Server {
+    async fn echo(&self, item: Item) -> Item {
+        item
+    }
+
+    async fn echo_later(&self, item: Item) -> Item {
+        tokio::task::yield_now().await;
+        item
+    }
+
+    async fn allocations(&self) -> u64 {
+        ALLOCATIONS.load(Ordering::Relaxed)
+    }
+}
+
+/// What a second process runs: not a test, unless it is told where to serve.
+#[test]
+fn server_process() {
+    let Ok(uri) = std::env::var("TRUNKLINE_ALLOCATIONS_SERVE") else {
+        return;
+    };
+    run(async {
+        let server = trunkline::Server::builder()
+            .service(CountedServer::new(Server))
+            .bind(uri)
+            .await
+            .expect("the endpoint is free");
+        println!("serving {}", server.endpoints()[0]);
+        server.run().await;
+    });
+}
+
+fn run<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
+
+struct ServerProcess(Child);
+
+impl ServerProcess {
+    fn start(uri: &str) -> (ServerProcess, String) {
+        let mut child = Command::new(std::env::current_exe().expect("this test has a path"))
+            .args(["--exact", "server_process", "--nocapture"])
+            .env("TRUNKLINE_ALLOCATIONS_SERVE", uri)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this test can be run");
+        let out = BufReader::new(child.stdout.take().expect("it is piped"));
+        let endpoint = out
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| line.split_once("serving ").map(|(_, endpoint)| endpoint.to_owned()));
+        (ServerProcess(child), endpoint.expect("the server says where it serves"))
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn one_at_a_time(client: &CountedClient) {
+    for id in 0..CALLS {
+        assert_eq!(client.echo(Item::new(id)).await.expect("the server answers"), Item::new(id));
+    }
+}
+
+/// What both sides allocate while `CALLS` calls pass, 64 at a time.
+async fn many_at_a_time(client: &CountedClient) -> (u64, u64) {
+    let done = Arc::new(AtomicU64::new(0));
+    let stop = Arc::new(AtomicBool::new(false));
+    let tasks: Vec<_> = (0..IN_FLIGHT)
+        .map(|id| {
+            let (client, done, stop) = (client.clone(), Arc::clone(&done), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(client.echo(Item::new(id)).await.expect("the server answers"), Item::new(id));
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let until = async |calls: u64| {
+        while done.load(Ordering::Relaxed) < calls {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    until(CALLS).await;
+    let before = both(client).await;
+    let from = done.load(Ordering::Relaxed);
+    until(from + CALLS).await;
+    let after = both(client).await;
+    stop.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.expect("no call failed");
+    }
+    (after.0 - before.0, after.1 - before.1)
+}
+
+/// The allocations of this process and of the server's.
+async fn both(client: &CountedClient) -> (u64, u64) {
+    let theirs = client.allocations().await.expect("the server answers");
+    (ALLOCATIONS.load(Ordering::Relaxed), theirs)
+}
+
+fn check(uri: &str) {
+    let (_server, endpoint) = ServerProcess::start(uri);
+    run(async {
+        let client = CountedClient::connect(&endpoint).await.expect("the server is there");
+        one_at_a_time(&client).await;
+        let before = both(&client).await;
+        one_at_a_time(&client).await;
+        let after = both(&client).await;
+        let sequential = (after.0 - before.0, after.1 - before.1);
+        let concurrent = many_at_a_time(&client).await;
+        println!("{endpoint}: (client, server) {sequential:?} one at a time, {concurrent:?} {IN_FLIGHT} at a time");
+        for count in [sequential.0, sequential.1, concurrent.0, concurrent.1] {
+            assert!(count <= ALLOWED, "{count} allocations in {CALLS} calls, where {ALLOWED} are allowed");
+        }
+        let before = both(&client).await;
+        for id in 0..CALLS {
+            assert_eq!(client.echo_later(Item::new(id)).await.expect("the server answers"), Item::new(id));
+        }
+        let after = both(&client).await;
+        println!("{endpoint}: (client, server) {:?} spawned", (after.0 - before.0, after.1 - before.1));
+        assert!(after.0 - before.0 <= ALLOWED, "the client does not care where the handler runs");
+        // A place, its future, its control, its task.
+        assert!(after.1 - before.1 <= CALLS * SPAWNED_ALLOWED + ALLOWED, "{} in {CALLS} calls", after.1 - before.1);
+    });
+}
+
+/// What a handler that has to wait may cost the server.
+const SPAWNED_ALLOWED: u64 = 4;
+
+/// One test: what two of them allocate at a time could not be told apart.
+#[test]
+fn calls_allocate_nothing() {
+    let dir = std::env::temp_dir().join(format!("trunkline-allocations-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a temporary directory");
+    check(&format!("unix:{}", dir.join("sock").display()));
+    let _ = std::fs::remove_dir_all(&dir);
+    check("tcp://127.0.0.1:0");
+}
