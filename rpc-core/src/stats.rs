@@ -20,9 +20,10 @@ pub struct ConnectionStats {
     pub credit_owed: u64,
     /// Frames received.
     pub frames_received: u64,
-    /// Calls of the peer that were taken.
+    /// Calls of the peer that were within the limits.
     pub requests_accepted: u64,
-    /// Calls of the peer that were refused: a limit, a deadline that had passed.
+    /// Calls of the peer that no handler was started for: a limit, a deadline that had passed, bad arguments, a method
+    /// that is not served.
     pub requests_refused: u64,
     /// Handlers that panicked.
     pub handlers_panicked: u64,

@@ -387,7 +387,6 @@ impl Accounts {
     pub(crate) fn of(handle: &ServerHandle) -> Accounts {
         let stats = handle.stats();
         let connections = handle.connections();
-        let open = |count: fn(&trunkline::ConnectionStats) -> u64| connections.iter().map(count).sum::<u64>();
         Accounts {
             connections: stats.connections as u64,
             calls_in_flight: stats.calls_in_flight as u64,
@@ -395,9 +394,9 @@ impl Accounts {
             connections_refused: stats.connections_refused,
             protocol_errors: stats.protocol_errors,
             timeouts: stats.timeouts,
-            requests_accepted: stats.requests_accepted + open(|stats| stats.requests_accepted),
-            requests_refused: stats.requests_refused + open(|stats| stats.requests_refused),
-            handlers_panicked: stats.handlers_panicked + open(|stats| stats.handlers_panicked),
+            requests_accepted: stats.requests_accepted,
+            requests_refused: stats.requests_refused,
+            handlers_panicked: stats.handlers_panicked,
             busy: connections.iter().filter(|stats| !stats.is_at_rest()).count() as u64,
         }
     }

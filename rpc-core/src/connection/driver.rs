@@ -108,10 +108,6 @@ impl<T: Transport> Driver<T> {
     }
 
     fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
-        // Before anything is read: a peer that is turned away must not see a HELLO first.
-        if let Closing::Now(_) = self.shared.lock().closing {
-            return Poll::Ready(ConnectionError::ClosedHere);
-        }
         self.shared.flush();
         for _ in 0..READS_PER_TURN {
             match self.take_frames(cx) {
@@ -137,6 +133,7 @@ impl<T: Transport> Driver<T> {
         let handled = {
             let mut state = self.shared.lock();
             loop {
+                // A peer that is turned away must not be served what it has sent, nor see a HELLO.
                 if let Closing::Now(_) = state.closing {
                     break Err(ConnectionError::ClosedHere);
                 }

@@ -39,6 +39,8 @@ pub(super) struct State<S> {
     /// The mechanism takes no more; the driver waits for it, since when.
     pub(super) blocked: bool,
     pub(super) failed: Option<ConnectionError>,
+    /// Nothing goes out any more.
+    mute: bool,
     /// The driver will run after the callers it has just woken, and flush for all of them.
     driver_scheduled: bool,
     driver: Option<Waker>,
@@ -72,6 +74,7 @@ impl<T: Transport> Shared<T> {
                 writing: false,
                 blocked: false,
                 failed: None,
+                mute: false,
                 driver_scheduled: false,
                 driver: None,
                 closing: Closing::No,
@@ -243,12 +246,16 @@ impl<T: Transport> Shared<T> {
         }
     }
 
-    /// The end: every call gets its outcome. `sent_all`: what was placed may still go out, so it counts as sent.
+    /// The end: every call gets its outcome. `sent_all`: what was placed still goes out, so it counts as sent; else
+    /// nothing more does, so that what has not gone out by now certainly never will.
     pub(super) fn end(&self, error: ConnectionError, sent_all: bool) {
-        let written = if sent_all { u64::MAX - 1 } else { self.written() };
         let mut wakers = Vec::new();
         {
+            // Waits for somebody who is writing just now, for the length of a system call that does not block.
+            let outlet = self.outlet();
+            let written = if sent_all { u64::MAX - 1 } else { outlet.writer.written() };
             let mut state = self.lock();
+            state.mute |= !sent_all;
             state.protocol.end(error, written, &mut wakers);
         }
         wakers.into_iter().for_each(Waker::wake);
@@ -280,15 +287,15 @@ impl<S: FrameSender> State<S> {
     /// Whether the caller is to write. Then nobody else does until it has looked for more.
     fn claim_write(&mut self) -> bool {
         let anything = self.sender.position() != self.taken;
-        let claim = anything && !self.writing && !self.blocked && self.failed.is_none();
+        let claim = anything && !self.writing && !self.blocked && !self.mute && self.failed.is_none();
         self.writing |= claim;
         claim
     }
 
     /// Moves what is placed, or what there is room for now, into the batch; else lets go of `writing`.
     fn take_batch(&mut self, batch: &mut S::Batch, wakers: &mut Vec<Waker>) -> bool {
-        let mut taken = self.sender.take_batch(batch);
-        if !taken {
+        let mut taken = !self.mute && self.sender.take_batch(batch);
+        if !taken && !self.mute {
             self.protocol.transmit(&mut self.sender, wakers);
             taken = self.sender.take_batch(batch);
         }

@@ -391,6 +391,8 @@ impl Callee {
 
     fn fail<S: FrameSender>(&mut self, id: u64, failure: &Failure, out: &mut S) {
         self.panicked += u64::from(failure.reason == Reason::Panicked);
+        // Whoever cancels a call in time was not refused anything.
+        self.refused += u64::from(failure.class == Class::NotExecuted && failure.reason != Reason::Cancelled);
         let message = failure_message(failure);
         let mut head = Head::new(Kind::Fail, id);
         head.lead = message.lead;
@@ -406,6 +408,8 @@ impl Callee {
         if message.payload.len() <= REPLY_INLINE_MAX {
             self.backlog_free.push_back(id);
         } else {
+            // Its deadline counts here, too; it may have passed.
+            self.unstamped = true;
             self.backlog_credit.push_back(id);
         }
         if let Some(entry) = self.calls.get_mut(id) {
@@ -507,7 +511,11 @@ impl Callee {
         let mut next: Option<Instant> = None;
         let mut overdue = Vec::new();
         for entry in self.calls.iter_mut() {
-            if entry.expired || matches!(entry.state, State::Replying(_)) {
+            let waits = match &entry.state {
+                State::Replying(message) => !message.begun && message.payload.len() > REPLY_INLINE_MAX,
+                State::Running | State::Receiving { .. } => !entry.expired,
+            };
+            if !waits {
                 continue;
             }
             let deadline = *entry.deadline.get_or_insert(now + entry.timeout);
@@ -518,11 +526,13 @@ impl Callee {
             entry.expired = true;
             match entry.state {
                 State::Running => events.push(Event::Expire(entry.id)),
-                _ => overdue.push(entry.id),
+                State::Receiving { .. } => overdue.push((entry.id, Class::NotExecuted)),
+                // Its caller gives no credit for it, and waits no longer.
+                State::Replying(_) => overdue.push((entry.id, Class::MaybeExecuted)),
             }
         }
-        for id in overdue {
-            self.conclude(id, Failure::not_executed(Reason::DeadlineExceeded));
+        for (id, class) in overdue {
+            self.conclude(id, Failure { class, reason: Reason::DeadlineExceeded });
         }
         next
     }

@@ -132,7 +132,7 @@ pub(crate) async fn an_overdue_no_cancel_handler_is_not_waited_for(fixture: Fixt
     let served = fixture.serve().await;
     let (connection, suite) = served.suite().await;
     let call = token();
-    let overdue = soon("its end", suite.regardless(call, 300).timeout(Duration::from_millis(50))).await;
+    let overdue = soon("its end", suite.regardless(call, 1500).timeout(Duration::from_millis(50))).await;
     assert_eq!(overdue, Err(OVERDUE));
     assert_eq!(served.ledger.count(Mark::Finished, call), 0);
     assert_eq!(connection.stats().calls_in_flight, 1);
