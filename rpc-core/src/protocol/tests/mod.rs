@@ -20,6 +20,8 @@ mod mutation;
 mod turns;
 mod vectors;
 
+use crate::error::{HandshakeError, ProtocolError};
+use crate::wire::Half;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use super::caller::NewCall;
 use super::*;
-use crate::frame::{CallHead, HEADER_LEN, first_record};
+use crate::frame::{CallHead, FrameError, HEADER_LEN, Kind, first_record, tag};
 use crate::transport::{BatchBuffer, Bytes};
 
 const MS: Duration = Duration::from_millis(1);

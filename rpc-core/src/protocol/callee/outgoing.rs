@@ -1,0 +1,175 @@
+//! What leaves: replies and failures, at once where there is room and credit, else when there is.
+
+use std::task::Waker;
+
+use super::{Callee, Entry, Finish, State, failure_message};
+use crate::error::Reason;
+use crate::frame::{Head, Kind, Lead};
+use crate::protocol::caller::REPLY_INLINE_MAX;
+use crate::protocol::fail::{Class, Failure};
+use crate::protocol::message::{Message, Progress};
+use crate::protocol::payload::Payload;
+use crate::transport::FrameSender;
+use crate::wire::Half;
+
+impl Callee {
+    /// The handler of `id` is gone: its memory is free, and its terminal frame is placed or waits.
+    ///
+    /// `payload` is what the handler returned, encoded.
+    pub(crate) fn finish<S: FrameSender>(&mut self, id: u64, how: Finish, payload: Payload, out: &mut S) {
+        let Some(entry) = self.calls.get_mut(id).filter(|entry| matches!(entry.state, State::Running)) else {
+            return;
+        };
+        let (held, charged) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.charged));
+        self.requests.release(held);
+        self.share.release(charged);
+        if self.ended {
+            return self.remove(id);
+        }
+        let bytes = payload.as_slice();
+        let len = bytes.len() as u64;
+        let half = match how {
+            Finish::Returned(_) if len > self.reply_max => {
+                let reason = Reason::TooLarge { len, max: self.reply_max };
+                return self.fail(id, &Failure::maybe_executed(reason), out);
+            }
+            Finish::Returned(half) => half,
+            Finish::Failed(failure) => return self.fail(id, &failure, out),
+        };
+        let (kind, lead) = match half {
+            Half::Ok => (Kind::Reply, Lead::Nothing),
+            Half::Err => (Kind::Fail, Lead::Fail { class: Class::App.to_wire(), code: 0 }),
+        };
+        let free = bytes.len() <= REPLY_INLINE_MAX;
+        let ready = free || (self.backlog_credit.is_empty() && self.replies.allows(len));
+        if ready && bytes.len() <= self.chunk_len {
+            let mut head = Head::new(kind, id);
+            head.lead = lead;
+            if head.place(bytes, out) {
+                if !free {
+                    self.replies.take(len);
+                    self.replies.sent(len);
+                }
+                self.remove(id);
+                return;
+            }
+        }
+        self.wait(id, Message::new(kind, 0, lead, payload.into_vec()));
+    }
+
+    fn fail<S: FrameSender>(&mut self, id: u64, failure: &Failure, out: &mut S) {
+        self.panicked += u64::from(failure.reason == Reason::Panicked);
+        // Whoever cancels a call in time was not refused anything.
+        self.refused += u64::from(failure.class == Class::NotExecuted && failure.reason != Reason::Cancelled);
+        let message = failure_message(failure);
+        let mut head = Head::new(Kind::Fail, id);
+        head.lead = message.lead;
+        if head.place(&message.payload, out) {
+            self.remove(id);
+        } else {
+            self.wait(id, message);
+        }
+    }
+
+    fn wait(&mut self, id: u64, message: Message) {
+        self.reply_bytes += message.payload.len();
+        if message.payload.len() <= REPLY_INLINE_MAX {
+            self.backlog_free.push_back(id);
+        } else {
+            // Its deadline counts here, too; it may have passed.
+            self.unstamped = true;
+            self.backlog_credit.push_back(id);
+        }
+        if let Some(entry) = self.calls.get_mut(id) {
+            entry.state = State::Replying(message);
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        if self.calls.remove(id).is_some() {
+            self.share.leave();
+        }
+    }
+
+    /// Places what is owed, as far as there is room. `false` if the sender has no room.
+    pub(crate) fn transmit<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
+        while let Some(refusal) = self.refusals.front() {
+            let mut head = Head::new(Kind::Fail, refusal.id);
+            head.lead = Lead::Fail { class: Class::NotExecuted.to_wire(), code: refusal.reason.code };
+            if !head.place(refusal.reason.detail(), out) {
+                return false;
+            }
+            self.refusals.pop_front();
+        }
+        while let Some(id) = self.backlog_free.pop_front() {
+            if self.start(id, out) == Some(Progress::Blocked) {
+                self.backlog_free.push_front(id);
+                return false;
+            }
+        }
+        while let Some(id) = self.backlog_credit.pop_front() {
+            let len = self.unsent(id);
+            if !self.replies.allows(len) {
+                self.backlog_credit.push_front(id);
+                break;
+            }
+            self.replies.take(len);
+            if self.start(id, out) == Some(Progress::Blocked) {
+                self.replies.unsend(len);
+                self.backlog_credit.push_front(id);
+                return false;
+            }
+        }
+        if !self.is_crowded() {
+            wakers.append(&mut self.encoders);
+        }
+        true
+    }
+
+    fn unsent(&mut self, id: u64) -> u64 {
+        match self.calls.get_mut(id) {
+            Some(Entry { state: State::Replying(message), .. }) => message.unsent() as u64,
+            _ => 0,
+        }
+    }
+
+    /// Places the next frame of a reply; `None` if there is no reply.
+    fn start<S: FrameSender>(&mut self, id: u64, out: &mut S) -> Option<Progress> {
+        let entry = self.calls.get_mut(id)?;
+        let State::Replying(message) = &mut entry.state else {
+            return None;
+        };
+        let unsent = message.unsent();
+        let progress = message.advance(id, self.chunk_len, out);
+        let sent = unsent - message.unsent();
+        self.reply_bytes -= sent;
+        if message.payload.len() > REPLY_INLINE_MAX {
+            self.replies.sent(sent as u64);
+        }
+        match progress {
+            Progress::Done => self.remove(id),
+            Progress::More => self.sending.push_back(id),
+            Progress::Blocked => {}
+        }
+        Some(progress)
+    }
+
+    /// Places one chunk of the half-sent reply whose turn it is.
+    pub(crate) fn send_chunk<S: FrameSender>(&mut self, out: &mut S) -> Option<Progress> {
+        while let Some(id) = self.sending.pop_front() {
+            let begun = match self.calls.get_mut(id) {
+                Some(Entry { state: State::Replying(message), .. }) => message.begun,
+                _ => false,
+            };
+            if !begun {
+                continue;
+            }
+            let progress = self.start(id, out);
+            if progress == Some(Progress::Blocked) {
+                self.sending.push_front(id);
+            }
+            return progress;
+        }
+        None
+    }
+}

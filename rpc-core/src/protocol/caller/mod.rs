@@ -1,0 +1,415 @@
+//! The caller's half: calls this side has made, from their place in the queue to their terminal frame.
+//!
+//! A call is in one of these states:
+//!
+//! | state | where | may have run |
+//! |---|---|---|
+//! | waiting | [`Waiting`], no id | no |
+//! | half sent | its slot, `outgoing` is some | no |
+//! | sent | its slot | yes |
+//! | answered | its slot, `outcome` is some | as the outcome says |
+//! | abandoned | its slot, not `wanted`, until the terminal frame | nobody asks |
+//!
+//! The slot of an id is `(id >> 1) & mask`; an id whose slot is taken is skipped. So ids only grow, and a lookup is an
+//! index and a comparison.
+
+mod incoming;
+mod outgoing;
+mod time;
+
+use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::fail::Failure;
+use super::message::{Assembly, Message};
+use super::waiting::{Ticket, Waited, Waiting};
+use super::window::{ReceiveWindow, SendWindow};
+use crate::error::Reason;
+use crate::frame::{CallHead, TIMEOUT_UNIT_MICROS};
+use crate::wire::Half;
+
+/// A reply of at most this many bytes lies in its slot and costs no credit.
+pub(crate) const REPLY_INLINE_MAX: usize = 64;
+/// A table starts with this many slots and doubles when they are taken.
+const SLOTS_START: usize = 16;
+
+/// A call to be made. Its payload travels beside it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewCall {
+    pub(crate) head: CallHead,
+    pub(crate) oneway: bool,
+    /// The time the call has, from when it was made.
+    pub(crate) timeout: Duration,
+    /// When that ends; stamped by the next sweep if the call's maker did not read the clock.
+    pub(crate) deadline: Option<Instant>,
+    /// Made inside a handler that this connection reached: fails rather than waits.
+    pub(crate) nested: bool,
+}
+
+/// What became of a new call.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// Its first frame is placed.
+    Placed(u64),
+    /// It waits; the payload has been taken.
+    Queued(Ticket),
+    /// There is no memory for it to wait in; the waker is called when it is worth trying again.
+    Starved,
+    /// It failed, and was not executed.
+    Failed(Reason),
+}
+
+/// The answer to a call.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Small { half: Half, bytes: [u8; REPLY_INLINE_MAX], len: u8 },
+    Large { half: Half, bytes: Vec<u8> },
+    Failed(Failure),
+}
+
+impl Answer {
+    /// What a call gets whose caller waits for nothing.
+    pub(crate) const EMPTY: Answer = Answer::Small { half: Half::Ok, bytes: [0; REPLY_INLINE_MAX], len: 0 };
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Small { half: Half, len: u8 },
+    Large { half: Half, bytes: Vec<u8> },
+    Failed(Failure),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cancel {
+    No,
+    Due,
+    Sent,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// 0 = free.
+    id: u64,
+    timeout: Duration,
+    deadline: Option<Instant>,
+    /// The sender's position after the call's last frame; `u64::MAX` until that is placed.
+    position: u64,
+    outgoing: Option<Message>,
+    incoming: Option<(Half, Assembly)>,
+    outcome: Option<Outcome>,
+    /// The terminal frame has come.
+    terminal: bool,
+    /// Somebody waits for the outcome.
+    wanted: bool,
+    /// The deadline has passed and been dealt with.
+    expired: bool,
+    cancel: Cancel,
+    waker: Option<Waker>,
+    small: [u8; REPLY_INLINE_MAX],
+}
+
+impl Slot {
+    fn free() -> Slot {
+        Slot {
+            id: 0,
+            timeout: Duration::ZERO,
+            deadline: None,
+            position: u64::MAX,
+            outgoing: None,
+            incoming: None,
+            outcome: None,
+            terminal: false,
+            wanted: false,
+            expired: false,
+            cancel: Cancel::No,
+            waker: None,
+            small: [0; REPLY_INLINE_MAX],
+        }
+    }
+
+    /// The call fails, though its terminal frame is not all there yet.
+    fn decide(&mut self, failure: Failure, wakers: &mut Vec<Waker>) {
+        if self.wanted && self.outcome.is_none() {
+            self.outcome = Some(Outcome::Failed(failure));
+            wakers.extend(self.waker.take());
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Caller {
+    slots: Vec<Slot>,
+    /// Slots that are taken.
+    live: usize,
+    /// Calls whose terminal frame has not come. Only they count in flight: an answer that its caller has not come for
+    /// yet holds up nobody.
+    open: usize,
+    /// The most calls the peer takes at a time.
+    limit: usize,
+    /// The next id that may be given.
+    next_id: u64,
+    /// The id given last; 0 = none.
+    last_id: u64,
+    requests: SendWindow,
+    replies: ReceiveWindow,
+    waiting: Waiting,
+    starved: Vec<Waker>,
+    /// The least that one of those needs; `usize::MAX` without any.
+    starved_least: usize,
+    waiting_max: usize,
+    memory_max: usize,
+    /// The longest message the peer accepts.
+    message_max: u64,
+    /// The longest message this side accepts.
+    reply_max: u64,
+    chunk_len: usize,
+    /// Ids of half-sent calls, in turn.
+    sending: VecDeque<u64>,
+    sending_bytes: usize,
+    cancels_due: usize,
+    /// What one-chunk calls have spent of the window since a longer one began to wait.
+    overtaken: u64,
+    /// The peer takes no new calls.
+    going_away: Option<Reason>,
+    /// A call without a deadline of its own has been placed since the last sweep.
+    unstamped: bool,
+    /// Replies to calls that are over.
+    pub(crate) late_replies: u64,
+    /// Calls that failed here because of a limit.
+    pub(crate) refused: u64,
+}
+
+pub(crate) struct CallerConfig {
+    pub(crate) first_id: u64,
+    pub(crate) limit: usize,
+    pub(crate) request_window: u64,
+    pub(crate) reply_window: u64,
+    pub(crate) waiting_max: usize,
+    pub(crate) memory_max: usize,
+    pub(crate) message_max: u64,
+    pub(crate) reply_max: u64,
+    pub(crate) chunk_len: usize,
+}
+
+impl Caller {
+    pub(crate) fn new(config: CallerConfig) -> Caller {
+        let slots = SLOTS_START.min(config.limit.next_power_of_two());
+        Caller {
+            slots: (0..slots).map(|_| Slot::free()).collect(),
+            live: 0,
+            open: 0,
+            limit: config.limit,
+            next_id: config.first_id,
+            last_id: 0,
+            requests: SendWindow::new(config.request_window),
+            replies: ReceiveWindow::new(config.reply_window),
+            waiting: Waiting::default(),
+            starved: Vec::new(),
+            starved_least: usize::MAX,
+            waiting_max: config.waiting_max,
+            memory_max: config.memory_max,
+            message_max: config.message_max,
+            reply_max: config.reply_max,
+            chunk_len: config.chunk_len,
+            sending: VecDeque::new(),
+            sending_bytes: 0,
+            cancels_due: 0,
+            overtaken: 0,
+            going_away: None,
+            unstamped: false,
+            late_replies: 0,
+            refused: 0,
+        }
+    }
+
+    /// Calls with a slot.
+    pub(crate) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Calls that wait for a slot, for credit or for memory.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len() + self.starved.len()
+    }
+
+    /// Whether anybody waits for anything here.
+    pub(crate) fn busy(&self) -> bool {
+        self.live > 0 || !self.waiting.is_empty() || !self.starved.is_empty()
+    }
+
+    /// Payload bytes held, of replies and of requests that are not sent yet.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        (self.replies.held(), (self.waiting.bytes() + self.sending_bytes) as u64)
+    }
+
+    pub(crate) fn requests_in_use(&self) -> u64 {
+        self.requests.in_use()
+    }
+
+    pub(crate) fn replies(&mut self) -> &mut ReceiveWindow {
+        &mut self.replies
+    }
+
+    fn index(&self, id: u64) -> usize {
+        (id >> 1) as usize & (self.slots.len() - 1)
+    }
+
+    /// Doubles the table. Ids that had different slots still have.
+    fn grow(&mut self) {
+        let len = self.slots.len() * 2;
+        let old = std::mem::replace(&mut self.slots, (0..len).map(|_| Slot::free()).collect());
+        for slot in old.into_iter().filter(|slot| slot.id != 0) {
+            let index = self.index(slot.id);
+            self.slots[index] = slot;
+        }
+    }
+
+    fn slot_mut(&mut self, id: u64) -> Option<&mut Slot> {
+        let index = self.index(id);
+        self.slots.get_mut(index).filter(|slot| slot.id == id)
+    }
+
+    /// What has become of a waiting call.
+    ///
+    /// A call that is still waiting keeps `waker`, if there is one, and puts the one it kept before in its place.
+    pub(crate) fn poll_waiting(&mut self, ticket: Ticket, waker: &mut Option<Waker>) -> Waited {
+        let waited = self.waiting.poll(ticket, waker);
+        if let Waited::Placed(id) = waited {
+            let slot = self.slot_mut(id).filter(|slot| slot.wanted && slot.outcome.is_none());
+            if let Some(slot) = slot.filter(|_| waker.is_some()) {
+                std::mem::swap(&mut slot.waker, waker);
+            }
+        }
+        waited
+    }
+
+    /// The outcome of a call, once; then its slot is free, unless a terminal frame is still owed for it.
+    ///
+    /// A call without an outcome keeps `waker`, if there is one, and puts the one it kept before in its place.
+    pub(crate) fn poll(&mut self, id: u64, waker: &mut Option<Waker>) -> Option<Answer> {
+        let Some(slot) = self.slot_mut(id) else {
+            debug_assert!(false, "polled a call without a slot");
+            return Some(Answer::Failed(Failure::maybe_executed(Reason::Cancelled)));
+        };
+        let Some(outcome) = slot.outcome.take() else {
+            if waker.is_some() {
+                std::mem::swap(&mut slot.waker, waker);
+            }
+            return None;
+        };
+        let answer = match outcome {
+            Outcome::Small { half, len } => Answer::Small { half, bytes: slot.small, len },
+            Outcome::Large { half, bytes } => Answer::Large { half, bytes },
+            Outcome::Failed(failure) => Answer::Failed(failure),
+        };
+        slot.wanted = false;
+        let terminal = slot.terminal;
+        if let Answer::Large { bytes, .. } = &answer {
+            self.replies.release(bytes.len() as u64);
+        }
+        if terminal {
+            self.release(id);
+        }
+        Some(answer)
+    }
+
+    /// The caller has lost interest. Its waker goes to `idle`, to be dropped outside the lock.
+    pub(crate) fn abandon(&mut self, id: u64, idle: &mut Vec<Waker>) {
+        let Some(slot) = self.slot_mut(id) else {
+            return;
+        };
+        slot.wanted = false;
+        idle.extend(slot.waker.take());
+        if let Some(Outcome::Large { bytes, .. }) = slot.outcome.take() {
+            self.replies.release(bytes.len() as u64);
+        }
+        self.cancel(id);
+    }
+
+    /// The caller of a waiting call has lost interest; those who wait for memory are to be woken.
+    pub(crate) fn abandon_waiting(&mut self, ticket: Ticket, idle: &mut Vec<Waker>, wakers: &mut Vec<Waker>) {
+        if let Some(id) = self.waiting.abandon(ticket, idle) {
+            self.abandon(id, idle);
+        }
+        self.wake_starved(wakers);
+    }
+
+    fn wake_starved(&mut self, wakers: &mut Vec<Waker>) {
+        self.starved_least = usize::MAX;
+        wakers.append(&mut self.starved);
+    }
+
+    /// Whether a slot that has become free, or memory, is somebody's turn.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty() || !self.starved.is_empty()
+    }
+
+    /// Frees a slot whose terminal frame is in, or owes a CANCEL for one whose is not.
+    fn cancel(&mut self, id: u64) {
+        let Some(slot) = self.slot_mut(id) else {
+            return;
+        };
+        if slot.terminal {
+            self.release(id);
+            return;
+        }
+        let first = slot.cancel == Cancel::No;
+        if first {
+            slot.cancel = Cancel::Due;
+        }
+        let unsent = slot.outgoing.take().map(|message| message.unsent());
+        // Of a half-received reply the rest is still waited for: it may all be on its way, and then it ends the call.
+        let dropped = slot.incoming.as_mut().map(|(_, assembly)| assembly.discard());
+        self.cancels_due += usize::from(first);
+        if let Some(unsent) = unsent {
+            self.unsend(unsent);
+        }
+        self.replies.release(dropped.unwrap_or(0));
+    }
+
+    /// The rest of a half-sent call will not be sent.
+    fn unsend(&mut self, unsent: usize) {
+        self.sending_bytes -= unsent;
+        self.requests.unsend(unsent as u64);
+    }
+
+    /// The rest of a half-received reply will not come; if it does, it is stray.
+    fn forget(&mut self, assembly: &Assembly) {
+        self.replies.forget(assembly.rest());
+        self.replies.release(assembly.held());
+    }
+
+    fn release(&mut self, id: u64) {
+        let Some(slot) = self.slot_mut(id) else {
+            return;
+        };
+        debug_assert!(slot.waker.is_none() || !slot.wanted);
+        slot.id = 0;
+        let was_open = !slot.terminal;
+        let was_due = slot.cancel == Cancel::Due;
+        let unsent = slot.outgoing.take().map(|message| message.unsent());
+        self.cancels_due -= usize::from(was_due);
+        self.live -= 1;
+        self.open -= usize::from(was_open);
+        if let Some(unsent) = unsent {
+            self.unsend(unsent);
+        }
+    }
+
+    /// Whether every account is as it was at the start.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.busy()
+            && self.slots.iter().all(|slot| slot.id == 0 && slot.outcome.is_none() && slot.incoming.is_none())
+            && self.slots.iter().all(|slot| slot.outgoing.is_none() && slot.waker.is_none())
+            && (self.waiting.bytes(), self.sending_bytes, self.cancels_due) == (0, 0, 0)
+            && self.requests.in_use() == 0
+            && self.replies.is_at_rest()
+    }
+}
+
+/// Rounded up, so that 0 means that no time is left.
+fn timeout_units(left: Duration) -> u32 {
+    u32::try_from(left.as_micros().div_ceil(u128::from(TIMEOUT_UNIT_MICROS))).unwrap_or(u32::MAX)
+}

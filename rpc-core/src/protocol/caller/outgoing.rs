@@ -1,0 +1,244 @@
+//! What leaves: new calls, those that waited, their chunks, cancels.
+//!
+//! Two lanes wait: messages of one chunk, and longer ones. Neither may starve the other, so both first-come order and an
+//! eighth of the window decide.
+
+use std::task::Waker;
+
+use super::{Begun, Caller, Cancel, NewCall};
+use crate::error::Reason;
+use crate::frame::{Head, Kind, Lead, flags};
+use crate::limits::Limit;
+use crate::protocol::message::{Message, Progress};
+use crate::protocol::waiting::{Lane, Queued};
+use crate::transport::FrameSender;
+
+impl Caller {
+    /// Makes a call: places it, or lets it wait. Takes the payload only where it has to be kept, and the waker only
+    /// where somebody is to be woken: neither is dropped here, under the lock.
+    pub(crate) fn begin<S: FrameSender>(
+        &mut self,
+        call: NewCall,
+        payload: &mut Vec<u8>,
+        waker: &mut Option<Waker>,
+        out: &mut S,
+    ) -> Begun {
+        if let Some(reason) = &self.going_away {
+            return Begun::Failed(reason.clone());
+        }
+        let len = payload.len() as u64;
+        if len > self.message_max {
+            return Begun::Failed(Reason::TooLarge { len, max: self.message_max });
+        }
+        let lane = if payload.len() > self.chunk_len { Lane::Large } else { Lane::Small };
+        let held = self.waiting.bytes() + self.sending_bytes;
+        let fits = held == 0 || held + payload.len() <= self.memory_max;
+        let free = self.open < self.limit && self.may_start(lane, len) && (fits || lane == Lane::Small);
+        let placed = if free { self.place(call, payload, out) } else { None };
+        if let Some(id) = placed {
+            self.spent(lane, len);
+            self.want(id, call.oneway, waker);
+            return Begun::Placed(id);
+        }
+        if let Some(limit) = self.limit_ahead(len).filter(|_| call.nested) {
+            self.refused += 1;
+            return Begun::Failed(Reason::Overloaded { limit });
+        }
+        if self.waiting() >= self.waiting_max {
+            self.refused += 1;
+            return Begun::Failed(Reason::Overloaded { limit: Limit::CallsWaiting });
+        }
+        if !fits {
+            // A caller may come back for other reasons; it is woken once.
+            if !self.starved.iter().any(|known| waker.as_ref().is_some_and(|waker| known.will_wake(waker))) {
+                self.starved.extend(waker.take());
+            }
+            self.starved_least = self.starved_least.min(payload.len());
+            return Begun::Starved;
+        }
+        self.unstamped |= call.deadline.is_none();
+        Begun::Queued(self.waiting.push(lane, Queued { call, payload: std::mem::take(payload) }, waker.take()))
+    }
+
+    /// Whether a new message may start now, ahead of nobody who waits in its lane.
+    fn may_start(&self, lane: Lane, len: u64) -> bool {
+        self.requests.allows(len)
+            && match (lane, self.waiting.front(Lane::Small), self.waiting.front(Lane::Large)) {
+                (_, None, None) => true,
+                // One that waits for credit may be overtaken; one that waits for a slot would never get it.
+                (Lane::Small, None, Some((_, large))) => !self.requests.allows(large) && self.may_overtake(len),
+                _ => false,
+            }
+    }
+
+    /// The limit that a call would wait for once those before it have gone; room in the sender is not one.
+    fn limit_ahead(&self, len: u64) -> Option<Limit> {
+        if self.open + self.waiting.len() >= self.limit {
+            return Some(Limit::InFlightPerConnection);
+        }
+        let ahead = self.requests.in_use() + self.waiting.bytes() as u64;
+        (ahead + len > self.requests.size()).then_some(Limit::MemoryIn)
+    }
+
+    /// While a long message waits for credit, short ones may use an eighth of the window, so that neither starves.
+    fn may_overtake(&self, len: u64) -> bool {
+        self.overtaken + len <= self.requests.size() / 8
+    }
+
+    fn spent(&mut self, lane: Lane, len: u64) {
+        match (lane, self.waiting.front(Lane::Large)) {
+            (Lane::Small, Some(_)) => self.overtaken += len,
+            _ => self.overtaken = 0,
+        }
+    }
+
+    fn want(&mut self, id: u64, oneway: bool, waker: &mut Option<Waker>) {
+        if let Some(slot) = self.slot_mut(id).filter(|_| !oneway) {
+            slot.wanted = true;
+            slot.waker = waker.take();
+        }
+    }
+
+    /// Gives the call an id and a slot and places its first frame; `None` if the sender has no room.
+    fn place<S: FrameSender>(&mut self, call: NewCall, payload: &mut Vec<u8>, out: &mut S) -> Option<u64> {
+        let mut id = self.next_id;
+        if self.live == self.slots.len() {
+            self.grow();
+        }
+        while self.slots[self.index(id)].id != 0 {
+            id += 2;
+        }
+        let oneway = if call.oneway { flags::ONEWAY } else { 0 };
+        let lead = Lead::Call(call.head);
+        let mut outgoing = None;
+        let len = payload.len();
+        if len <= self.chunk_len {
+            let mut head = Head::new(Kind::Call, id);
+            head.flags = oneway;
+            head.lead = lead;
+            if !head.place(payload, out) {
+                return None;
+            }
+        } else {
+            let mut message = Message::new(Kind::Call, oneway, lead, std::mem::take(payload));
+            if message.advance(id, self.chunk_len, out) == Progress::Blocked {
+                *payload = message.payload;
+                return None;
+            }
+            self.sending_bytes += message.unsent();
+            self.sending.push_back(id);
+            outgoing = Some(message);
+        }
+        let unsent = outgoing.as_ref().map_or(0, Message::unsent);
+        self.requests.take(len as u64);
+        self.requests.sent((len - unsent) as u64);
+        self.live += 1;
+        self.open += 1;
+        self.last_id = id;
+        self.next_id = id + 2;
+        self.unstamped |= call.deadline.is_none();
+        let index = self.index(id);
+        let slot = &mut self.slots[index];
+        slot.id = id;
+        slot.timeout = call.timeout;
+        slot.deadline = call.deadline;
+        slot.position = if outgoing.is_none() { out.position() } else { u64::MAX };
+        slot.outgoing = outgoing;
+        slot.terminal = false;
+        slot.wanted = false;
+        slot.expired = false;
+        slot.cancel = Cancel::No;
+        Some(id)
+    }
+
+    /// Places what is owed: cancels, and waiting calls as far as limits allow. `false` if the sender has no room.
+    pub(crate) fn transmit<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
+        self.transmit_cancels(out) && self.admit(out, wakers)
+    }
+
+    fn transmit_cancels<S: FrameSender>(&mut self, out: &mut S) -> bool {
+        if self.cancels_due == 0 {
+            return true;
+        }
+        for slot in self.slots.iter_mut().filter(|slot| slot.id != 0 && slot.cancel == Cancel::Due) {
+            // One whose end has come meanwhile has nothing left to cancel.
+            if !slot.terminal && !Head::new(Kind::Cancel, slot.id).place(&[], out) {
+                return false;
+            }
+            slot.cancel = Cancel::Sent;
+            self.cancels_due -= 1;
+        }
+        true
+    }
+
+    fn admit<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
+        while !self.waiting.is_empty() && self.open < self.limit {
+            let Some(lane) = self.next_lane() else {
+                break;
+            };
+            let Some(queued) = self.waiting.front_mut(lane) else {
+                break;
+            };
+            let call = queued.call;
+            let mut payload = std::mem::take(&mut queued.payload);
+            let len = payload.len();
+            let Some(id) = self.place(call, &mut payload, out) else {
+                if let Some(queued) = self.waiting.front_mut(lane) {
+                    queued.payload = payload;
+                }
+                return false;
+            };
+            self.spent(lane, len as u64);
+            let waker = self.waiting.placed(lane, len, id);
+            if let Some(slot) = self.slot_mut(id) {
+                slot.wanted = !call.oneway;
+            }
+            wakers.extend(waker);
+        }
+        let held = self.waiting.bytes() + self.sending_bytes;
+        if held == 0 || held.saturating_add(self.starved_least) <= self.memory_max {
+            self.wake_starved(wakers);
+        }
+        true
+    }
+
+    /// Whose turn it is among those who wait: who came first, but neither lane may starve the other.
+    fn next_lane(&self) -> Option<Lane> {
+        let fits = |(_, len): &(u64, u64)| self.requests.allows(*len);
+        match (self.waiting.front(Lane::Small), self.waiting.front(Lane::Large)) {
+            (Some(small), None) => fits(&small).then_some(Lane::Small),
+            (None, Some(large)) => fits(&large).then_some(Lane::Large),
+            (Some(small), Some(large)) if small.0 < large.0 && fits(&small) => Some(Lane::Small),
+            (_, Some(large)) if fits(&large) => Some(Lane::Large),
+            (Some(small), Some(_)) => (fits(&small) && self.may_overtake(small.1)).then_some(Lane::Small),
+            (None, None) => None,
+        }
+    }
+
+    /// Places one chunk of the half-sent call whose turn it is.
+    pub(crate) fn send_chunk<S: FrameSender>(&mut self, out: &mut S) -> Option<Progress> {
+        while let Some(id) = self.sending.pop_front() {
+            let chunk_len = self.chunk_len;
+            let index = self.index(id);
+            let slot = &mut self.slots[index];
+            let Some(message) = slot.outgoing.as_mut().filter(|_| slot.id == id) else {
+                continue;
+            };
+            let unsent = message.unsent();
+            let progress = message.advance(id, chunk_len, out);
+            let sent = unsent - message.unsent();
+            self.sending_bytes -= sent;
+            self.requests.sent(sent as u64);
+            match progress {
+                Progress::Done => {
+                    slot.position = out.position();
+                    slot.outgoing = None;
+                }
+                Progress::More => self.sending.push_back(id),
+                Progress::Blocked => self.sending.push_front(id),
+            }
+            return Some(progress);
+        }
+        None
+    }
+}

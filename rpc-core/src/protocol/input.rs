@@ -1,0 +1,133 @@
+//! What arrives: each frame goes to the half it belongs to.
+
+use std::task::Waker;
+use std::time::Duration;
+
+use super::hello::Hello;
+use super::{
+    Class, DRAIN_PING, Drain, Effects, GOAWAY_FINAL, Phase, Protocol, Side, WINDOW_REPLIES, WINDOW_REQUESTS, fail,
+    halves,
+};
+use crate::error::{CloseReason, ConnectionError, HandshakeError, ProtocolError, Reason};
+use crate::frame::{Frame, FrameError, Kind, tag};
+use crate::wire::Half;
+
+impl Protocol {
+    /// Takes a whole frame in.
+    pub(crate) fn handle(&mut self, record: &[u8], effects: &mut Effects) -> Result<(), ConnectionError> {
+        self.heard = true;
+        self.frames_in += 1;
+        match self.handle_frame(record, effects) {
+            Ok(None) => Ok(()),
+            Ok(Some(closed)) => Err(ConnectionError::ClosedByPeer(closed)),
+            Err(error) => Err(ConnectionError::Protocol(error)),
+        }
+    }
+
+    fn handle_frame(&mut self, record: &[u8], effects: &mut Effects) -> Result<Option<CloseReason>, ProtocolError> {
+        if self.phase == Phase::AwaitHello {
+            return self.handle_first(record, effects);
+        }
+        let Some(frame) = Frame::parse(record)? else {
+            return Ok(None);
+        };
+        let mine = self.config.side.owns(frame.id);
+        if !matches!(frame.kind, Kind::Call | Kind::Reply | Kind::Fail) {
+            refuse_critical(&frame)?;
+        }
+        match frame.kind {
+            Kind::Call => self.callee.handle_call(&frame, &mut effects.events)?,
+            Kind::Reply => self.caller.handle_reply(&frame, Half::Ok, frame.body, &mut effects.wakers)?,
+            Kind::Fail => match fail::parse_head(frame.body)? {
+                (Class::App, _, detail) => {
+                    self.caller.handle_reply(&frame, Half::Err, detail, &mut effects.wakers)?;
+                }
+                (class, code, detail) => {
+                    self.caller.handle_failure(&frame, class, code, detail, &mut effects.wakers)?;
+                }
+            },
+            Kind::Chunk if mine => self.caller.handle_chunk(&frame, &mut effects.wakers)?,
+            Kind::Chunk => self.callee.handle_chunk(&frame, &mut effects.events)?,
+            Kind::Cancel => self.callee.handle_cancel(frame.id, &mut effects.events)?,
+            Kind::Credit => self.handle_credit(&frame)?,
+            Kind::Ping => self.latches.pong = Some(u64::from_le_bytes(fixed(frame.body, "PING")?)),
+            Kind::Pong => self.handle_pong(u64::from_le_bytes(fixed(frame.body, "PONG")?)),
+            Kind::GoAway => self.handle_go_away(frame.body, &mut effects.wakers)?,
+            Kind::Close => {
+                let [code] = fixed(frame.body, "CLOSE")?;
+                return Ok(Some(CloseReason::from_wire(code)));
+            }
+            Kind::Hello => return Err(ProtocolError::Unexpected("second HELLO")),
+            Kind::Item | Kind::End | Kind::Stop => return Err(ProtocolError::Unexpected("frame of a stream")),
+        }
+        Ok(None)
+    }
+
+    /// The first frame must be HELLO, or a CLOSE that says why there is none.
+    fn handle_first(&mut self, record: &[u8], effects: &mut Effects) -> Result<Option<CloseReason>, ProtocolError> {
+        let frame = match Frame::parse(record) {
+            Ok(Some(frame)) if frame.id == 0 => frame,
+            _ => return Err(HandshakeError::NotTrunkline.into()),
+        };
+        match frame.kind {
+            Kind::Hello => {}
+            Kind::Close => {
+                let [code] = fixed(frame.body, "CLOSE")?;
+                return Ok(Some(CloseReason::from_wire(code)));
+            }
+            _ => return Err(HandshakeError::NotTrunkline.into()),
+        }
+        // Whatever is wrong with theirs, ours goes out, so that their error can name both versions.
+        self.latches.hello |= self.config.side == Side::Server;
+        let theirs = Hello::parse(frame.body)?;
+        self.codec = theirs.pick_codec(&self.config.codecs)?;
+        (self.caller, self.callee) = halves(&self.config, &theirs);
+        self.phase = Phase::Open;
+        self.hello_deadline = None;
+        effects.wakers.append(&mut self.watchers);
+        Ok(None)
+    }
+
+    fn handle_credit(&mut self, frame: &Frame<'_>) -> Result<(), ProtocolError> {
+        let [window, bytes @ ..] = fixed::<9>(frame.body, "CREDIT")?;
+        let bytes = u64::from_le_bytes(bytes);
+        match (frame.id, window) {
+            (0, WINDOW_REQUESTS) => self.caller.handle_credit(bytes),
+            (0, WINDOW_REPLIES) => self.callee.handle_credit(bytes),
+            _ => Err(ProtocolError::Unexpected("CREDIT for a window that does not exist")),
+        }
+    }
+
+    fn handle_pong(&mut self, number: u64) {
+        if number == DRAIN_PING && matches!(self.drain, Drain::Announced { .. }) {
+            self.conclude_drain();
+        }
+    }
+
+    fn handle_go_away(&mut self, body: &[u8], wakers: &mut Vec<Waker>) -> Result<(), ProtocolError> {
+        let [phase, r0, r1, r2, r3, last @ ..] = fixed::<13>(body, "GOAWAY")?;
+        let millis = u32::from_le_bytes([r0, r1, r2, r3]);
+        let retry_after = (millis > 0).then(|| Duration::from_millis(u64::from(millis)));
+        let last = (phase == GOAWAY_FINAL).then_some(u64::from_le_bytes(last));
+        self.peer_draining = true;
+        self.caller.handle_go_away(last, Reason::ShuttingDown { retry_after }, wakers);
+        wakers.append(&mut self.watchers);
+        Ok(())
+    }
+}
+
+/// A body of exactly `N` bytes.
+fn fixed<const N: usize>(body: &[u8], what: &'static str) -> Result<[u8; N], ProtocolError> {
+    body.try_into().map_err(|_| ProtocolError::Frame(FrameError::Truncated { what }))
+}
+
+/// For frames that know no critical extension at all.
+fn refuse_critical(frame: &Frame<'_>) -> Result<(), FrameError> {
+    for extension in frame.extensions() {
+        let (tag, _) = extension?;
+        if tag & tag::CRITICAL != 0 {
+            return Err(FrameError::UnknownExtension(tag));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! What leaves: latches first, then replies and calls, then the chunks of long messages, CLOSE last.
+
+use std::task::Waker;
+
+use super::hello::Hello;
+use super::{GOAWAY_ANNOUNCED, GOAWAY_FINAL, GoAway, Phase, Progress, Protocol, WINDOW_REPLIES, WINDOW_REQUESTS};
+use crate::frame::{Head, Kind};
+use crate::transport::FrameSender;
+
+impl Protocol {
+    /// Nothing goes before HELLO, though a call may begin the moment the peer's is in.
+    pub(super) fn say_hello<S: FrameSender>(&mut self, out: &mut S) {
+        if self.latches.hello && self.phase == Phase::Open {
+            self.transmit_latches(out);
+        }
+    }
+
+    /// Places what is owed, as far as there is room.
+    ///
+    /// Answers `false` if something is left that had no room. `wakers` gets those for whom there is room now.
+    pub(crate) fn transmit<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
+        if self.ended().is_some() {
+            return true;
+        }
+        self.transmit_latches(out) && self.transmit_messages(out, wakers) && self.transmit_close(out)
+    }
+
+    /// Replies, calls and chunks of longer messages. Where room is short each comes first in turn, and a long frame that
+    /// has no room does not keep back the short ones of the others.
+    fn transmit_messages<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
+        let first = self.turn;
+        let mut all = true;
+        for step in 0..TURNS {
+            let before = out.position();
+            let placed = match (first + step) % TURNS {
+                0 => self.callee.transmit(out, wakers),
+                1 => self.caller.transmit(out, wakers),
+                _ => self.transmit_chunks(out),
+            };
+            all &= placed;
+            // Whose turn it is keeps it as long as there is no room at all.
+            if step == 0 && (placed || out.position() != before) {
+                self.turn = (first + 1) % TURNS;
+            }
+        }
+        all
+    }
+
+    fn transmit_latches<S: FrameSender>(&mut self, out: &mut S) -> bool {
+        if self.latches.hello {
+            let config = &self.config;
+            let codecs = if self.phase == Phase::Open { std::slice::from_ref(&self.codec) } else { &config.codecs };
+            let hello = Hello::new(&config.limits, config.frame_len_max(), codecs, config.instance);
+            if !hello.place(out) {
+                return false;
+            }
+            self.latches.hello = false;
+        }
+        if self.phase != Phase::Open {
+            return true;
+        }
+        if let Some(number) = self.latches.pong {
+            if !Head::new(Kind::Pong, 0).place(&number.to_le_bytes(), out) {
+                return false;
+            }
+            self.latches.pong = None;
+        }
+        if let Some(go_away) = self.latches.go_away {
+            if !go_away.place(out) {
+                return false;
+            }
+            self.latches.go_away = None;
+        }
+        if let Some(number) = self.latches.ping {
+            if !Head::new(Kind::Ping, 0).place(&number.to_le_bytes(), out) {
+                return false;
+            }
+            self.latches.ping = None;
+        }
+        self.transmit_credit(out)
+    }
+
+    fn transmit_credit<S: FrameSender>(&mut self, out: &mut S) -> bool {
+        let all = self.latches.credit;
+        let windows = [(WINDOW_REQUESTS, self.callee.requests()), (WINDOW_REPLIES, self.caller.replies())];
+        for (name, window) in windows {
+            if window.pressing() || (all && window.owed() > 0) {
+                let mut body = [name; 9];
+                body[1..].copy_from_slice(&window.owed().to_le_bytes());
+                if !Head::new(Kind::Credit, 0).place(&body, out) {
+                    return false;
+                }
+                window.grant();
+            }
+        }
+        self.latches.credit = false;
+        true
+    }
+
+    /// Chunks of long messages, requests and replies in turn, so that none keeps the others waiting.
+    fn transmit_chunks<S: FrameSender>(&mut self, out: &mut S) -> bool {
+        let mut nothing = 0;
+        while nothing < 2 {
+            let progress = if self.requests_next { self.caller.send_chunk(out) } else { self.callee.send_chunk(out) };
+            match progress {
+                // Its turn stays.
+                Some(Progress::Blocked) => return false,
+                Some(_) => nothing = 0,
+                None => nothing += 1,
+            }
+            self.requests_next = !self.requests_next;
+        }
+        true
+    }
+
+    fn transmit_close<S: FrameSender>(&mut self, out: &mut S) -> bool {
+        let Some(reason) = self.latches.close else {
+            return true;
+        };
+        let placed = Head::new(Kind::Close, 0).place(&[reason.to_wire()], out);
+        if placed {
+            self.latches.close = None;
+        }
+        placed
+    }
+}
+
+impl GoAway {
+    #[must_use]
+    fn place<S: FrameSender>(self, out: &mut S) -> bool {
+        let mut body = [0; 13];
+        body[0] = if self.last.is_some() { GOAWAY_FINAL } else { GOAWAY_ANNOUNCED };
+        let millis = self.retry_after.map_or(0, |after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX));
+        body[1..5].copy_from_slice(&millis.to_le_bytes());
+        body[5..].copy_from_slice(&self.last.unwrap_or(0).to_le_bytes());
+        Head::new(Kind::GoAway, 0).place(&body, out)
+    }
+}
+
+/// Those who place messages: replies, calls, chunks.
+const TURNS: usize = 3;
