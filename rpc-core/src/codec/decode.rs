@@ -6,7 +6,8 @@
 //!
 //! # What is charged
 //!
-//! Every element of a sequence or map is charged what it takes in memory, and every string and block its length.
+//! Every element of a sequence or map is charged what it takes in memory, and every string and block its length, unless
+//! it is borrowed from the input.
 //! So is what stands behind a `Box`, or the like, of which serde shows nothing. It is found by size: a value is *paid*
 //! if the memory it stands in is charged already, or lies on the stack (the root, the fields of a struct that is paid,
 //! an element after its charge), and a compound value larger than what is paid must stand elsewhere: the difference is
@@ -70,13 +71,21 @@ impl<'s, 'b, 'de, L: Layout> Decoder<'s, 'b, 'de, L> {
         usize::try_from(len).map_err(|_| DecodeError::UnexpectedEnd)
     }
 
-    /// A block, borrowed: the length is compared with the bytes that are there before anything is allocated.
+    /// A block, borrowed: the length is compared with the bytes that are there before anything is allocated. Who asked
+    /// to own it is charged for the copy.
     #[inline]
-    fn block(mut self) -> Result<&'de [u8], DecodeError> {
+    fn block(mut self, owned: bool) -> Result<&'de [u8], DecodeError> {
         let len = self.len()?;
         let bytes = layout::bytes(&mut self.source.input, len)?;
-        self.source.budget.charge(len)?;
+        if owned {
+            self.source.budget.charge(len)?;
+        }
         Ok(bytes)
+    }
+
+    #[inline]
+    fn text(self, owned: bool) -> Result<&'de str, DecodeError> {
+        std::str::from_utf8(self.block(owned)?).map_err(|_| DecodeError::Malformed)
     }
 
     #[inline]
@@ -158,23 +167,22 @@ impl<'de, L: Layout> Deserializer<'de> for Decoder<'_, '_, 'de, L> {
 
     #[inline]
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        let text = std::str::from_utf8(self.block()?).map_err(|_| DecodeError::Malformed)?;
-        visitor.visit_borrowed_str(text)
+        visitor.visit_borrowed_str(self.text(false)?)
     }
 
     #[inline]
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        self.deserialize_str(visitor)
+        visitor.visit_borrowed_str(self.text(true)?)
     }
 
     #[inline]
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        visitor.visit_borrowed_bytes(self.block()?)
+        visitor.visit_borrowed_bytes(self.block(false)?)
     }
 
     #[inline]
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        self.deserialize_bytes(visitor)
+        visitor.visit_borrowed_bytes(self.block(true)?)
     }
 
     #[inline]
