@@ -174,6 +174,7 @@ fn several_values_share_an_input_and_a_budget() {
         assert_eq!(codec.decode::<u64>(&mut input, &mut budget), Ok(2));
         assert_eq!(codec.decode::<String>(&mut input, &mut budget).as_deref(), Ok("three"));
         assert!(input.is_empty());
+        // What is borrowed takes none.
         assert_eq!(budget.memory_used(), 5);
     }
 }
