@@ -10,6 +10,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
+use crate::clock;
 use crate::codec::{DecodeBudget, DecodeError};
 use crate::connection::Link;
 use crate::context::{Scope, waiting_would_deadlock};
@@ -170,7 +171,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             Begun::Starved => {
                 // It will be encoded anew; but its time runs from now. A timeout would begin again at every attempt.
                 self.call.timeout = None;
-                self.call.deadline.get_or_insert_with(|| Instant::now() + call.timeout);
+                self.call.deadline.get_or_insert_with(|| clock::now() + call.timeout);
                 return Poll::Pending;
             }
         };
@@ -186,10 +187,10 @@ impl<A, R> Call<'_, A, R> {
             (None, None) => None,
             (Some(timeout), _) => {
                 let timeout = timeout.min(client.deadline_max);
-                Some((timeout, Instant::now() + timeout))
+                Some((timeout, clock::now() + timeout))
             }
             (None, Some(deadline)) => {
-                let timeout = deadline.saturating_duration_since(Instant::now()).min(client.deadline_max);
+                let timeout = deadline.saturating_duration_since(clock::now()).min(client.deadline_max);
                 Some((timeout, deadline))
             }
         };
@@ -199,7 +200,7 @@ impl<A, R> Call<'_, A, R> {
         let scope = Scope::current();
         if let Some(scope) = scope {
             let (left, ends) = match scope.deadline {
-                Some(ends) => (ends.saturating_duration_since(Instant::now()), Some(ends)),
+                Some(ends) => (ends.saturating_duration_since(clock::now()), Some(ends)),
                 None => (scope.timeout, None),
             };
             if left < timeout {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::ServiceClient;
+use crate::clock;
 use crate::connection::{Connection, Control};
 use crate::transport::PeerIdentity;
 
@@ -31,7 +32,7 @@ impl Context {
 
     /// How long the caller will wait from now on.
     pub fn time_left(&self) -> Duration {
-        self.deadline().saturating_duration_since(Instant::now())
+        self.deadline().saturating_duration_since(clock::now())
     }
 
     /// Whether nobody waits for the reply any more: cancelled, overdue, or the connection is gone.

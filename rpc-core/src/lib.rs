@@ -28,6 +28,7 @@ pub mod stats;
 pub mod transport;
 pub mod wire;
 
+mod clock;
 mod connection;
 mod context;
 mod protocol;

@@ -6,12 +6,13 @@ use std::future::Future;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
 use crate::codec::CodecId;
 use crate::connection::{Closing, Connection, Start};
 use crate::error::{CloseReason, ConnectionError};
@@ -164,7 +165,7 @@ impl ServerHandle {
 
     /// The accounts of each open connection, now.
     pub fn connections(&self) -> Vec<ConnectionStats> {
-        self.shared.lock().values().map(Connection::stats).collect()
+        self.shared.lock().values().flatten().map(Connection::stats).collect()
     }
 
     /// Tells the server to drain. Returns at once; [`Server::run_until`] returns when it is done.
@@ -196,8 +197,8 @@ struct Shared {
     limits: Limits,
     codecs: Vec<CodecId>,
     share: Arc<Share>,
-    /// The open connections.
-    connections: Mutex<HashMap<u64, Connection>>,
+    /// The open connections; none for a moment while one begins.
+    connections: Mutex<HashMap<u64, Option<Connection>>>,
     next: AtomicU64,
     /// Connections that are being told that there are too many.
     turned_away: AtomicUsize,
@@ -231,7 +232,7 @@ async fn accept_loop(mut listener: Box<dyn Listener>, shared: Arc<Shared>) {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Connection>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Option<Connection>>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -241,19 +242,31 @@ impl Shared {
 
     /// Serves a new connection, or tells it that there are too many.
     fn take(self: &Arc<Self>, transport: BoxTransport) {
-        if self.lock().len() >= self.limits.connections {
-            self.counters().connections_refused += 1;
-            self.turn_away(transport);
-            return;
-        }
-        self.counters().connections_accepted += 1;
         // Names the connection; ordered by nothing.
         let id = self.next.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut connections = self.lock();
+            if connections.len() >= self.limits.connections {
+                drop(connections);
+                self.counters().connections_refused += 1;
+                return self.turn_away(transport);
+            }
+            // Its place, before it begins: it may end, and be forgotten, before this thread goes on.
+            connections.insert(id, None);
+        }
+        self.counters().connections_accepted += 1;
         let shared = Arc::clone(self);
         let start = self.start(Closing::No, Box::new(move |error, stats| shared.forget(id, error, stats)));
-        // The driver may end, and be forgotten, only once it is known here.
+        let connection = transport.start(start);
         let mut connections = self.lock();
-        connections.insert(id, transport.start(start));
+        match connections.get_mut(&id) {
+            Some(place) if !self.stop.is_cancelled() => *place = Some(connection),
+            _ => {
+                // The connection is over already, or the server has stopped meanwhile.
+                drop(connections);
+                connection.end(CloseReason::ShuttingDown);
+            }
+        }
     }
 
     fn start(&self, closing: Closing, on_end: crate::connection::OnEnd) -> Start {
@@ -306,15 +319,15 @@ impl Shared {
         stats.connections = connections.len();
         stats.calls_in_flight = self.share.calls();
         stats.memory = self.share.bytes();
-        for connection in connections.values() {
+        for connection in connections.values().flatten() {
             stats.add(&connection.stats());
         }
         stats
     }
 
     async fn drain(&self) -> DrainReport {
-        let began = Instant::now();
-        let connections: Vec<Connection> = self.lock().values().map(Connection::lent).collect();
+        let began = clock::now();
+        let connections: Vec<Connection> = self.lock().values().flatten().map(Connection::lent).collect();
         for connection in &connections {
             connection.drain();
         }
@@ -327,7 +340,7 @@ impl Shared {
             // Each has its linger to flush what it owes; then nothing holds it.
             let _ = tokio::time::timeout(self.limits.linger * 2, self.all_gone()).await;
         }
-        DrainReport { connections: connections.len(), calls_cut, elapsed: began.elapsed() }
+        DrainReport { connections: connections.len(), calls_cut, elapsed: clock::now() - began }
     }
 
     async fn all_gone(&self) {
@@ -348,7 +361,7 @@ impl Drop for CloseAll {
     fn drop(&mut self) {
         self.0.stop.cancel();
         let connections = std::mem::take(&mut *self.0.lock());
-        for connection in connections.values() {
+        for connection in connections.values().flatten() {
             connection.end(CloseReason::ShuttingDown);
         }
     }

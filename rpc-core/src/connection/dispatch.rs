@@ -13,6 +13,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 
 use super::{Connection, OnEnd};
+use crate::clock;
 use crate::codec::CodecId;
 use crate::context::{self, Scope, allow_wait};
 use crate::error::{ConnectionError, Reason};
@@ -134,7 +135,7 @@ impl Dispatcher {
             Poll::Ready((how, payload)) => {
                 self.done.push((id, how, payload));
                 let pool = &mut self.pools[route.service];
-                if pool.len() < POOL_MAX && running.clear() {
+                if running.clear() && pool.len() < POOL_MAX {
                     pool.push(running);
                 }
             }
@@ -376,7 +377,7 @@ impl Control {
     }
 
     pub(crate) fn deadline(&self) -> Instant {
-        *self.deadline.get_or_init(|| Instant::now() + self.timeout)
+        *self.deadline.get_or_init(|| clock::now() + self.timeout)
     }
 
     fn scope(&self, link: u64) -> Scope {

@@ -19,6 +19,7 @@ use tokio::time::Sleep;
 use super::Closing;
 use super::dispatch::Dispatcher;
 use super::shared::{EndGuard, Shared};
+use crate::clock;
 use crate::error::{CloseReason, ConnectionError};
 use crate::protocol::Effects;
 use crate::transport::{Filled, FrameReceiver, Transport};
@@ -27,6 +28,8 @@ use crate::transport::{Filled, FrameReceiver, Transport};
 const READS_PER_TURN: usize = 16;
 
 pub(super) struct Driver<T: Transport> {
+    /// Dropped first, whenever and wherever the driver is.
+    _end: EndGuard<T>,
     shared: Arc<Shared<T>>,
     receiver: T::Receiver,
     dispatcher: Dispatcher,
@@ -66,11 +69,12 @@ enum Phase {
 impl<T: Transport> Driver<T> {
     pub(super) fn new(shared: Arc<Shared<T>>, receiver: T::Receiver, dispatcher: Dispatcher) -> Driver<T> {
         Driver {
+            _end: EndGuard(Arc::clone(&shared)),
             shared,
             receiver,
             dispatcher,
             effects: Effects::default(),
-            timer: Box::pin(tokio::time::sleep_until(Instant::now().into())),
+            timer: Box::pin(tokio::time::sleep_until(clock::now().into())),
             armed: None,
             stalled: None,
             frames: 0,
@@ -86,7 +90,6 @@ impl<T: Transport> Driver<T> {
     ///
     /// Dropping the future ends the connection; every call on it gets its outcome.
     pub(super) async fn run(mut self) {
-        let _guard = EndGuard(Arc::clone(&self.shared));
         poll_fn(|cx| self.poll(cx)).await;
     }
 
@@ -154,6 +157,9 @@ impl<T: Transport> Driver<T> {
                 }
             }
         };
+        if self.shared.lock().protocol.take_changed() {
+            self.shared.tell_changed();
+        }
         self.settle(cx);
         handled
     }
@@ -194,7 +200,7 @@ impl<T: Transport> Driver<T> {
         }
         let written = self.shared.written();
         if self.stalled.is_none_or(|(_, before)| before != written) {
-            self.stalled = Some((Instant::now(), written));
+            self.stalled = Some((clock::now(), written));
         }
     }
 
@@ -214,16 +220,16 @@ impl<T: Transport> Driver<T> {
         drop(state);
         let until = match self.phase {
             Phase::Finishing { until } => until,
-            _ => Instant::now() + self.shared.limits.linger,
+            _ => clock::now() + self.shared.limits.linger,
         };
         self.phase = Phase::Finishing { until };
-        (idle || !open || until <= Instant::now()).then_some(ConnectionError::ClosedHere)
+        (idle || !open || until <= clock::now()).then_some(ConnectionError::ClosedHere)
     }
 
     /// Sets the timer for what is due next, and deals with what is due now.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
         loop {
-            let due = self.shared.lock().protocol.poll_timeout(Instant::now);
+            let due = self.shared.lock().protocol.poll_timeout(clock::now);
             let stall = self.stalled.map(|(since, _)| since + self.shared.limits.write_stall);
             let finish = match self.phase {
                 Phase::Finishing { until } => Some(until),
@@ -236,7 +242,7 @@ impl<T: Transport> Driver<T> {
             if !self.poll_timer(cx, due) {
                 return Poll::Pending;
             }
-            let now = Instant::now();
+            let now = clock::now();
             if stall.is_some_and(|stall| stall <= now) {
                 return Poll::Ready(ConnectionError::WriteStalled(self.shared.limits.write_stall));
             }
@@ -245,17 +251,22 @@ impl<T: Transport> Driver<T> {
             }
             self.look_for_rest(now);
             let handled = self.shared.lock().protocol.handle_timeout(now, &mut self.effects);
+            // Also after an error: whose wakers are here has an outcome, and nobody else will wake them.
+            self.settle(cx);
             if let Err(error) = handled {
                 return Poll::Ready(error);
             }
-            self.settle(cx);
+            // A drain may be over by time alone.
+            if let Some(error) = self.poll_wishes(self.stalled.is_some()) {
+                return Poll::Ready(error);
+            }
         }
     }
 
     /// When to look whether the connection is at rest, so that its receive buffer can go.
     fn rest_at(&mut self) -> Option<Instant> {
         if self.rest.is_none() && self.rested != self.frames {
-            self.rest = Some((Instant::now() + REST, self.frames));
+            self.rest = Some((clock::now() + REST, self.frames));
         }
         self.rest.map(|(at, _)| at)
     }
@@ -296,7 +307,7 @@ impl<T: Transport> Driver<T> {
         }
         self.dispatcher.cancel_all();
         self.shared.end(error, reason.is_some());
-        let until = Instant::now() + self.shared.limits.linger;
+        let until = clock::now() + self.shared.limits.linger;
         self.armed = None;
         self.phase = Phase::Closing { until, shut: false, flush: reason.is_some() };
     }

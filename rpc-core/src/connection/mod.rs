@@ -5,9 +5,10 @@ mod driver;
 mod shared;
 
 use std::fmt;
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+
+use tokio::sync::Notify;
 
 use crate::client::{Client, ServiceClient};
 use crate::codec::CodecId;
@@ -79,8 +80,12 @@ pub(crate) trait Link: Send + Sync {
     /// Ready when there is memory for one more encoded reply.
     fn poll_encode(&self, cx: &mut Context<'_>) -> Poll<()>;
 
-    fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>>;
-    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<ConnectionError>;
+    /// Told when `opened`, `ended` or `peer_draining` may say something else.
+    fn changed(&self) -> &Notify;
+    /// How the handshake went, once it has.
+    fn opened(&self) -> Option<Result<(), ConnectError>>;
+    /// Why the connection ended, once it has.
+    fn ended(&self) -> Option<ConnectionError>;
     fn close(&self, how: Closing);
     fn drain(&self);
     fn peer_draining(&self) -> bool;
@@ -130,7 +135,7 @@ impl Connection {
     ///
     /// May be dropped and called again.
     pub async fn closed(&self) -> ConnectionError {
-        poll_fn(|cx| self.link.poll_closed(cx)).await
+        self.watch(|link| link.ended()).await
     }
 
     /// The same connection, without a say in how long it lives.
@@ -143,7 +148,19 @@ impl Connection {
     }
 
     pub(crate) async fn open(&self) -> Result<(), ConnectError> {
-        poll_fn(|cx| self.link.poll_open(cx)).await
+        self.watch(|link| link.opened()).await
+    }
+
+    /// Waits until `look` has something to say.
+    async fn watch<T>(&self, look: impl Fn(&dyn Link) -> Option<T>) -> T {
+        loop {
+            // Before looking, so that nothing is missed in between.
+            let changed = self.link.changed().notified();
+            if let Some(seen) = look(&*self.link) {
+                return seen;
+            }
+            changed.await;
+        }
     }
 
     pub(crate) fn drain(&self) {

@@ -1,11 +1,15 @@
 //! What the driver, the callers and the handlers of one connection share, and how frames leave it.
 
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+
+use tokio::sync::Notify;
 
 use super::{Closing, Link};
+use crate::clock;
 use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
 use crate::limits::Limits;
@@ -21,6 +25,8 @@ pub(super) struct Shared<T: Transport> {
     state: Mutex<State<T::Sender>>,
     /// Used by whoever has set `writing`, so nobody ever waits for it.
     outlet: Mutex<Outlet<T::Writer>>,
+    /// Told of the handshake, of the peer's drain, of the end.
+    changed: Notify,
     /// Whether encoded replies take more memory than they may, as of the last time one was added. A hint: who sees it
     /// asks under the lock.
     crowded: AtomicBool,
@@ -49,7 +55,8 @@ pub(super) struct State<S> {
 }
 
 struct Outlet<W: BatchWriter> {
-    writer: W,
+    /// Gone when the driver is: what it holds of the system must not live as long as the last client does.
+    writer: Option<W>,
     batch: W::Batch,
 }
 
@@ -80,7 +87,8 @@ impl<T: Transport> Shared<T> {
                 closing: Closing::No,
                 draining: false,
             }),
-            outlet: Mutex::new(Outlet { writer, batch: Default::default() }),
+            outlet: Mutex::new(Outlet { writer: Some(writer), batch: Default::default() }),
+            changed: Notify::new(),
             crowded: AtomicBool::new(false),
             // Unique, and ordered with nothing.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -105,9 +113,8 @@ impl<T: Transport> Shared<T> {
             let mut state = self.lock();
             let result = f(&mut state, &mut after);
             after.write = state.claim_write();
-            if state.protocol.needs_sweep() {
-                after.wake_driver = state.driver.clone();
-            }
+            after.wake_driver =
+                if state.protocol.needs_sweep() { state.driver.clone() } else { state.driver_if_done() };
             result
         };
         self.finish_outside(after);
@@ -118,9 +125,7 @@ impl<T: Transport> Shared<T> {
         if after.write {
             self.write_out();
         }
-        for waker in after.wakers {
-            waker.wake();
-        }
+        wake_all(after.wakers);
         if let Some(driver) = after.wake_driver {
             driver.wake();
         }
@@ -139,26 +144,49 @@ impl<T: Transport> Shared<T> {
     }
 
     /// Writes until nothing is left or the mechanism takes no more. The caller has claimed `writing`.
+    ///
+    /// After some batches the driver goes on: a caller is not to write for everybody else for ever.
     fn write_out(&self) {
-        loop {
+        let claim = Claim(self);
+        for _ in 0..BATCHES_PER_TURN {
             let mut wakers = Vec::new();
             let mut outlet = self.outlet();
-            let more = self.lock().take_batch(&mut outlet.batch, &mut wakers);
-            let written = if more {
-                let Outlet { writer, batch } = &mut *outlet;
-                writer.try_write(batch)
-            } else {
-                Ok(Written::All)
+            let (more, done) = {
+                let mut state = self.lock();
+                let more = state.take_batch(&mut outlet.batch, &mut wakers);
+                (more, if more { None } else { state.driver_if_done() })
+            };
+            let Outlet { writer, batch } = &mut *outlet;
+            let written = match writer {
+                Some(writer) if more => writer.try_write(batch),
+                _ => Ok(Written::All),
             };
             drop(outlet);
-            wakers.into_iter().for_each(Waker::wake);
+            wake_all(wakers);
             match written {
                 Ok(Written::All) if more => {}
-                Ok(Written::All) => return,
-                Ok(Written::Blocked) => return self.hand_to_driver(None),
-                Err(error) => return self.hand_to_driver(Some(error.into())),
+                Ok(Written::All) => {
+                    std::mem::forget(claim);
+                    wake_all(done);
+                    return;
+                }
+                Ok(Written::Blocked) => {
+                    std::mem::forget(claim);
+                    return self.hand_to_driver(None);
+                }
+                Err(error) => {
+                    std::mem::forget(claim);
+                    return self.hand_to_driver(Some(error.into()));
+                }
             }
         }
+        std::mem::forget(claim);
+        let driver = {
+            let mut state = self.lock();
+            state.writing = false;
+            state.driver.clone()
+        };
+        wake_all(driver);
     }
 
     fn hand_to_driver(&self, error: Option<ConnectionError>) {
@@ -187,21 +215,29 @@ impl<T: Transport> Shared<T> {
                 return Poll::Ready(Ok(()));
             }
         }
-        let written = {
-            let mut outlet = self.outlet();
-            let Outlet { writer, batch } = &mut *outlet;
-            writer.poll_write(cx, batch)
-        };
-        match written {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            Poll::Ready(Ok(())) => {
-                self.lock().blocked = false;
-                self.flush();
-                // It may be blocked again; then it is asked again at once.
-                if self.lock().blocked { self.poll_blocked(cx) } else { Poll::Ready(Ok(())) }
+        for _ in 0..BATCHES_PER_TURN {
+            let written = {
+                let mut outlet = self.outlet();
+                let Outlet { writer, batch } = &mut *outlet;
+                match writer {
+                    Some(writer) => writer.poll_write(cx, batch),
+                    None => Poll::Ready(Ok(())),
+                }
+            };
+            match written {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                Poll::Ready(Ok(())) => {}
+            }
+            self.lock().blocked = false;
+            self.flush();
+            // It may be blocked again; then the mechanism is asked again, so that it wakes this task.
+            if !self.lock().blocked {
+                return Poll::Ready(Ok(()));
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Whether somebody is writing what the driver has not written itself.
@@ -211,11 +247,14 @@ impl<T: Transport> Shared<T> {
 
     /// Up to where the mechanism has taken everything.
     pub(super) fn written(&self) -> u64 {
-        self.outlet().writer.written()
+        self.outlet().writer.as_ref().map_or(0, BatchWriter::written)
     }
 
     pub(super) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.outlet().writer.poll_shutdown(cx).map(|_| ())
+        match &mut self.outlet().writer {
+            Some(writer) => writer.poll_shutdown(cx).map(|_| ()),
+            None => Poll::Ready(()),
+        }
     }
 
     /// The driver runs now: notes how to wake it, and that nobody need leave frames to it.
@@ -238,9 +277,7 @@ impl<T: Transport> Shared<T> {
         if several {
             self.lock().driver_scheduled = true;
         }
-        for waker in wakers.drain(..) {
-            waker.wake();
-        }
+        wake_all(wakers.drain(..));
         if several {
             driver.wake_by_ref();
         }
@@ -253,12 +290,21 @@ impl<T: Transport> Shared<T> {
         {
             // Waits for somebody who is writing just now, for the length of a system call that does not block.
             let outlet = self.outlet();
-            let written = if sent_all { u64::MAX - 1 } else { outlet.writer.written() };
+            let written = match &outlet.writer {
+                Some(writer) if !sent_all => writer.written(),
+                _ => u64::MAX - 1,
+            };
             let mut state = self.lock();
             state.mute |= !sent_all;
             state.protocol.end(error, written, &mut wakers);
         }
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
+        self.changed.notify_waiters();
+    }
+
+    /// Tells those who wait for the handshake or for the peer's drain.
+    pub(super) fn tell_changed(&self) {
+        self.changed.notify_waiters();
     }
 
     /// Hands replies of handlers that the driver has run itself to the peer, all at once.
@@ -290,6 +336,13 @@ impl<S: FrameSender> State<S> {
         let claim = anything && !self.writing && !self.blocked && !self.mute && self.failed.is_none();
         self.writing |= claim;
         claim
+    }
+
+    /// The driver, if what somebody here wants of it can be done now.
+    fn driver_if_done(&self) -> Option<Waker> {
+        let done =
+            (self.draining && self.protocol.drained()) || (self.closing == Closing::Gently && self.protocol.idle());
+        if done { self.driver.clone() } else { None }
     }
 
     /// Moves what is placed, or what there is room for now, into the batch; else lets go of `writing`.
@@ -359,7 +412,12 @@ impl<T: Transport> Link for Shared<T> {
     }
 
     fn poll_call(&self, id: u64, waker: &mut Option<Waker>) -> Option<Answer> {
-        let (answer, frees) = self.lock().protocol.poll_call(id, waker);
+        let (answer, frees, done) = {
+            let mut state = self.lock();
+            let (answer, frees) = state.protocol.poll_call(id, waker);
+            (answer, frees, state.driver_if_done())
+        };
+        wake_all(done);
         if frees {
             // Its slot or its credit may be what others wait for; credit that is little leaves with the next sweep.
             self.with(|state, after| {
@@ -393,16 +451,12 @@ impl<T: Transport> Link for Shared<T> {
     }
 
     fn finish(&self, id: u64, how: Finish, payload: Payload) {
-        let drain = self.with(|state, after| {
+        self.with(|state, after| {
             let State { protocol, sender, .. } = state;
             protocol.finish(id, how, payload, sender);
             protocol.transmit(sender, &mut after.wakers);
             self.crowded.store(protocol.is_crowded(), Ordering::Relaxed);
-            state.draining.then(|| state.driver.clone()).flatten()
         });
-        if let Some(driver) = drain {
-            driver.wake();
-        }
     }
 
     fn is_crowded(&self) -> bool {
@@ -416,30 +470,23 @@ impl<T: Transport> Link for Shared<T> {
         if may { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        let mut waker = Some(cx.waker().clone());
-        let mut state = self.lock();
-        if state.protocol.is_open() {
-            return Poll::Ready(Ok(()));
-        }
-        if let Some(error) = state.protocol.ended() {
-            return Poll::Ready(Err(match error {
-                ConnectionError::Protocol(ProtocolError::Handshake(error)) => ConnectError::Handshake(error.clone()),
-                error => ConnectError::Lost(error.clone()),
-            }));
-        }
-        state.protocol.watch(&mut waker);
-        Poll::Pending
+    fn changed(&self) -> &Notify {
+        &self.changed
     }
 
-    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
-        let mut waker = Some(cx.waker().clone());
-        let mut state = self.lock();
-        if let Some(error) = state.protocol.ended() {
-            return Poll::Ready(error.clone());
+    fn opened(&self) -> Option<Result<(), ConnectError>> {
+        let state = self.lock();
+        match state.protocol.ended() {
+            None => state.protocol.is_open().then_some(Ok(())),
+            Some(ConnectionError::Protocol(ProtocolError::Handshake(error))) => {
+                Some(Err(ConnectError::Handshake(error.clone())))
+            }
+            Some(error) => Some(Err(ConnectError::Lost(error.clone()))),
         }
-        state.protocol.watch(&mut waker);
-        Poll::Pending
+    }
+
+    fn ended(&self) -> Option<ConnectionError> {
+        self.lock().protocol.ended().cloned()
     }
 
     fn close(&self, how: Closing) {
@@ -456,7 +503,7 @@ impl<T: Transport> Link for Shared<T> {
     }
 
     fn drain(&self) {
-        let now = Instant::now();
+        let now = clock::now();
         let driver = self.with(|state, after| {
             state.draining = true;
             let State { protocol, sender, .. } = state;
@@ -478,11 +525,33 @@ impl<T: Transport> Link for Shared<T> {
     }
 }
 
+/// Wakes everybody, also where one of them panics.
+fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+    }
+}
+
+/// The claim to write, lost only by a panic: of a transport of the program's own, say. Then the driver hears of it.
+struct Claim<'a, T: Transport>(&'a Shared<T>);
+
+impl<T: Transport> Drop for Claim<'_, T> {
+    fn drop(&mut self) {
+        let error = io::Error::other("the transport panicked while it wrote");
+        self.0.hand_to_driver(Some(error.into()));
+    }
+}
+
+/// After so many batches written in a row, others get their turn.
+const BATCHES_PER_TURN: usize = 16;
+
 /// The last thing a driver does, whatever happens to it: nobody may wait for ever.
 pub(super) struct EndGuard<T: Transport>(pub(super) Arc<Shared<T>>);
 
 impl<T: Transport> Drop for EndGuard<T> {
     fn drop(&mut self) {
         self.0.end(ConnectionError::RuntimeGone, true);
+        let writer = self.0.outlet().writer.take();
+        drop(writer);
     }
 }

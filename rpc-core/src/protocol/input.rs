@@ -26,7 +26,7 @@ impl Protocol {
 
     fn handle_frame(&mut self, record: &[u8], effects: &mut Effects) -> Result<Option<CloseReason>, ProtocolError> {
         if self.phase == Phase::AwaitHello {
-            return self.handle_first(record, effects);
+            return self.handle_first(record);
         }
         let Some(frame) = Frame::parse(record)? else {
             return Ok(None);
@@ -50,7 +50,13 @@ impl Protocol {
             Kind::Chunk => self.callee.handle_chunk(&frame, &mut effects.events)?,
             Kind::Cancel => self.callee.handle_cancel(frame.id, &mut effects.events)?,
             Kind::Credit => self.handle_credit(&frame)?,
-            Kind::Ping => self.latches.pong = Some(u64::from_le_bytes(fixed(frame.body, "PING")?)),
+            Kind::Ping => {
+                // Any byte answers a probe; the PING behind a GOAWAY wants its own number back.
+                let number = u64::from_le_bytes(fixed(frame.body, "PING")?);
+                if self.latches.pong != Some(DRAIN_PING) {
+                    self.latches.pong = Some(number);
+                }
+            }
             Kind::Pong => self.handle_pong(u64::from_le_bytes(fixed(frame.body, "PONG")?)),
             Kind::GoAway => self.handle_go_away(frame.body, &mut effects.wakers)?,
             Kind::Close => {
@@ -64,7 +70,7 @@ impl Protocol {
     }
 
     /// The first frame must be HELLO, or a CLOSE that says why there is none.
-    fn handle_first(&mut self, record: &[u8], effects: &mut Effects) -> Result<Option<CloseReason>, ProtocolError> {
+    fn handle_first(&mut self, record: &[u8]) -> Result<Option<CloseReason>, ProtocolError> {
         let frame = match Frame::parse(record) {
             Ok(Some(frame)) if frame.id == 0 => frame,
             _ => return Err(HandshakeError::NotTrunkline.into()),
@@ -84,7 +90,7 @@ impl Protocol {
         (self.caller, self.callee) = halves(&self.config, &theirs);
         self.phase = Phase::Open;
         self.hello_deadline = None;
-        effects.wakers.append(&mut self.watchers);
+        self.changed = true;
         Ok(None)
     }
 
@@ -111,7 +117,7 @@ impl Protocol {
         let last = (phase == GOAWAY_FINAL).then_some(u64::from_le_bytes(last));
         self.peer_draining = true;
         self.caller.handle_go_away(last, Reason::ShuttingDown { retry_after }, wakers);
-        wakers.append(&mut self.watchers);
+        self.changed = true;
         Ok(())
     }
 }

@@ -172,8 +172,8 @@ pub(crate) struct Protocol {
     requests_next: bool,
     /// The peer has said GOAWAY.
     peer_draining: bool,
-    /// Wakers of those who wait for the handshake or for the end.
-    watchers: Vec<Waker>,
+    /// See [`Protocol::take_changed`].
+    changed: bool,
     hello_deadline: Option<Instant>,
     /// The earliest deadline known from sweeps and from calls that brought one along.
     next_deadline: Option<Instant>,
@@ -206,7 +206,7 @@ impl Protocol {
             turn: 0,
             requests_next: false,
             peer_draining: false,
-            watchers: Vec::new(),
+            changed: false,
             hello_deadline: None,
             next_deadline: None,
             sweep_at: None,
@@ -237,11 +237,9 @@ impl Protocol {
         self.codec
     }
 
-    /// Registers somebody to be woken when the handshake is through, when the peer drains, and at the end.
-    pub(crate) fn watch(&mut self, waker: &mut Option<Waker>) {
-        if !self.watchers.iter().any(|known| waker.as_ref().is_some_and(|waker| known.will_wake(waker))) {
-            self.watchers.extend(waker.take());
-        }
+    /// Whether the handshake has gone through, or the peer has begun to drain, since this was asked last.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// Makes a call. The second value says that the driver has to look at the time.
@@ -331,6 +329,7 @@ impl Protocol {
     /// Says CLOSE after everything that is owed now.
     pub(crate) fn close(&mut self, reason: CloseReason) {
         self.latches.close.get_or_insert(reason);
+        self.caller.admit_no_more();
     }
 
     /// Nothing will come or go any more. Calls beyond `written` have certainly not run.
@@ -341,8 +340,9 @@ impl Protocol {
         self.caller.end(&error, written, wakers);
         self.callee.end(wakers);
         self.phase = Phase::Ended(error);
-        self.latches = Latches::default();
-        wakers.append(&mut self.watchers);
+        // CLOSE may still have no room.
+        self.latches = Latches { close: self.latches.close, ..Latches::default() };
+        self.changed = true;
     }
 
     /// Whether nothing is in flight and nothing is owed, either way.

@@ -20,7 +20,7 @@ impl Protocol {
     /// Answers `false` if something is left that had no room. `wakers` gets those for whom there is room now.
     pub(crate) fn transmit<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
         if self.ended().is_some() {
-            return true;
+            return self.transmit_close(out);
         }
         self.transmit_latches(out) && self.transmit_messages(out, wakers) && self.transmit_close(out)
     }

@@ -172,6 +172,8 @@ pub(crate) struct Caller {
     overtaken: u64,
     /// The peer takes no new calls.
     going_away: Option<Reason>,
+    /// This side is about to say CLOSE: what waits must not go out before it.
+    closing: bool,
     /// A call without a deadline of its own has been placed since the last sweep.
     unstamped: bool,
     /// Replies to calls that are over.
@@ -217,6 +219,7 @@ impl Caller {
             cancels_due: 0,
             overtaken: 0,
             going_away: None,
+            closing: false,
             unstamped: false,
             late_replies: 0,
             refused: 0,
@@ -245,6 +248,11 @@ impl Caller {
 
     pub(crate) fn requests_in_use(&self) -> u64 {
         self.requests.in_use()
+    }
+
+    /// CLOSE comes next.
+    pub(crate) fn admit_no_more(&mut self) {
+        self.closing = true;
     }
 
     pub(crate) fn replies(&mut self) -> &mut ReceiveWindow {

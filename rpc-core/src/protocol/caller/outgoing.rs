@@ -172,7 +172,7 @@ impl Caller {
     }
 
     fn admit<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
-        while !self.waiting.is_empty() && self.open < self.limit {
+        while !self.closing && !self.waiting.is_empty() && self.open < self.limit {
             let Some(lane) = self.next_lane() else {
                 break;
             };

@@ -46,14 +46,12 @@ fn a_half_sent_call_was_not_executed_whatever_is_written() {
 fn everybody_who_waits_is_told() {
     let limits = Limits::default().in_flight_per_connection(1).memory_out(100);
     let mut pair = Pair::with(limits.clone(), limits);
-    let counts: Vec<_> = (0..4).map(|_| Count::new()).collect();
+    let counts: Vec<_> = (0..3).map(|_| Count::new()).collect();
     let id = placed(pair.client.begin(new_call(), vec![], counts[0].waker()));
     let Begun::Queued(ticket) = pair.client.begin(new_call(), bytes(90, 0), counts[1].waker()) else {
         panic!("one slot")
     };
     assert!(matches!(pair.client.begin(new_call(), bytes(90, 0), counts[2].waker()), Begun::Starved));
-    pair.client.protocol.watch(&mut counts[3].waker());
-    pair.client.protocol.watch(&mut counts[3].waker());
     pair.client.end(ConnectionError::PeerGone, u64::MAX - 1);
     assert!(counts.iter().all(|count| count.woken() == 1), "{counts:?}");
     assert_eq!(*maybe_executed(&pair.client.failure(id)), lost());
