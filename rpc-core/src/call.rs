@@ -190,8 +190,9 @@ impl<A, R> Call<'_, A, R> {
                 Some((timeout, clock::now() + timeout))
             }
             (None, Some(deadline)) => {
-                let timeout = deadline.saturating_duration_since(clock::now()).min(client.deadline_max);
-                Some((timeout, deadline))
+                let now = clock::now();
+                let timeout = deadline.saturating_duration_since(now).min(client.deadline_max);
+                Some((timeout, now + timeout))
             }
         };
         let default = self.method.options.timeout.unwrap_or(client.deadline_default).min(client.deadline_max);

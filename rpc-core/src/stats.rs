@@ -4,7 +4,8 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionStats {
-    /// Calls of this side that have a slot: in flight, or abandoned and not yet ended by the peer. A gauge.
+    /// Calls of this side that have a slot: in flight, abandoned and not yet ended by the peer, or answered and not yet
+    /// fetched. The last do not count against the limit. A gauge.
     pub calls_in_flight: usize,
     /// Calls of this side that wait because a limit is reached. A gauge.
     pub calls_waiting: usize,

@@ -137,7 +137,7 @@ pub trait FrameReceiver: Send + 'static {
     /// Lets go of the frame that [`frame`](FrameReceiver::frame) shows.
     fn consume(&mut self);
 
-    /// Called before the driver sleeps with nothing received in part: a moment to give buffers back.
+    /// Called when no frame has come for 100 ms: a moment to give buffers back. Part of a frame may have been received.
     fn idle(&mut self) {}
 }
 

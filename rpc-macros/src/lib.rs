@@ -5,8 +5,7 @@
 //! # How it works
 //!
 //! A trait is parsed into a model, the model is expanded: `parse` knows what a user may write, `model` what a service
-//! is,
-//! `expand` what the compiler is given. No step looks behind the one before it.
+//! is, `expand` what the compiler is given. No step looks behind the one before it.
 //!
 //! # Invariants
 //!

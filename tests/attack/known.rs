@@ -134,7 +134,7 @@ fn a_chunk_behind_its_cancel_means_the_same_in_every_split() {
     });
 }
 
-/// `docs/protocol.md` of the design: a critical tag unknown on a CALL fails that call.
+/// `docs/protocol.md`: a critical tag unknown on a CALL fails that call.
 #[test]
 fn an_unknown_critical_extension_fails_its_call_only() {
     let mut arena = Arena::new("known-extension", "");
@@ -148,7 +148,7 @@ fn an_unknown_critical_extension_fails_its_call_only() {
 }
 
 /// Who says HELLO and nothing more on every connection that there may be locks everybody else out, for as long as it
-/// likes. A fair share for each peer comes with the trust work.
+/// likes. There is no fair share for each peer yet.
 #[test]
 #[ignore = "no idle timeout, and no fair share of connections"]
 fn idle_peers_do_not_lock_others_out() {

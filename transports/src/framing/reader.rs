@@ -12,8 +12,9 @@ use super::{ByteReader, spare};
 /// Finds the frames in what a byte stream brings.
 ///
 /// There is one buffer. It doubles when a read has filled it, up to 256 KiB or the longest frame, whichever is more; a
-/// header that claims much and is followed by little therefore costs little. When everything has been consumed and the
-/// driver is about to sleep, the buffer is given away and the first, small one is taken up again.
+/// header that claims much and is followed by little therefore costs little. When the connection has
+/// been at rest for 100 ms and everything has been consumed, the buffer is given away and the first, small one is taken
+/// up again.
 pub struct FrameReader<R> {
     source: R,
     /// Wholly initialised; empty until the first read. What was received and not yet consumed is `start..end`.
