@@ -1,0 +1,48 @@
+//! The runtime that drives a connection may end before the connection's users do.
+
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use trunkline::{CallError, ConnectionError, Reason};
+
+#[trunkline::service]
+trait Waiting {
+    async fn never(&self);
+}
+
+struct Patient;
+
+impl Waiting for Patient {
+    async fn never(&self) {
+        std::future::pending().await
+    }
+}
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+#[test]
+fn calls_end_with_the_runtime_that_drives_them() {
+    let (serving, driving, waiting) = (runtime(), runtime(), runtime());
+    let server = serving.block_on(async {
+        trunkline::Server::builder().service(WaitingServer::new(Patient)).bind("tcp://127.0.0.1:0").await
+    });
+    let server = server.expect("a free port");
+    let endpoint = server.endpoints().remove(0);
+    serving.spawn(server.run());
+
+    let client = driving.block_on(WaitingClient::connect(&endpoint)).expect("the server is there");
+    let sent = driving.block_on(client.never().send()).expect("it is sent");
+    let closed = client.connection();
+    driving.shutdown_timeout(Duration::from_secs(5));
+
+    let gone = ConnectionError::RuntimeGone;
+    let (outcome, again, why) = waiting.block_on(async {
+        let all = async { (sent.await, client.never().await, closed.closed().await) };
+        tokio::time::timeout(Duration::from_secs(5), all).await.expect("nobody waits for ever")
+    });
+    assert_eq!(outcome, Err(CallError::MaybeExecuted(Reason::ConnectionLost(gone.clone()))));
+    assert_eq!(again, Err(CallError::NotExecuted(Reason::ConnectionLost(gone.clone()))));
+    assert_eq!(why, gone);
+}
