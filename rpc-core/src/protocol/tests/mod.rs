@@ -322,10 +322,8 @@ impl Pair {
         let Some(record) = node.inbox.pop_front() else {
             return false;
         };
-        if node.error.is_none()
-            && let Err(error) = node.receive(&record)
-        {
-            node.error = Some(error);
+        if node.error.is_none() {
+            node.error = node.receive(&record).err();
         }
         true
     }
@@ -349,10 +347,8 @@ impl Pair {
             let now = due.filter(|due| *due <= end).unwrap_or(end).max(self.client.now);
             for node in [&mut self.client, &mut self.server] {
                 node.now = now;
-                if node.error.is_none()
-                    && let Err(error) = node.protocol.handle_timeout(now, &mut node.effects)
-                {
-                    node.error = Some(error);
+                if node.error.is_none() {
+                    node.error = node.protocol.handle_timeout(now, &mut node.effects).err();
                 }
                 node.sort_effects();
             }
