@@ -133,9 +133,9 @@ impl<T: Transport> Driver<T> {
     /// Handles the frames that are there, up to as many requests as one turn takes. `true` if there may be more.
     fn take_frames(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
         let max = self.shared.limits.requests_per_wake;
-        let handled = {
+        let (handled, changed) = {
             let mut state = self.shared.lock();
-            loop {
+            let handled = loop {
                 // A peer that is turned away must not be served what it has sent, nor see a HELLO.
                 if let Closing::Now(_) = state.closing {
                     break Err(ConnectionError::ClosedHere);
@@ -155,9 +155,10 @@ impl<T: Transport> Driver<T> {
                 if self.effects.events.len() >= max {
                     break Ok(true);
                 }
-            }
+            };
+            (handled, state.protocol.take_changed())
         };
-        if self.shared.lock().protocol.take_changed() {
+        if changed {
             self.shared.tell_changed();
         }
         self.settle(cx);

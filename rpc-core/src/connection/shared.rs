@@ -148,6 +148,17 @@ impl<T: Transport> Shared<T> {
     /// After some batches the driver goes on: a caller is not to write for everybody else for ever.
     fn write_out(&self) {
         let claim = Claim(self);
+        let written = self.write_batches();
+        std::mem::forget(claim);
+        match written {
+            Ok(Written::All) => {}
+            Ok(Written::Blocked) => self.hand_to_driver(None),
+            Err(error) => self.hand_to_driver(Some(error.into())),
+        }
+    }
+
+    /// `All` if `writing` has been let go of.
+    fn write_batches(&self) -> io::Result<Written> {
         for _ in 0..BATCHES_PER_TURN {
             let mut wakers = Vec::new();
             let mut outlet = self.outlet();
@@ -163,30 +174,18 @@ impl<T: Transport> Shared<T> {
             };
             drop(outlet);
             wake_all(wakers);
-            match written {
-                Ok(Written::All) if more => {}
-                Ok(Written::All) => {
-                    std::mem::forget(claim);
-                    wake_all(done);
-                    return;
-                }
-                Ok(Written::Blocked) => {
-                    std::mem::forget(claim);
-                    return self.hand_to_driver(None);
-                }
-                Err(error) => {
-                    std::mem::forget(claim);
-                    return self.hand_to_driver(Some(error.into()));
-                }
+            wake_all(done);
+            if !more || !matches!(written, Ok(Written::All)) {
+                return written;
             }
         }
-        std::mem::forget(claim);
         let driver = {
             let mut state = self.lock();
             state.writing = false;
             state.driver.clone()
         };
         wake_all(driver);
+        Ok(Written::All)
     }
 
     fn hand_to_driver(&self, error: Option<ConnectionError>) {
@@ -338,6 +337,12 @@ impl<S: FrameSender> State<S> {
         claim
     }
 
+    /// The same, for a caller whose frame may wait for the driver if that is about to run.
+    fn claim_write_unless_scheduled(&mut self) -> bool {
+        let leave = self.driver_scheduled && self.protocol.calls_live() > 1;
+        !leave && self.claim_write()
+    }
+
     /// The driver, if what somebody here wants of it can be done now.
     fn driver_if_done(&self) -> Option<Waker> {
         let done =
@@ -364,12 +369,6 @@ impl<S: FrameSender> State<S> {
             _ if self.draining => CloseReason::ShuttingDown,
             _ => CloseReason::Normal,
         }
-    }
-
-    /// The same, for a caller whose frame may wait for the driver if that is about to run.
-    fn claim_write_unless_scheduled(&mut self) -> bool {
-        let leave = self.driver_scheduled && self.protocol.calls_live() > 1;
-        !leave && self.claim_write()
     }
 }
 
