@@ -30,7 +30,7 @@ pub(crate) use dispatch::Control;
 ///
 /// Clones share the connection. Where it was made by this program ([`Connection::builder`]), the last clone closes it:
 /// what was sent is flushed first, and calls in flight have [`Limits::linger`] to end. Where it was lent by a handler's
-/// context or by a client, clones do not count.
+/// context, clones do not count.
 #[derive(Clone)]
 pub struct Connection {
     link: Arc<dyn Link>,
