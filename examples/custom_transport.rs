@@ -119,11 +119,8 @@ struct Arriving(mpsc::Receiver<Channel>);
 
 #[trunkline::transport::async_trait]
 impl Listener for Arriving {
-    async fn accept(&mut self) -> io::Result<BoxTransport> {
-        match self.0.recv().await {
-            Some(channel) => Ok(BoxTransport::new(channel)),
-            None => std::future::pending().await, // nobody can connect any more
-        }
+    async fn accept(&mut self) -> io::Result<Option<BoxTransport>> {
+        Ok(self.0.recv().await.map(BoxTransport::new))
     }
 
     fn endpoint(&self) -> String {

@@ -136,12 +136,13 @@ impl Server {
         self.inner.handle()
     }
 
-    /// Runs until [`ServerHandle::shutdown`] is called. See [`run_until`](Server::run_until).
+    /// Runs until [`ServerHandle::shutdown`] is called or nobody can connect any more. See [`run_until`](Server::run_until).
     pub async fn run(self) -> DrainReport {
         self.inner.run().await
     }
 
-    /// Runs until `signal` is ready or [`ServerHandle::shutdown`] is called; then drains.
+    /// Runs until `signal` is ready, [`ServerHandle::shutdown`] is called, or no listener will ever bring another
+    /// connection and the last one has ended; then drains.
     ///
     /// A draining server takes no new connections and tells its peers that it takes no new calls. Calls it has taken go
     /// on for at most [`Limits::drain_grace`] and are cut then; replies are flushed. It always ends: the grace and twice

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -210,6 +211,9 @@ pub enum ConnectionError {
     /// The peer vanished without a word: it ended, or was killed.
     #[error("the peer is gone")]
     PeerGone,
+    /// The child process at the other end has ended.
+    #[error("the child process ended: {0}")]
+    ChildEnded(ExitStatus),
     /// The mechanism failed.
     #[error("{message}")]
     Io {
@@ -234,6 +238,9 @@ pub enum ConnectionError {
 
 impl From<io::Error> for ConnectionError {
     fn from(error: io::Error) -> Self {
+        if let Some(known) = error.get_ref().and_then(|inner| inner.downcast_ref::<ConnectionError>()) {
+            return known.clone();
+        }
         match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
                 ConnectionError::PeerGone
@@ -345,6 +352,14 @@ pub enum ProtocolError {
     /// A frame that makes no sense now.
     #[error("an unexpected {0}")]
     Unexpected(&'static str),
+    /// The peer's half of the shared memory holds what no honest peer writes.
+    #[error("{what} of {value} in the peer's shared memory")]
+    SharedMemory {
+        /// What is wrong.
+        what: &'static str,
+        /// The value found.
+        value: u64,
+    },
 }
 
 /// Why two sides could not agree to talk.
@@ -393,6 +408,14 @@ pub enum ConnectError {
         endpoint: String,
         /// What is wrong, and what to write instead.
         why: String,
+    },
+    /// The program that was to be the peer could not be started.
+    #[error("cannot start `{program}`: {source}")]
+    Spawn {
+        /// The program, as it was named.
+        program: String,
+        /// What the system said.
+        source: io::Error,
     },
     /// Nobody answered there.
     #[error("cannot reach `{endpoint}`: {source}")]

@@ -84,6 +84,20 @@ impl Kind {
     }
 }
 
+/// A record of the shared-memory ring that holds no frame, up to the end of the ring. Never sent on a byte stream, where
+/// it is an unknown kind.
+const KIND_PAD: u8 = 0x7f;
+
+/// The first word of a record of `len` bytes, at least [`FIRST_WORD_LEN`], that is to be skipped.
+pub fn pad(len: usize) -> u64 {
+    (len - FIRST_WORD_LEN) as u64 | u64::from(KIND_PAD) << 32
+}
+
+/// How many bytes are to be skipped, if `first_word` begins a pad.
+pub fn pad_len(first_word: u64) -> Option<usize> {
+    ((first_word >> 32) as u8 == KIND_PAD).then_some(first_word as u32 as usize + FIRST_WORD_LEN)
+}
+
 /// Kinds from here up are skipped by a receiver that does not know them.
 const KIND_SKIPPABLE: u8 = 0x80;
 
@@ -330,8 +344,9 @@ impl Head {
         let Some(space) = out.reserve(len) else {
             return false;
         };
-        space[FIRST_WORD_LEN..HEADER_LEN].copy_from_slice(&self.id.to_le_bytes());
-        let mut at = HEADER_LEN;
+        const AFTER_ID: usize = HEADER_LEN - FIRST_WORD_LEN;
+        space[..AFTER_ID].copy_from_slice(&self.id.to_le_bytes());
+        let mut at = AFTER_ID;
         if let Some(total) = self.total {
             space[at..at + 2].copy_from_slice(&tag::TOTAL.to_le_bytes());
             space[at + 2..at + 4].copy_from_slice(&8u16.to_le_bytes());
@@ -343,7 +358,7 @@ impl Head {
             Lead::Call(head) => space[at..at + CALL_HEAD_LEN].copy_from_slice(&head.to_bytes()),
             Lead::Fail { class, code } => space[at..at + FAIL_HEAD_LEN].copy_from_slice(&[class, code]),
         }
-        space[at + lead_len..len].copy_from_slice(payload);
+        space[at + lead_len..].copy_from_slice(payload);
         let word =
             (len - FIRST_WORD_LEN) as u64 | (self.kind as u64) << 32 | u64::from(self.flags) << 40 | (ext as u64) << 48;
         out.commit(word);
@@ -430,6 +445,18 @@ mod tests {
                 _ => {}
             }
         }
+    }
+
+    #[test]
+    fn a_pad_is_no_frame() {
+        for len in [64, 128, 32 << 10] {
+            assert_eq!(pad_len(pad(len)), Some(len));
+            assert_eq!(record_len(pad(len), 64 << 10), Ok(len));
+        }
+        let mut bytes = stream();
+        assert_eq!(pad_len(u64::from_le_bytes(*bytes.first_chunk().unwrap())), None);
+        bytes[4] = KIND_PAD;
+        assert_eq!(Frame::parse(&bytes), Err(FrameError::UnknownKind(KIND_PAD)));
     }
 
     #[test]

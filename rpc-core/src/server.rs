@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -114,12 +116,13 @@ impl Server {
         ServerHandle { shared: Arc::clone(&self.shared) }
     }
 
-    /// Runs until [`ServerHandle::shutdown`] is called. See [`run_until`](Server::run_until).
+    /// Runs until [`ServerHandle::shutdown`] is called or nobody can connect any more. See [`run_until`](Server::run_until).
     pub async fn run(self) -> DrainReport {
         self.run_until(std::future::pending::<()>()).await
     }
 
-    /// Runs until `signal` is ready or [`ServerHandle::shutdown`] is called; then drains.
+    /// Runs until `signal` is ready, [`ServerHandle::shutdown`] is called, or no listener will ever bring another
+    /// connection and the last one has ended; then drains.
     ///
     /// A draining server takes no new connections and tells its peers that it takes no new calls. Calls it has taken go
     /// on for at most [`Limits::drain_grace`] and are cut then; replies are flushed. It always ends: the grace and twice
@@ -135,7 +138,18 @@ impl Server {
         for listener in self.listeners {
             acceptors.spawn(accept_loop(listener, Arc::clone(&self.shared)));
         }
-        stop.run_until_cancelled(signal).await;
+        let mut signal = pin!(signal);
+        {
+            let mut exhausted = pin!(async {
+                while acceptors.join_next().await.is_some() {}
+                self.shared.all_gone().await;
+            });
+            let either = poll_fn(|cx| match signal.as_mut().poll(cx) {
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending => exhausted.as_mut().poll(cx),
+            });
+            stop.run_until_cancelled(either).await;
+        }
         stop.cancel();
         while acceptors.join_next().await.is_some() {}
         self.shared.drain().await
@@ -215,7 +229,8 @@ async fn accept_loop(mut listener: Box<dyn Listener>, shared: Arc<Shared>) {
             return;
         };
         match accepted {
-            Ok(transport) => {
+            Ok(None) => return,
+            Ok(Some(transport)) => {
                 backoff = ACCEPT_BACKOFF;
                 shared.take(transport);
             }

@@ -8,6 +8,11 @@
 //! - a [`FrameReceiver`] belongs to the connection's driver.
 //!
 //! Transports know frames; they do not know calls. [`BatchBuffer`] is the sender of everything that writes bytes.
+//!
+//! The connection ends with the first error that any half returns. One that was made of a [`ConnectionError`], by
+//! [`io::Error::other`], ends it with exactly that; others are told by what the system said.
+//!
+//! [`ConnectionError`]: crate::ConnectionError
 
 use std::fmt;
 use std::io;
@@ -43,17 +48,26 @@ pub trait FrameSender: Send + 'static {
     /// What [`take_batch`](FrameSender::take_batch) moves out and the writer hands over.
     type Batch: Default + Send + 'static;
 
-    /// Room for one frame of `len` bytes, or `None` until the writer has made progress.
+    /// Room for all but the first 8 bytes of a frame of `len` bytes, or `None` until the writer has made progress.
     ///
-    /// The first 8 bytes are written by [`commit`](FrameSender::commit); the caller fills the rest. A reservation that
-    /// is not committed is forgotten at the next one.
+    /// The first 8 bytes are [`commit`](FrameSender::commit)'s alone: in shared memory they are what makes the frame
+    /// visible. A reservation that is not committed is forgotten at the next one.
     fn reserve(&mut self, len: usize) -> Option<&mut [u8]>;
 
-    /// Publishes the frame reserved last; `first_word` is its first 8 bytes, little-endian.
+    /// Ends the frame reserved last; `first_word` is its first 8 bytes, little-endian, never 0.
     fn commit(&mut self, first_word: u64);
 
-    /// Moves what was committed into `batch`, which is empty; `false` if there was nothing.
+    /// Moves what was committed into `batch`, which is empty; `false` if there was nothing, and nobody
+    /// [wants room](FrameSender::wants_room).
+    ///
+    /// From here on the peer may see it. What was committed and is never taken, it never sees.
     fn take_batch(&mut self, batch: &mut Self::Batch) -> bool;
+
+    /// Whether a reservation failed for lack of room although all that was committed has been taken: then it is the
+    /// writer, given the batch, that finds out when there is room. Not so where frames wait in a buffer of this side's.
+    fn wants_room(&self) -> bool {
+        false
+    }
 
     /// The position after the frame committed last: a number that only grows, on the scale of [`BatchWriter::written`].
     fn position(&self) -> u64;
@@ -192,6 +206,16 @@ pub enum PeerIdentity {
         /// The peer's address.
         addr: SocketAddr,
     },
+    /// A process that this one has started.
+    Child {
+        /// Its process id.
+        pid: u32,
+    },
+    /// The process that has started this one.
+    Parent {
+        /// Its process id, as of when it was asked for.
+        pid: u32,
+    },
     /// This process itself.
     SameProcess,
     /// Nobody vouches for it: a stream or a transport that the program brought along.
@@ -204,6 +228,8 @@ impl fmt::Display for PeerIdentity {
             PeerIdentity::Unix { uid, gid, pid: Some(pid) } => write!(f, "pid {pid} (uid {uid}, gid {gid})"),
             PeerIdentity::Unix { uid, gid, pid: None } => write!(f, "uid {uid}, gid {gid}"),
             PeerIdentity::Tcp { addr } => write!(f, "{addr}"),
+            PeerIdentity::Child { pid } => write!(f, "child process {pid}"),
+            PeerIdentity::Parent { pid } => write!(f, "parent process {pid}"),
             PeerIdentity::SameProcess => f.write_str("this process"),
             PeerIdentity::Unknown => f.write_str("unknown"),
         }
@@ -241,7 +267,8 @@ impl fmt::Debug for BoxTransport {
 /// Where connections come from.
 #[async_trait::async_trait]
 pub trait Listener: Send + 'static {
-    /// The next peer, once it is identified and allowed. The server spaces out its calls after errors.
+    /// The next peer, once it is identified and allowed; `None` if there will never be another. A server whose
+    /// listeners have all said so ends when its connections have. It spaces out its calls after errors.
     ///
     /// # Errors
     ///
@@ -250,7 +277,7 @@ pub trait Listener: Send + 'static {
     /// # Cancel safety
     ///
     /// Must be cancel safe: the server drops the future when it stops.
-    async fn accept(&mut self) -> io::Result<BoxTransport>;
+    async fn accept(&mut self) -> io::Result<Option<BoxTransport>>;
 
     /// The URI under which it can be reached, with the real port number.
     fn endpoint(&self) -> String;
@@ -258,7 +285,7 @@ pub trait Listener: Send + 'static {
 
 #[async_trait::async_trait]
 impl Listener for Box<dyn Listener> {
-    async fn accept(&mut self) -> io::Result<BoxTransport> {
+    async fn accept(&mut self) -> io::Result<Option<BoxTransport>> {
         (**self).accept().await
     }
 
@@ -313,7 +340,7 @@ impl FrameSender for BatchBuffer {
             self.bytes.resize(end, 0);
         }
         self.reserved = len;
-        self.bytes.get_mut(self.committed..end)
+        self.bytes.get_mut(self.committed + FIRST_WORD_LEN..end)
     }
 
     fn commit(&mut self, first_word: u64) {

@@ -269,7 +269,7 @@ async fn upstream(mut from: OwnedReadHalf, mut writer: MemWriter) {
         // A frame whose head is not sent: whatever bytes there are.
         let mut sender = BatchBuffer::default();
         let mut batch = Default::default();
-        sender.reserve(8 + n).expect("an empty sender has room")[8..].copy_from_slice(&buffer[..n]);
+        sender.reserve(8 + n).expect("an empty sender has room").copy_from_slice(&buffer[..n]);
         sender.commit(1);
         sender.take_batch(&mut batch);
         batch.advance(8);

@@ -244,9 +244,9 @@ pub(crate) struct Streams {
 
 #[async_trait::async_trait]
 impl Listener for Streams {
-    async fn accept(&mut self) -> std::io::Result<BoxTransport> {
+    async fn accept(&mut self) -> std::io::Result<Option<BoxTransport>> {
         let (stream, _) = self.socket.accept().await?;
-        Ok(BoxTransport::new(Over::new(stream)))
+        Ok(Some(BoxTransport::new(Over::new(stream))))
     }
 
     fn endpoint(&self) -> String {

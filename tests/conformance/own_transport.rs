@@ -137,8 +137,8 @@ impl<T> Handing<T> {
 
 #[async_trait::async_trait]
 impl<T: Transport> Listener for Handed<T> {
-    async fn accept(&mut self) -> io::Result<BoxTransport> {
-        self.next().await.map(BoxTransport::new)
+    async fn accept(&mut self) -> io::Result<Option<BoxTransport>> {
+        self.next().await.map(|transport| Some(BoxTransport::new(transport)))
     }
 
     fn endpoint(&self) -> String {

@@ -38,9 +38,9 @@ struct End<T: Transport> {
 #[async_trait::async_trait]
 impl<T: Transport> Raw for End<T> {
     async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let (word, _) = bytes.split_first_chunk::<8>().expect("at least 8 bytes");
+        let (word, rest) = bytes.split_first_chunk::<8>().expect("at least 8 bytes");
         let room = self.sender.reserve(bytes.len()).expect("nothing else is placed");
-        room.copy_from_slice(bytes);
+        room.copy_from_slice(rest);
         self.sender.commit(u64::from_le_bytes(*word));
         let mut batch = Default::default();
         self.sender.take_batch(&mut batch);

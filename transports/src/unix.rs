@@ -92,8 +92,8 @@ impl UnixListener {
 
 #[async_trait::async_trait]
 impl Listener for UnixListener {
-    async fn accept(&mut self) -> io::Result<BoxTransport> {
-        self.accept_transport().await.map(BoxTransport::new)
+    async fn accept(&mut self) -> io::Result<Option<BoxTransport>> {
+        self.accept_transport().await.map(|transport| Some(BoxTransport::new(transport)))
     }
 
     fn endpoint(&self) -> String {

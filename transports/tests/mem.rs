@@ -36,7 +36,7 @@ async fn an_unknown_name_is_unreachable() {
 async fn both_sides_are_this_process() {
     let mut listener = MemListener::bind("self").unwrap();
     let a = MemConnector::new("self").connect().await.unwrap();
-    let b = listener.accept().await.unwrap();
+    let b = listener.accept().await.unwrap().unwrap();
     for transport in [a, b] {
         assert_eq!(transport.properties().name, "mem");
         assert_eq!(transport.properties().peer, PeerIdentity::SameProcess);

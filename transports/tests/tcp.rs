@@ -50,7 +50,7 @@ async fn each_side_has_the_others_address() {
     let connector = TcpConnector::new(format!("localhost:{}", addr.port()));
     assert_eq!(connector.endpoint(), format!("tcp://localhost:{}", addr.port()));
     let (a, b) = guard(async { tokio::join!(connector.connect(), listener.accept()) }).await;
-    let (a, b) = (a.unwrap(), b.unwrap());
+    let (a, b) = (a.unwrap(), b.unwrap().unwrap());
     assert_eq!(a.properties().peer, PeerIdentity::Tcp { addr });
     assert!(matches!(b.properties().peer, PeerIdentity::Tcp { addr } if addr.ip().is_loopback()));
     for transport in [a, b] {

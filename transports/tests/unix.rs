@@ -196,7 +196,7 @@ async fn both_sides_learn_who_the_other_is() {
         gid: nix::unistd::getegid().as_raw(),
         pid: Some(std::process::id() as i32),
     };
-    for transport in [a.unwrap(), b.unwrap()] {
+    for transport in [a.unwrap(), b.unwrap().unwrap()] {
         assert_eq!(transport.properties().peer, me);
         assert_eq!(transport.properties().name, "unix");
         assert!(!transport.properties().silent_loss);

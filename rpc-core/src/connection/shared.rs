@@ -331,7 +331,7 @@ impl<T: Transport> Shared<T> {
 impl<S: FrameSender> State<S> {
     /// Whether the caller is to write. Then nobody else does until it has looked for more.
     fn claim_write(&mut self) -> bool {
-        let anything = self.sender.position() != self.taken;
+        let anything = self.sender.position() != self.taken || self.sender.wants_room();
         let claim = anything && !self.writing && !self.blocked && !self.mute && self.failed.is_none();
         self.writing |= claim;
         claim

@@ -38,7 +38,7 @@ impl<T: Transport> End<T> {
         let Some(space) = self.sender.reserve(len) else {
             return false;
         };
-        space[FIRST_WORD_LEN..].copy_from_slice(&frame[FIRST_WORD_LEN..]);
+        space.copy_from_slice(&frame[FIRST_WORD_LEN..]);
         self.sender.commit(u64::from(claim) | (Kind::Call as u64) << 32);
         true
     }
