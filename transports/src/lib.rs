@@ -32,6 +32,8 @@ pub mod framing;
 #[cfg(feature = "mem")]
 pub mod mem;
 pub mod over;
+#[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
+pub mod shm;
 #[cfg(all(unix, any(feature = "tcp", feature = "unix")))]
 pub mod socket;
 #[cfg(all(unix, feature = "tcp"))]

@@ -1,0 +1,3 @@
+//! Rings in shared memory: `shm:/path`.
+
+mod ring;
