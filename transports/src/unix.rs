@@ -7,8 +7,12 @@
 mod bind;
 mod connect;
 
+use std::fmt;
+use std::future::poll_fn;
 use std::io;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::task::{Context, Poll, ready};
 
 use socket2::Socket;
 use tokio::net::UnixStream;
@@ -29,7 +33,7 @@ pub struct UnixListener {
     // Unlinked before the socket is closed: who finds the file finds somebody listening.
     _file: SocketFile,
     socket: tokio::net::UnixListener,
-    path: PathBuf,
+    address: Address,
     admitted: Users,
     refused: u64,
 }
@@ -51,12 +55,7 @@ impl UnixListener {
 
     /// Like [`bind`](UnixListener::bind), with a say in who may connect.
     pub fn builder(path: impl AsRef<Path>) -> UnixListenerBuilder {
-        UnixListenerBuilder {
-            path: path.as_ref().to_owned(),
-            mode: None,
-            admitted: Users::Only(vec![own_uid()]),
-            shared_directory: false,
-        }
+        UnixListenerBuilder::of(Address::new(SCHEME, path.as_ref()))
     }
 
     /// How many connections were dropped because their user is not admitted.
@@ -74,16 +73,22 @@ impl UnixListener {
     ///
     /// Cancel safe: no connection is lost.
     pub async fn accept_transport(&mut self) -> io::Result<SocketTransport> {
+        let (stream, peer) = poll_fn(|cx| self.poll_accept_stream(cx)).await?;
+        transport(stream, peer)
+    }
+
+    /// The next stream of somebody who is admitted, and who that is. Nothing waits after a connection was accepted, so
+    /// that none can be lost.
+    pub(crate) fn poll_accept_stream(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(UnixStream, PeerIdentity)>> {
         loop {
-            let stream = match self.socket.accept().await {
+            let stream = match ready!(self.socket.poll_accept(cx)) {
                 Ok((stream, _)) => stream,
                 // The peer gave up while it stood in line; that must not look like trouble of the listener's.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-                Err(error) => return Err(error),
+                Err(error) => return Poll::Ready(Err(error)),
             };
-            // From here on nothing waits, so that a connection once accepted cannot be lost.
             match peer_of(&stream) {
-                Ok((uid, peer)) if self.admitted.contain(uid) => return transport(stream, peer),
+                Ok((uid, peer)) if self.admitted.contain(uid) => return Poll::Ready(Ok((stream, peer))),
                 Ok(_) | Err(_) => self.refused += 1,
             }
         }
@@ -97,20 +102,24 @@ impl Listener for UnixListener {
     }
 
     fn endpoint(&self) -> String {
-        endpoint(&self.path)
+        self.address.to_string()
     }
 }
 
 /// How a [`UnixListener`] is to listen.
 #[derive(Clone, Debug)]
 pub struct UnixListenerBuilder {
-    path: PathBuf,
+    address: Address,
     mode: Option<u32>,
     admitted: Users,
     shared_directory: bool,
 }
 
 impl UnixListenerBuilder {
+    pub(crate) fn of(address: Address) -> UnixListenerBuilder {
+        UnixListenerBuilder { address, mode: None, admitted: Users::Only(vec![own_uid()]), shared_directory: false }
+    }
+
     /// Admits this user too. The file's mode becomes 0666 (unless set): whom the file lets in, the listener checks.
     pub fn allow_uid(mut self, uid: u32) -> Self {
         self.admitted.add(uid);
@@ -146,13 +155,13 @@ impl UnixListenerBuilder {
             return Err(BindError::NoRuntime);
         }
         let mode = self.mode.unwrap_or(if self.admitted.is_just(own_uid()) { 0o600 } else { 0o666 });
-        let (file, socket) = bind::bind(&self.path, mode, self.shared_directory)?;
+        let (file, socket) = bind::bind(&self.address, mode, self.shared_directory)?;
         let socket = tokio::net::UnixListener::from_std(socket.into()).map_err(|source| BindError::Io {
-            endpoint: endpoint(&self.path),
+            endpoint: self.address.to_string(),
             what: "registering the socket with the runtime",
             source,
         })?;
-        Ok(UnixListener { _file: file, socket, path: self.path, admitted: self.admitted, refused: 0 })
+        Ok(UnixListener { _file: file, socket, address: self.address, admitted: self.admitted, refused: 0 })
     }
 }
 
@@ -193,13 +202,38 @@ fn peer_of(stream: &UnixStream) -> io::Result<(u32, PeerIdentity)> {
 }
 
 fn transport(stream: UnixStream, peer: PeerIdentity) -> io::Result<SocketTransport> {
-    socket::transport(Socket::from(stream.into_std()?), Properties::new("unix", peer))
+    socket::transport(Socket::from(stream.into_std()?), Properties::new(SCHEME, peer))
 }
 
 fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-fn endpoint(path: &Path) -> String {
-    format!("unix:{}", path.display())
+/// The path of a socket file, and the scheme of the URIs that lead to it, for messages.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    scheme: &'static str,
+    path: PathBuf,
 }
+
+impl Address {
+    pub(crate) fn new(scheme: &'static str, path: &Path) -> Address {
+        Address { scheme, path: path.to_owned() }
+    }
+}
+
+impl Deref for Address {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.scheme, self.path.display())
+    }
+}
+
+const SCHEME: &str = "unix";

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{endpoint, own_uid};
+use super::{Address, own_uid};
 use crate::BindError;
 
 /// A socket file that is ours, and the lock that says so.
@@ -38,7 +38,7 @@ impl Drop for SocketFile {
 }
 
 /// A non-blocking socket that listens on `path`.
-pub(super) fn bind(path: &Path, mode: u32, shared_directory: bool) -> Result<(SocketFile, Socket), BindError> {
+pub(super) fn bind(path: &Address, mode: u32, shared_directory: bool) -> Result<(SocketFile, Socket), BindError> {
     let temporary = with_suffix(path, "~");
     check_path(path, &temporary)?;
     check_directory(path, shared_directory)?;
@@ -47,8 +47,8 @@ pub(super) fn bind(path: &Path, mode: u32, shared_directory: bool) -> Result<(So
     clear(&temporary, path)?;
     let placed = listen(&temporary, mode).and_then(|socket| {
         let found = fs::symlink_metadata(&temporary)?;
-        let absolute = std::path::absolute(path)?;
-        fs::rename(&temporary, path)?;
+        let absolute = std::path::absolute(&**path)?;
+        fs::rename(&temporary, &**path)?;
         Ok((SocketFile { path: absolute, identity: (found.dev(), found.ino()), _lock: lock }, socket))
     });
     placed.map_err(|source| {
@@ -57,7 +57,7 @@ pub(super) fn bind(path: &Path, mode: u32, shared_directory: bool) -> Result<(So
     })
 }
 
-fn check_path(path: &Path, temporary: &Path) -> Result<(), BindError> {
+fn check_path(path: &Address, temporary: &Path) -> Result<(), BindError> {
     let bytes = path.as_os_str().as_encoded_bytes();
     if bytes.is_empty() || bytes.contains(&0) {
         return Err(unfit(path, "a path of at least one byte, none of them zero, is needed".into()));
@@ -73,7 +73,7 @@ fn check_path(path: &Path, temporary: &Path) -> Result<(), BindError> {
 }
 
 /// Refuses directories in which somebody else could put another socket in our place.
-fn check_directory(path: &Path, shared: bool) -> Result<(), BindError> {
+fn check_directory(path: &Address, shared: bool) -> Result<(), BindError> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -106,7 +106,7 @@ fn check_directory(path: &Path, shared: bool) -> Result<(), BindError> {
     Err(unfit(path, why))
 }
 
-fn lock(path: &Path) -> Result<Flock<File>, BindError> {
+fn lock(path: &Address) -> Result<Flock<File>, BindError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -120,13 +120,13 @@ fn lock(path: &Path) -> Result<Flock<File>, BindError> {
         return Err(unfit(path, "the lock file beside it is not a plain file".into()));
     }
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match io::Error::from(errno) {
-        error if error.kind() == io::ErrorKind::WouldBlock => BindError::InUse { endpoint: endpoint(path) },
+        error if error.kind() == io::ErrorKind::WouldBlock => BindError::InUse { endpoint: path.to_string() },
         error => failed(path, "locking the lock file", error),
     })
 }
 
 /// Removes a socket at `at` on which nobody listens. `path` is what errors speak of.
-fn clear(at: &Path, path: &Path) -> Result<(), BindError> {
+fn clear(at: &Path, path: &Address) -> Result<(), BindError> {
     match fs::symlink_metadata(at) {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(unfit(path, format!("{} is in the way and is no socket", at.display())));
@@ -137,9 +137,9 @@ fn clear(at: &Path, path: &Path) -> Result<(), BindError> {
     }
     let removed = match probe(at) {
         // A full line of connections waits for somebody, too.
-        Ok(()) => return Err(BindError::InUse { endpoint: endpoint(path) }),
+        Ok(()) => return Err(BindError::InUse { endpoint: path.to_string() }),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            return Err(BindError::InUse { endpoint: endpoint(path) });
+            return Err(BindError::InUse { endpoint: path.to_string() });
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(at),
         Err(error) => Err(error),
@@ -174,12 +174,12 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn unfit(path: &Path, why: String) -> BindError {
-    BindError::Endpoint { endpoint: endpoint(path), why }
+fn unfit(path: &Address, why: String) -> BindError {
+    BindError::Endpoint { endpoint: path.to_string(), why }
 }
 
-fn failed(path: &Path, what: &'static str, source: io::Error) -> BindError {
-    BindError::Io { endpoint: endpoint(path), what, source }
+fn failed(path: &Address, what: &'static str, source: io::Error) -> BindError {
+    BindError::Io { endpoint: path.to_string(), what, source }
 }
 
 /// Connections that wait to be accepted; the system may allow fewer.

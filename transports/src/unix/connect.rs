@@ -1,29 +1,37 @@
 //! The client's side: find the socket, and see who serves it before a byte is sent.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 use trunkline_core::ConnectError;
-use trunkline_core::transport::{BoxTransport, Connector};
+use trunkline_core::transport::{BoxTransport, Connector, PeerIdentity};
 
-use super::{Users, endpoint, own_uid, peer_of, transport};
+use super::{Address, SCHEME, Users, own_uid, peer_of, transport};
 use crate::socket::SocketTransport;
 
 /// Leads to whoever listens on a socket file, if it is somebody to trust: this process's own user or root, unless told
 /// otherwise.
 #[derive(Clone, Debug)]
 pub struct UnixConnector {
-    path: PathBuf,
+    address: Address,
     trusted: Users,
 }
 
 impl UnixConnector {
     /// Leads to the server at `path`.
     pub fn new(path: impl AsRef<Path>) -> UnixConnector {
-        UnixConnector { path: path.as_ref().to_owned(), trusted: Users::Only(vec![own_uid(), 0]) }
+        UnixConnector::of(Address::new(SCHEME, path.as_ref()))
+    }
+
+    pub(crate) fn of(address: Address) -> UnixConnector {
+        UnixConnector { address, trusted: Users::Only(vec![own_uid(), 0]) }
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Trusts servers run by this user too.
@@ -50,27 +58,33 @@ impl UnixConnector {
     ///
     /// Cancel safe.
     pub async fn connect_transport(&self) -> Result<SocketTransport, ConnectError> {
+        let (stream, peer) = self.connect_stream().await?;
+        transport(stream, peer).map_err(|source| self.unreachable(source))
+    }
+
+    /// A stream to a server whose user is trusted, and who that is.
+    pub(crate) async fn connect_stream(&self) -> Result<(UnixStream, PeerIdentity), ConnectError> {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(ConnectError::NoRuntime);
         }
         let stream = self.reach().await?;
         let (uid, peer) = peer_of(&stream).map_err(|source| self.unreachable(source))?;
         if !self.trusted.contain(uid) {
-            return Err(ConnectError::PeerRefused { endpoint: endpoint(&self.path), peer: peer.to_string() });
+            return Err(ConnectError::PeerRefused { endpoint: self.address.to_string(), peer: peer.to_string() });
         }
-        transport(stream, peer).map_err(|source| self.unreachable(source))
+        Ok((stream, peer))
     }
 
     async fn reach(&self) -> Result<UnixStream, ConnectError> {
         let since = Instant::now();
         let mut pause = PAUSE_MIN;
         loop {
-            match UnixStream::connect(&self.path).await {
+            match UnixStream::connect(&*self.address).await {
                 Ok(stream) => return Ok(stream),
                 // Neither is a full line something to wait for in the system, nor does it say when it has moved on.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if since.elapsed() >= PATIENCE {
-                        return Err(ConnectError::Timeout { endpoint: endpoint(&self.path), after: PATIENCE });
+                        return Err(ConnectError::Timeout { endpoint: self.address.to_string(), after: PATIENCE });
                     }
                     sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MAX);
@@ -83,7 +97,7 @@ impl UnixConnector {
     fn explain(&self, error: io::Error) -> ConnectError {
         let hint = match error.kind() {
             io::ErrorKind::InvalidInput => {
-                return ConnectError::Endpoint { endpoint: endpoint(&self.path), why: error.to_string() };
+                return ConnectError::Endpoint { endpoint: self.address.to_string(), why: error.to_string() };
             }
             io::ErrorKind::NotFound => "there is no such file: is the server running, and does it use this path?",
             io::ErrorKind::ConnectionRefused => "nobody listens on it: the server that made the file has ended",
@@ -93,8 +107,8 @@ impl UnixConnector {
         self.unreachable(io::Error::new(error.kind(), format!("{hint} ({error})")))
     }
 
-    fn unreachable(&self, source: io::Error) -> ConnectError {
-        ConnectError::Unreachable { endpoint: endpoint(&self.path), source }
+    pub(crate) fn unreachable(&self, source: io::Error) -> ConnectError {
+        ConnectError::Unreachable { endpoint: self.address.to_string(), source }
     }
 }
 
@@ -105,7 +119,7 @@ impl Connector for UnixConnector {
     }
 
     fn endpoint(&self) -> String {
-        endpoint(&self.path)
+        self.address.to_string()
     }
 }
 
