@@ -1,0 +1,131 @@
+//! The side that takes records out of the peer's segment.
+
+use std::sync::atomic::Ordering;
+
+use trunkline_core::frame::{FIRST_WORD_LEN, FrameError, pad_len, record_len};
+
+use super::index::{Index, span};
+use super::{HEAD, Violation};
+use crate::shm::memory::{Own, Peer, fence};
+
+/// Finds records, copies them out, and says how far it has come.
+///
+/// The peer may write anything at any moment. All that is believed of it is the one word, loaded once and checked, that a
+/// record begins with; a lie can only make a frame of bytes that the peer might have sent as well.
+pub(crate) struct Consumer<O, P> {
+    own: O,
+    peer: P,
+    ring: Index,
+    /// The longest frame that is accepted.
+    len_max: usize,
+    /// Where the next record begins.
+    position: u64,
+    /// The position that the producer was last told of.
+    released: u64,
+    violation: Option<Violation>,
+}
+
+/// A published record that has been checked and not yet taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    position: u64,
+    first_word: u64,
+    len: usize,
+}
+
+impl Record {
+    /// Bytes of the frame, header included.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl<O: Own, P: Peer> Consumer<O, P> {
+    /// Takes frames of at most `frame_len_max` bytes out of `peer`, and says in `own` how far it has come.
+    ///
+    /// # Panics
+    ///
+    /// If `capacity_of_peer` is no power of two from 512 on.
+    pub(crate) fn new(own: O, peer: P, capacity_of_peer: usize, frame_len_max: usize) -> Consumer<O, P> {
+        let ring = Index::new(capacity_of_peer);
+        let len_max = frame_len_max.min(ring.record_len_max());
+        Consumer { own, peer, ring, len_max, position: 0, released: 0, violation: None }
+    }
+
+    /// The next record, if one has been published. It stays the next until it is [taken](Consumer::take).
+    ///
+    /// # Errors
+    ///
+    /// If what is there is no honest peer's, now or ever before.
+    pub(crate) fn next(&mut self) -> Result<Option<Record>, Violation> {
+        self.violation.map_or(Ok(()), Err)?;
+        let record = self.find();
+        self.violation = record.err();
+        record
+    }
+
+    /// Copies the record's frame into `into`, which has its length, and consumes it.
+    ///
+    /// # Panics
+    ///
+    /// If `into` has another length.
+    pub(crate) fn take(&mut self, record: Record, into: &mut [u8]) {
+        assert_eq!(into.len(), record.len, "a frame is taken whole");
+        let (first, rest) = into.split_at_mut(FIRST_WORD_LEN);
+        // The word that was checked, not the one that may stand there by now.
+        first.copy_from_slice(&record.first_word.to_le_bytes());
+        self.peer.copy(self.ring.byte(record.position) + FIRST_WORD_LEN, rest);
+        self.position = record.position + span(record.len);
+    }
+
+    /// Tells the producer how far this side has come, if a quarter of the ring has been consumed since it was told, or
+    /// with `all` if anything has. Whether it did: then the producer may be waiting for it.
+    pub(crate) fn release(&mut self, all: bool) -> bool {
+        let consumed = self.position - self.released;
+        if consumed < self.ring.capacity() / 4 && !(all && consumed > 0) {
+            return false;
+        }
+        // Pairs with the Acquire fence in `Producer::load_head`: the copies are done before the bytes are written again.
+        self.own.store(HEAD, self.position, Ordering::Release);
+        self.released = self.position;
+        true
+    }
+
+    /// Skips at most one pad: where that ends, at the ring's beginning, there can't be another.
+    fn find(&mut self) -> Result<Option<Record>, Violation> {
+        loop {
+            let first_word = self.peer.load(self.ring.byte(self.position));
+            if first_word == 0 {
+                return Ok(None);
+            }
+            // Pairs with the Release in `Producer::publish`: the record's bytes are there, and the zero after the batch.
+            fence(Ordering::Acquire);
+            let Some(len) = pad_len(first_word) else {
+                return self.check_frame(first_word).map(Some);
+            };
+            self.position += self.check_pad(len)?;
+        }
+    }
+
+    fn check_pad(&self, len: usize) -> Result<u64, Violation> {
+        let len = len as u64;
+        let what = match self.ring.offset(self.position) {
+            0 => "a pad at the ring's beginning",
+            _ if len != self.ring.left(self.position) => "a pad that does not reach to the ring's end",
+            _ if len >= self.ring.record_len_max() as u64 => "a pad where every record had room",
+            _ => return Ok(len),
+        };
+        Err(Violation { what, value: len })
+    }
+
+    fn check_frame(&self, first_word: u64) -> Result<Record, Violation> {
+        let len = record_len(first_word, self.len_max).map_err(|error| match error {
+            FrameError::TooLong { len, .. } => Violation { what: "a record that is too long", value: len },
+            _ => Violation { what: "a record without room for a header", value: first_word },
+        })?;
+        if span(len) > self.ring.left(self.position) {
+            return Err(Violation { what: "a record across the ring's end", value: len as u64 });
+        }
+        Ok(Record { position: self.position, first_word, len })
+    }
+}
