@@ -5,6 +5,8 @@ use trunkline_core::transport::{Connector, Listener};
 use trunkline_transports::BindError;
 #[cfg(feature = "mem")]
 use trunkline_transports::mem::{MemConnector, MemListener};
+#[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
+use trunkline_transports::shm::{ShmConnector, ShmListener};
 #[cfg(all(unix, feature = "tcp"))]
 use trunkline_transports::tcp::{TcpConnector, TcpListener};
 #[cfg(all(unix, feature = "unix"))]
@@ -17,6 +19,8 @@ enum Endpoint<'a> {
     Tcp(&'a str),
     #[cfg(all(unix, feature = "unix"))]
     Unix(&'a str),
+    #[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
+    Shm(&'a str),
     #[cfg(feature = "mem")]
     Mem(&'a str),
 }
@@ -27,6 +31,8 @@ const FORMS: &[&str] = &[
     "tcp://host:port",
     #[cfg(all(unix, feature = "unix"))]
     "unix:/path/to.sock",
+    #[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
+    "shm:/path/to.sock",
     #[cfg(feature = "mem")]
     "mem:name",
 ];
@@ -44,10 +50,9 @@ impl<'a> Endpoint<'a> {
                 _ => Err("write tcp://host:port".to_owned()),
             },
             #[cfg(all(unix, feature = "unix"))]
-            "unix" => match rest.strip_prefix("//").unwrap_or(rest) {
-                "" => Err("the path of the socket is missing: write unix:/path/to.sock".to_owned()),
-                path => Ok(Endpoint::Unix(path)),
-            },
+            "unix" => path("unix", rest).map(Endpoint::Unix),
+            #[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
+            "shm" => path("shm", rest).map(Endpoint::Shm),
             #[cfg(feature = "mem")]
             "mem" => match rest {
                 "" => Err("the name is missing: write mem:name".to_owned()),
@@ -63,12 +68,22 @@ fn has_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
+#[cfg(all(unix, feature = "unix"))]
+fn path<'a>(scheme: &str, rest: &'a str) -> Result<&'a str, String> {
+    match rest.strip_prefix("//").unwrap_or(rest) {
+        "" => Err(format!("the path of the socket is missing: write {scheme}:/path/to.sock")),
+        path => Ok(path),
+    }
+}
+
 pub(crate) fn connector(uri: &str) -> Result<Box<dyn Connector>, ConnectError> {
     match Endpoint::parse(uri) {
         #[cfg(all(unix, feature = "tcp"))]
         Ok(Endpoint::Tcp(address)) => Ok(Box::new(TcpConnector::new(address))),
         #[cfg(all(unix, feature = "unix"))]
         Ok(Endpoint::Unix(path)) => Ok(Box::new(UnixConnector::new(path))),
+        #[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
+        Ok(Endpoint::Shm(path)) => Ok(Box::new(ShmConnector::new(path))),
         #[cfg(feature = "mem")]
         Ok(Endpoint::Mem(name)) => Ok(Box::new(MemConnector::new(name))),
         Err(why) => Err(ConnectError::Endpoint { endpoint: uri.to_owned(), why }),
@@ -81,13 +96,15 @@ pub(crate) async fn listener(uri: &str) -> Result<Box<dyn Listener>, BindError> 
         Ok(Endpoint::Tcp(address)) => Ok(Box::new(TcpListener::bind(address).await?)),
         #[cfg(all(unix, feature = "unix"))]
         Ok(Endpoint::Unix(path)) => Ok(Box::new(UnixListener::bind(path)?)),
+        #[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
+        Ok(Endpoint::Shm(path)) => Ok(Box::new(ShmListener::bind(path)?)),
         #[cfg(feature = "mem")]
         Ok(Endpoint::Mem(name)) => Ok(Box::new(MemListener::bind(name)?)),
         Err(why) => Err(BindError::Endpoint { endpoint: uri.to_owned(), why }),
     }
 }
 
-#[cfg(all(test, unix, feature = "tcp", feature = "unix", feature = "mem"))]
+#[cfg(all(test, target_os = "linux", feature = "tcp", feature = "shm", feature = "mem"))]
 mod tests {
     use super::*;
 
@@ -98,6 +115,7 @@ mod tests {
         assert_eq!(Endpoint::parse("unix:/run/kv.sock"), Ok(Endpoint::Unix("/run/kv.sock")));
         assert_eq!(Endpoint::parse("unix:///run/kv.sock"), Ok(Endpoint::Unix("/run/kv.sock")));
         assert_eq!(Endpoint::parse("unix:kv.sock"), Ok(Endpoint::Unix("kv.sock")));
+        assert_eq!(Endpoint::parse("shm:/run/kv.sock"), Ok(Endpoint::Shm("/run/kv.sock")));
         assert_eq!(Endpoint::parse("mem:kv"), Ok(Endpoint::Mem("kv")));
     }
 
@@ -111,8 +129,9 @@ mod tests {
             ("tcp://localhost:port", "write tcp://host:port"),
             ("tcp://:80", "write tcp://host:port"),
             ("unix:", "the path of the socket is missing"),
+            ("shm:", "write shm:/path/to.sock"),
             ("mem:", "the name is missing"),
-            ("http://localhost", "write one of tcp://host:port, unix:/path/to.sock, mem:name"),
+            ("http://localhost", "write one of tcp://host:port, unix:/path/to.sock, shm:/path/to.sock, mem:name"),
         ] {
             let why = Endpoint::parse(uri).unwrap_err();
             assert!(why.contains(hint), "{uri}: {why}");

@@ -85,6 +85,8 @@ pub mod transport {
     #[cfg(feature = "mem")]
     pub use trunkline_transports::mem::{self, MemConnector, MemListener};
     pub use trunkline_transports::over::Over;
+    #[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
+    pub use trunkline_transports::shm::{ShmConnector, ShmListener};
     #[cfg(all(unix, feature = "tcp"))]
     pub use trunkline_transports::tcp::{TcpConnector, TcpListener};
     #[cfg(all(unix, feature = "unix"))]

@@ -38,6 +38,11 @@ pub const STOPS: &[Stop] = &[
         uri: |directory| format!("unix:{}/tour.sock", directory.display()),
         place: Place::Process,
     },
+    Stop {
+        transport: "shm",
+        uri: |directory| format!("shm:{}/tour-shm.sock", directory.display()),
+        place: Place::Process,
+    },
     Stop { transport: "mem", uri: |_| "mem:tour".to_owned(), place: Place::Thread },
 ];
 

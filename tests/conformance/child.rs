@@ -205,6 +205,7 @@ async fn bind(carrier: &str, setup: &Setup, scratch: &Path) -> Server {
         let path = scratch.join(format!("{at}.sock"));
         let uri = match carrier {
             "Unix" => format!("unix:{}", path.display()),
+            "Shm" => format!("shm:{}", path.display()),
             "Tcp" => "tcp://127.0.0.1:0".to_owned(),
             "Over" => {
                 let socket = tokio::net::UnixListener::bind(&path).expect("a socket");
@@ -236,7 +237,9 @@ fn speak<'a>(role: &mut impl Iterator<Item = &'a str>) {
             None => Endpoint::Uri(place).raw().await,
         };
         for part in what.split(' ') {
-            peer.send(&words(part)).await.expect("it is taken");
+            let bytes = words(part);
+            let sent = if part.starts_with("half-") { peer.send_part(&bytes).await } else { peer.send(&bytes).await };
+            sent.expect("it is taken");
         }
         say("said");
         while orders.recv().await.is_some() {}

@@ -11,7 +11,8 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use trunkline::codec::CodecId;
 use trunkline::transport::{
-    BoxTransport, Listener, MemConnector, MemListener, Over, TcpConnector, TcpListener, UnixConnector, UnixListener,
+    BoxTransport, Listener, MemConnector, MemListener, Over, ShmConnector, ShmListener, TcpConnector, TcpListener,
+    UnixConnector, UnixListener,
 };
 use trunkline::{BindError, ConnectError, Connection, ConnectionBuilder, DrainReport, Limits, Server, ServerHandle};
 
@@ -19,7 +20,7 @@ use crate::child::Child;
 use crate::harness::{soon, until};
 use crate::ledger::Ledger;
 use crate::own_transport::{Handed, Handing, Own, handed};
-use crate::raw::{Raw, raw};
+use crate::raw::{Raw, raw, raw_ring};
 use crate::service::{Host, Neighbour, OtherServer, SuiteClient, SuiteServer};
 
 /// What carries the calls.
@@ -27,6 +28,7 @@ use crate::service::{Host, Neighbour, OtherServer, SuiteClient, SuiteServer};
 pub(crate) enum Carrier {
     Mem,
     Unix,
+    Shm,
     Tcp,
     /// Any stream of bytes: a duplex of tokio's in one process, a Unix socket that nobody vouches for across two.
     Over,
@@ -202,6 +204,7 @@ impl Endpoint {
         match self {
             Endpoint::Uri(uri) => match uri.split_once(':').expect("a URI") {
                 ("mem", name) => raw(MemConnector::new(name).connect_transport().await.expect("it is there")),
+                ("shm", path) => raw_ring(ShmConnector::new(path).connect_transport().await.expect("it is there")),
                 ("unix", path) => raw(UnixConnector::new(path).connect_transport().await.expect("it is there")),
                 (_, rest) => {
                     let address = rest.trim_start_matches("//");
@@ -219,6 +222,7 @@ impl Endpoint {
 pub(crate) enum RawListener {
     Mem(MemListener),
     Unix(UnixListener),
+    Shm(ShmListener),
     Tcp(TcpListener),
     Duplex(Handed<DuplexStreamTransport>),
     Own(Handed<Own>),
@@ -229,6 +233,7 @@ impl RawListener {
         match self {
             RawListener::Mem(listener) => raw(listener.accept_transport().await.expect("a client")),
             RawListener::Unix(listener) => raw(listener.accept_transport().await.expect("a client")),
+            RawListener::Shm(listener) => raw_ring(listener.accept_transport().await.expect("a client")),
             RawListener::Tcp(listener) => raw(listener.accept_transport().await.expect("a client")),
             RawListener::Duplex(listener) => raw(listener.next().await.expect("a client")),
             RawListener::Own(listener) => raw(listener.next().await.expect("a client")),
@@ -307,6 +312,7 @@ impl Fixture {
         Ok(match self.carrier {
             Carrier::Mem => (Box::new(MemListener::bind(name(scratch, at))?), None),
             Carrier::Unix => (Box::new(UnixListener::bind(scratch.join(format!("{at}.sock")))?), None),
+            Carrier::Shm => (Box::new(ShmListener::bind(scratch.join(format!("{at}.sock")))?), None),
             Carrier::Tcp => (Box::new(TcpListener::bind("127.0.0.1:0").await?), None),
             Carrier::Over => {
                 let (listener, handing) = handed("over", duplex);
@@ -333,6 +339,11 @@ impl Fixture {
                 let listener = UnixListener::bind(scratch.path().join("0.sock")).expect("a listener");
                 let uri = listener.endpoint();
                 (RawListener::Unix(listener), Endpoint::Uri(uri))
+            }
+            Carrier::Shm => {
+                let listener = ShmListener::bind(scratch.path().join("0.sock")).expect("a listener");
+                let uri = listener.endpoint();
+                (RawListener::Shm(listener), Endpoint::Uri(uri))
             }
             Carrier::Tcp => {
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");

@@ -209,6 +209,12 @@ columns! {
         two_processes: Unix, TwoProcesses;
         two_processes_one_thread: Unix, TwoProcessesOneThread;
     }
+    shm {
+        one_process: Shm, OneProcess;
+        one_thread: Shm, OneThread;
+        two_processes: Shm, TwoProcesses;
+        two_processes_one_thread: Shm, TwoProcessesOneThread;
+    }
     tcp {
         one_process: Tcp, OneProcess;
         two_processes: Tcp, TwoProcesses;

@@ -11,6 +11,9 @@ pub(crate) trait Raw: Send {
     /// Sends bytes, at least 8, whatever they are.
     async fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
 
+    /// Sends bytes of a frame whose rest never comes.
+    async fn send_part(&mut self, bytes: &[u8]) -> io::Result<()>;
+
     /// The next frame; `None` at the end.
     async fn frame(&mut self) -> Option<Vec<u8>>;
 
@@ -26,13 +29,20 @@ pub(crate) trait Raw: Send {
 
 pub(crate) fn raw<T: Transport>(transport: T) -> Box<dyn Raw> {
     let (sender, writer, receiver) = transport.split(1 << 20);
-    Box::new(End::<T> { sender, writer, receiver })
+    Box::new(End::<T> { sender, writer, receiver, is_ring: false })
+}
+
+/// The same over a ring, where a frame is there or is not.
+pub(crate) fn raw_ring<T: Transport>(transport: T) -> Box<dyn Raw> {
+    let (sender, writer, receiver) = transport.split(1 << 20);
+    Box::new(End::<T> { sender, writer, receiver, is_ring: true })
 }
 
 struct End<T: Transport> {
     sender: T::Sender,
     writer: T::Writer,
     receiver: T::Receiver,
+    is_ring: bool,
 }
 
 #[async_trait::async_trait]
@@ -45,6 +55,15 @@ impl<T: Transport> Raw for End<T> {
         let mut batch = Default::default();
         self.sender.take_batch(&mut batch);
         poll_fn(|cx| self.writer.poll_write(cx, &mut batch)).await
+    }
+
+    async fn send_part(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !self.is_ring {
+            return self.send(bytes).await;
+        }
+        let room = self.sender.reserve(bytes.len()).expect("nothing else is placed");
+        room.copy_from_slice(&bytes[8..]);
+        Ok(())
     }
 
     async fn frame(&mut self) -> Option<Vec<u8>> {

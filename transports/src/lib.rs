@@ -36,6 +36,8 @@ pub mod over;
 pub mod shm;
 #[cfg(all(unix, any(feature = "tcp", feature = "unix")))]
 pub mod socket;
+#[cfg(all(unix, any(feature = "pipe", feature = "shm")))]
+mod sys;
 #[cfg(all(unix, feature = "tcp"))]
 pub mod tcp;
 #[cfg(all(unix, feature = "unix"))]

@@ -15,6 +15,8 @@ use trunkline_core::frame::{FrameError, HEADER_LEN};
 use trunkline_core::transport::{BatchWriter, Filled, FrameReceiver, FrameSender, Transport};
 use trunkline_transports::mem::{self, MemConnector, MemListener, MemTransport};
 use trunkline_transports::over::Over;
+#[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
+use trunkline_transports::shm::{ShmConnector, ShmListener, ShmTransport};
 use trunkline_transports::socket::SocketTransport;
 use trunkline_transports::tcp::{TcpConnector, TcpListener};
 use trunkline_transports::unix::{UnixConnector, UnixListener};
@@ -82,7 +84,8 @@ async fn a_full_mechanism_blocks_and_goes_on<A: Transport, B: Transport>(mut a: 
     let (flushed, ()) = tokio::join!(a.flush(), receive);
     flushed.unwrap();
     assert_eq!(a.writer.written(), a.sender.position());
-    assert_eq!(a.sender.position(), placed * len as u64);
+    // Some mechanisms take more room than a frame has bytes.
+    assert!(a.sender.position() >= placed * len as u64);
 }
 
 async fn a_frame_that_claims_4_gib_is_an_error<A: Transport, B: Transport>(mut a: End<A>, mut b: End<B>) {
@@ -141,7 +144,8 @@ async fn a_vanished_peer_is_noticed_both_ways<A: Transport, B: Transport>(mut a:
         Err(error) => assert_eq!(ConnectionError::from(error), ConnectionError::PeerGone),
     }
     let error = loop {
-        assert!(a.place(1, 4096));
+        // Where frames lie in memory, that they are placed says nothing yet.
+        a.place(1, 4096);
         if let Err(error) = a.flush().await {
             break error;
         }
@@ -207,25 +211,45 @@ macro_rules! suite {
 }
 
 macro_rules! suites {
-    ($($transport:ident: $make:expr, $frame_len_max:expr;)*) => {
-        $(suite! {
+    // What every transport owes.
+    (frames { $($transport:ident: $make:expr, $frame_len_max:expr;)* }) => {
+        $(suites! { $transport: $make, $frame_len_max; })*
+    };
+    // A byte stream may bring any part of a frame besides.
+    (bytes { $($transport:ident: $make:expr, $frame_len_max:expr;)* }) => {
+        $(suites! {
+            $transport: $make, $frame_len_max;
+            a_frame_that_claims_4_gib_is_an_error an_end_in_mid_frame_is_no_frame
+        })*
+    };
+    ($transport:ident: $make:expr, $frame_len_max:expr; $($more:ident)*) => {
+        suite! {
             $transport: $make, $frame_len_max;
             frames_arrive_as_they_were_placed
             both_directions_take_turns
             the_longest_frame_arrives
             thousands_arrive_in_order
             a_full_mechanism_blocks_and_goes_on
-            a_frame_that_claims_4_gib_is_an_error
-            an_end_in_mid_frame_is_no_frame
             the_other_direction_outlives_a_shutdown
             a_vanished_peer_is_noticed_both_ways
             a_try_steals_no_wake_up
             a_try_asks_the_mechanism_itself
-        })*
+            $($more)*
+        }
     };
 }
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
 suites! {
+    frames {
+        shm: shm_pair(256 << 10), 32_000;
+        shm_that_is_small: shm_pair(64 << 10), 8192;
+        shm_that_is_large: shm_pair(2 << 20), 160_000;
+    }
+}
+
+suites! {
+    bytes {
     unix: unix_pair(), 160_000;
     tcp: tcp_pair("127.0.0.1:0"), 160_000;
     tcp_over_ipv6: tcp_pair("[::1]:0"), 160_000;
@@ -234,6 +258,16 @@ suites! {
     over_a_stream: over_pair(4096), 160_000;
     over_single_bytes: over_pair(1), 6_000;
     over_a_stream_that_buffers: buffered_pair(100), 160_000;
+    }
+}
+
+#[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
+async fn shm_pair(capacity: usize) -> Option<(ShmTransport, ShmTransport)> {
+    let directory = Directory::new();
+    let mut listener = ShmListener::builder(directory.join("s")).capacity(capacity).bind().unwrap();
+    let connector = ShmConnector::new(directory.join("s")).capacity(capacity);
+    let (a, b) = tokio::join!(connector.connect_transport(), listener.accept_transport());
+    Some((a.unwrap(), b.unwrap()))
 }
 
 async fn unix_pair() -> Option<(SocketTransport, SocketTransport)> {

@@ -11,6 +11,12 @@ use crate::raw::{CLOSE, GARBAGE, HELLO, frame, hello, kind};
 use crate::service::SuiteClient;
 
 const BINCODE: u8 = 1;
+/// A length that leaves no room for a header, and then nothing. Not zeroes alone: in a ring they are nothing at all.
+const NO_HEADER: [u8; 64] = {
+    let mut bytes = [0; 64];
+    bytes[0] = 1;
+    bytes
+};
 
 pub(crate) async fn garbage_is_refused_by_the_server(fixture: Fixture) {
     let served = fixture.serve().await;
@@ -21,9 +27,8 @@ pub(crate) async fn garbage_is_refused_by_the_server(fixture: Fixture) {
     let too_long = frame(HELLO, 0, &[b'T'; 5000]);
     let broken_field = frame(HELLO, 0, b"TRNK\x01\x00\x03\x00\x08\x00\x01");
     let no_limits = frame(HELLO, 0, b"TRNK\x01\x00");
-    let zeros = [0; 64];
     for (at, garbage) in
-        [GARBAGE, short, &other_magic, &cut, &too_long, &broken_field, &no_limits, &zeros].into_iter().enumerate()
+        [GARBAGE, short, &other_magic, &cut, &too_long, &broken_field, &no_limits, &NO_HEADER].into_iter().enumerate()
     {
         let mut peer = served.endpoint().raw().await;
         peer.send(garbage).await.expect("it is taken");
@@ -54,7 +59,7 @@ async fn met_with(fixture: &Fixture, words: &[u8]) -> ConnectError {
 }
 
 pub(crate) async fn garbage_is_refused_by_the_client(fixture: Fixture) {
-    for garbage in [GARBAGE, &[0; 64], &frame(HELLO, 0, b"something else")] {
+    for garbage in [GARBAGE, &NO_HEADER, &frame(HELLO, 0, b"something else")] {
         let error = met_with(&fixture, garbage).await;
         let told = error.to_string();
         let expected = ["does not speak trunkline's protocol", "broke the protocol"];

@@ -38,7 +38,7 @@ pub(crate) trait Peer: Clone {
 }
 
 /// [`Own`] by pointer.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct OwnMemory(Region);
 
 impl OwnMemory {
@@ -77,7 +77,7 @@ impl Own for OwnMemory {
 }
 
 /// [`Peer`] by pointer.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct PeerMemory(Region);
 
 impl PeerMemory {
@@ -106,7 +106,7 @@ impl Peer for PeerMemory {
     }
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Region {
     ptr: NonNull<u8>,
     /// A multiple of 8.

@@ -29,7 +29,7 @@ mod index;
 mod producer;
 mod sleep;
 
-pub(crate) use consumer::{Consumer, Record};
+pub(crate) use consumer::Consumer;
 pub(crate) use producer::{Producer, Room};
 pub(crate) use sleep::{Bell, Sleep};
 

@@ -30,10 +30,6 @@ impl UnixConnector {
         UnixConnector { address, trusted: Users::Only(vec![own_uid(), 0]) }
     }
 
-    pub(crate) fn address(&self) -> &Address {
-        &self.address
-    }
-
     /// Trusts servers run by this user too.
     pub fn trust_uid(mut self, uid: u32) -> Self {
         self.trusted.add(uid);

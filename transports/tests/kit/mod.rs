@@ -55,8 +55,8 @@ impl<T: Transport> End<T> {
     pub(crate) fn stuff(&mut self, len: usize) -> u64 {
         let mut placed = 0;
         loop {
-            assert!(self.place(placed, len));
-            placed += 1;
+            // Where there is no room, the writer has to be asked for it.
+            placed += u64::from(self.place(placed, len));
             assert!(self.sender.take_batch(&mut self.batch));
             if self.writer.try_write(&mut self.batch).unwrap() == Written::Blocked {
                 return placed;

@@ -12,6 +12,7 @@ use crate::shm::memory::{Own, Peer, fence};
 ///
 /// The peer may write anything at any moment. All that is believed of it is the one word, loaded once and checked, that a
 /// record begins with; a lie can only make a frame of bytes that the peer might have sent as well.
+#[derive(Debug)]
 pub(crate) struct Consumer<O, P> {
     own: O,
     peer: P,

@@ -17,6 +17,7 @@ use crate::shm::memory::{Own, OwnMemory, Peer, fence};
 ///      the consumer   all there but the    are zero
 ///                     very first word
 /// ```
+#[derive(Debug)]
 pub(crate) struct Producer<O, P> {
     own: O,
     peer: P,

@@ -1,0 +1,108 @@
+//! The doorbell: a pipe in each direction, whose bytes mean nothing but "look".
+//!
+//! A pipe and not an eventfd, because a peer must not be able to make this side block. Whether a descriptor blocks is a
+//! property of the open file, which both holders of an eventfd share; a pipe has two, and this side has the writing one
+//! for itself.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::task::{Context, Poll};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::unistd::pipe2;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::setup::SetupError;
+use crate::sys;
+
+/// What this side rings.
+#[derive(Debug)]
+pub(super) struct Bell(OwnedFd);
+
+/// A doorbell, and the end of it that the peer listens to.
+pub(super) fn pair() -> io::Result<(Bell, OwnedFd)> {
+    let (sound, bell) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    // The peer opens it anew, and may be another user. Only who holds a descriptor finds it at all.
+    fchmod(&sound, Mode::from_bits_retain(0o444))?;
+    Ok((Bell(bell), sound))
+}
+
+impl Bell {
+    /// Never waits.
+    pub(super) fn ring(&self) -> io::Result<()> {
+        match sys::write_nosignal(self.0.as_fd(), &[0]) {
+            // It is full of rings that nobody listened to: one more would say nothing new.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.ring(),
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+/// What this side listens to.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pipe: AsyncFd<OwnedFd>,
+}
+
+impl Incoming {
+    /// Takes the reading end of the peer's pipe, if it is one.
+    pub(super) fn new(sound: OwnedFd) -> Result<Incoming, SetupError> {
+        let found = fstat(&sound).map_err(|errno| SetupError::io("looking at the doorbell")(errno.into()))?;
+        if found.st_mode & libc::S_IFMT != libc::S_IFIFO {
+            return Err(SetupError::Bell("is no pipe"));
+        }
+        let mode = fcntl(&sound, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+        if !mode.is_ok_and(|mode| mode & OFlag::O_ACCMODE == OFlag::O_RDONLY) {
+            return Err(SetupError::Bell("cannot be read"));
+        }
+        let pipe = register(own_file(sound)?).map_err(SetupError::io("listening to the doorbell"))?;
+        Ok(Incoming { pipe })
+    }
+
+    /// Forgets rings up to now, and has the task woken at the next. `true` if the peer can ring no more.
+    pub(super) fn clear(&self, cx: &mut Context<'_>) -> io::Result<bool> {
+        loop {
+            match self.pipe.poll_read_ready(cx)? {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(guard) if guard.ready().is_read_closed() => return Ok(true),
+                Poll::Ready(mut guard) => guard.clear_ready(),
+            }
+        }
+    }
+
+    /// Takes the bytes out of the pipe, before it is so full that a ring changes nothing.
+    pub(super) fn drain(&self) -> io::Result<()> {
+        let mut bytes = [0; 4096];
+        for _ in 0..DRAIN_MAX / bytes.len() {
+            match nix::unistd::read(self.pipe.get_ref(), &mut bytes).map_err(io::Error::from) {
+                Ok(n) if n == bytes.len() => {}
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The most bytes a pipe has by default: a peer that writes on while they are read must not keep this side busy.
+const DRAIN_MAX: usize = 64 << 10;
+
+/// The same pipe as an open file of this side's own, so that the peer cannot make reading it block.
+fn own_file(sound: OwnedFd) -> Result<OwnedFd, SetupError> {
+    let path = format!("/proc/self/fd/{}", sound.as_raw_fd());
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path.as_str(), flags, Mode::empty())
+        .map_err(|errno| SetupError::io("opening the doorbell anew, through /proc")(errno.into()))
+}
+
+// Deprecated since tokio 1.54 for the sake of types whose descriptor may change behind its back; an `OwnedFd`'s does not.
+#[allow(deprecated)]
+fn register(pipe: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(pipe, Interest::READABLE)
+}

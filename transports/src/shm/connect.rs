@@ -1,0 +1,78 @@
+//! The client's side.
+
+use std::io;
+use std::path::Path;
+
+use trunkline_core::ConnectError;
+use trunkline_core::transport::{BoxTransport, Connector};
+
+use super::{CAPACITY_DEFAULT, SCHEME, SETUP_TIMEOUT, ShmTransport, capacity_of, setup, unsupported};
+use crate::unix::{Address, UnixConnector};
+
+/// Leads to the server on a socket file, if it is somebody to trust, and sets up a pair of rings with it.
+///
+/// Whom it trusts is as with [`UnixConnector`]: this process's own user and root, unless told otherwise.
+#[derive(Clone, Debug)]
+pub struct ShmConnector {
+    socket: UnixConnector,
+    capacity: usize,
+}
+
+impl ShmConnector {
+    /// Leads to the server at `path`.
+    pub fn new(path: impl AsRef<Path>) -> ShmConnector {
+        ShmConnector { socket: UnixConnector::of(Address::new(SCHEME, path.as_ref())), capacity: CAPACITY_DEFAULT }
+    }
+
+    /// Trusts servers run by this user too.
+    pub fn trust_uid(mut self, uid: u32) -> Self {
+        self.socket = self.socket.trust_uid(uid);
+        self
+    }
+
+    /// Trusts whoever listens there.
+    pub fn trust_any_user(mut self) -> Self {
+        self.socket = self.socket.trust_any_user();
+        self
+    }
+
+    /// Sets how many bytes the ring from this client to the server holds: rounded up to a power of two from 64 KiB to
+    /// 64 MiB. 256 KiB by default. Messages over an eighth of it, less some 4 KiB, travel in chunks.
+    pub fn capacity(mut self, bytes: usize) -> Self {
+        self.capacity = capacity_of(bytes);
+        self
+    }
+
+    /// Connects once. While the server's line is full, tries again for up to 5 s; the set-up may take another 5 s.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`UnixConnector::connect_transport`]. [`ConnectError::Unreachable`] as well if the two sides come to no
+    /// pair of rings: the server is of another transport or version, or one side lacks memory or descriptors.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn connect_transport(&self) -> Result<ShmTransport, ConnectError> {
+        if let Some(why) = unsupported() {
+            return Err(ConnectError::Endpoint { endpoint: self.endpoint(), why });
+        }
+        let (stream, peer) = self.socket.connect_stream().await?;
+        match tokio::time::timeout(SETUP_TIMEOUT, setup::connect(&stream, self.capacity)).await {
+            Ok(Ok(rings)) => Ok(ShmTransport::new(stream, peer, rings)),
+            Ok(Err(error)) => Err(self.socket.unreachable(io::Error::other(error))),
+            Err(_) => Err(ConnectError::Timeout { endpoint: self.endpoint(), after: SETUP_TIMEOUT }),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Connector for ShmConnector {
+    async fn connect(&self) -> Result<BoxTransport, ConnectError> {
+        self.connect_transport().await.map(BoxTransport::new)
+    }
+
+    fn endpoint(&self) -> String {
+        self.socket.endpoint()
+    }
+}

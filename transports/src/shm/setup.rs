@@ -1,0 +1,261 @@
+//! The exchange on the socket before the rings carry anything.
+//!
+//! The client speaks first; each side sends one message of 64 bytes, and with it two descriptors: its segment, and the read
+//! end of the pipe by which it rings. `docs/shared-memory.md` has the message byte by byte.
+
+#![allow(unsafe_code)] // Descriptors that come with a message get an owner.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+use super::bell::{self, Bell, Incoming};
+use super::memory::{OwnMemory, PeerMemory};
+use super::segment;
+
+/// The version of the set-up and of what stands in the rings beside frames.
+const VERSION: u16 = 1;
+const MAGIC: &[u8; 8] = b"TRNKSHM\0";
+const LEN: usize = 64;
+/// Descriptors with a message that brings a ring.
+const DESCRIPTORS: usize = 2;
+/// The most that the kernel lets a message have: with room for all of them, none can be left without an owner.
+const DESCRIPTORS_MAX: usize = 253;
+
+/// The least and the most a ring can hold, in bytes.
+pub(super) const CAPACITY_MIN: usize = 64 << 10;
+pub(super) const CAPACITY_MAX: usize = 64 << 20;
+
+/// Why two sides have no rings between them.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SetupError {
+    #[error("what is there sets up no shared memory: is it a `unix:` endpoint?")]
+    NotShm,
+    #[error("version {VERSION} of shared memory here, {theirs} there")]
+    Version { theirs: u16 },
+    #[error("the peer refuses to share memory: {0}")]
+    Refused(Refusal),
+    #[error("the peer's ring of {0} bytes, which is no power of two from {CAPACITY_MIN} to {CAPACITY_MAX}")]
+    Capacity(u64),
+    #[error("{0} descriptors where 2 belong")]
+    Descriptors(usize),
+    #[error("the peer's segment {0}")]
+    Segment(&'static str),
+    #[error("the peer's doorbell {0}")]
+    Bell(&'static str),
+    #[error("the peer left")]
+    Left,
+    #[error("{what}: {source}")]
+    Io { what: &'static str, source: io::Error },
+}
+
+impl SetupError {
+    pub(super) fn io(what: &'static str) -> impl Fn(io::Error) -> SetupError {
+        move |source| SetupError::Io { what, source }
+    }
+
+    /// What the peer is told.
+    fn refusal(&self) -> Refusal {
+        match self {
+            SetupError::Version { .. } => Refusal::Version,
+            SetupError::Io { .. } => Refusal::System,
+            _ => Refusal::Message,
+        }
+    }
+}
+
+/// What a side says that sends no ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("it has another version")]
+    Version,
+    #[error("it finds fault with what this side sent")]
+    Message,
+    #[error("it lacks memory or descriptors")]
+    System,
+    #[error("reason {0}")]
+    Other(u16),
+}
+
+impl Refusal {
+    fn to_wire(self) -> u16 {
+        match self {
+            Refusal::Version => 1,
+            Refusal::Message => 2,
+            Refusal::System => 3,
+            Refusal::Other(status) => status,
+        }
+    }
+
+    fn from_wire(status: u16) -> Refusal {
+        match status {
+            1 => Refusal::Version,
+            2 => Refusal::Message,
+            3 => Refusal::System,
+            status => Refusal::Other(status),
+        }
+    }
+}
+
+/// One side's half of what joins two processes.
+#[derive(Debug)]
+pub(super) struct Rings {
+    pub(super) own: OwnMemory,
+    pub(super) own_capacity: usize,
+    pub(super) peer: PeerMemory,
+    pub(super) peer_capacity: usize,
+    pub(super) bell: Bell,
+    pub(super) incoming: Incoming,
+}
+
+/// The client's side.
+pub(super) async fn connect(stream: &UnixStream, capacity: usize) -> Result<Rings, SetupError> {
+    let own = Own::create(capacity)?;
+    send(stream, 0, Some(&own)).await?;
+    let theirs = receive(stream).await?.open()?;
+    Ok(own.join(theirs))
+}
+
+/// The server's side: nothing is made before the client has shown what it has.
+pub(super) async fn accept(stream: &UnixStream, capacity: usize) -> Result<Rings, SetupError> {
+    let made = async {
+        let theirs = receive(stream).await?.open()?;
+        Ok((Own::create(capacity)?, theirs))
+    };
+    match made.await {
+        Ok((own, theirs)) => {
+            send(stream, 0, Some(&own)).await?;
+            Ok(own.join(theirs))
+        }
+        Err(error) => {
+            // Whether the peer hears it changes nothing.
+            let _ = send(stream, SetupError::refusal(&error).to_wire(), None).await;
+            Err(error)
+        }
+    }
+}
+
+/// What this side brings.
+struct Own {
+    segment: OwnedFd,
+    memory: OwnMemory,
+    capacity: usize,
+    bell: Bell,
+    /// For the peer, to listen to.
+    sound: OwnedFd,
+}
+
+impl Own {
+    fn create(capacity: usize) -> Result<Own, SetupError> {
+        let (segment, memory) = segment::create(capacity)?;
+        let (bell, sound) = bell::pair().map_err(SetupError::io("making a doorbell"))?;
+        Ok(Own { segment, memory, capacity, bell, sound })
+    }
+
+    fn join(self, theirs: Theirs) -> Rings {
+        let Theirs { memory: peer, capacity: peer_capacity, incoming } = theirs;
+        let Own { memory: own, capacity: own_capacity, bell, .. } = self;
+        Rings { own, own_capacity, peer, peer_capacity, bell, incoming }
+    }
+}
+
+/// What the other side sent.
+struct Sent {
+    segment: OwnedFd,
+    sound: OwnedFd,
+    capacity: usize,
+}
+
+/// The same, looked at and found good.
+struct Theirs {
+    memory: PeerMemory,
+    capacity: usize,
+    incoming: Incoming,
+}
+
+impl Sent {
+    fn open(self) -> Result<Theirs, SetupError> {
+        let memory = segment::open(self.segment, self.capacity)?;
+        Ok(Theirs { memory, capacity: self.capacity, incoming: Incoming::new(self.sound)? })
+    }
+}
+
+async fn send(stream: &UnixStream, status: u16, half: Option<&Own>) -> Result<(), SetupError> {
+    let mut message = [0; LEN];
+    message[..8].copy_from_slice(MAGIC);
+    message[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    message[10..12].copy_from_slice(&status.to_le_bytes());
+    message[16..24].copy_from_slice(&half.map_or(0, |half| half.capacity as u64).to_le_bytes());
+    let descriptors = half.map(|half| [half.segment.as_raw_fd(), half.sound.as_raw_fd()]);
+    let control: Vec<ControlMessage<'_>> = descriptors.iter().map(|fds| ControlMessage::ScmRights(fds)).collect();
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    let write = || Ok(sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&message)], &control, flags, None)?);
+    // A socket on which nothing was sent before takes so little whole.
+    match stream.async_io(Interest::WRITABLE, write).await {
+        Ok(LEN) => Ok(()),
+        Ok(_) => Err(SetupError::Left),
+        Err(error) if is_gone(&error) => Err(SetupError::Left),
+        Err(error) => Err(SetupError::io("sending the ring")(error)),
+    }
+}
+
+async fn receive(stream: &UnixStream) -> Result<Sent, SetupError> {
+    let mut message = [0; LEN];
+    let mut descriptors = Vec::new();
+    let mut len = 0;
+    while len < LEN {
+        let rest = &mut message[len..];
+        len += match stream.async_io(Interest::READABLE, || receive_some(stream, rest, &mut descriptors)).await {
+            Ok(0) => return Err(SetupError::Left),
+            Ok(n) => n,
+            Err(error) if is_gone(&error) => return Err(SetupError::Left),
+            Err(error) => return Err(SetupError::io("receiving the peer's ring")(error)),
+        };
+        let known = len.min(MAGIC.len());
+        if message[..known] != MAGIC[..known] {
+            return Err(SetupError::NotShm);
+        }
+        if descriptors.len() > DESCRIPTORS {
+            return Err(SetupError::Descriptors(descriptors.len()));
+        }
+    }
+    let word = |at: usize| u16::from_le_bytes([message[at], message[at + 1]]);
+    let (theirs, status) = (word(8), word(10));
+    if theirs != VERSION {
+        return Err(SetupError::Version { theirs });
+    }
+    if status != 0 {
+        return Err(SetupError::Refused(Refusal::from_wire(status)));
+    }
+    let capacity = message[16..24].iter().rev().fold(0, |capacity, byte| capacity << 8 | u64::from(*byte));
+    if !capacity.is_power_of_two() || !(CAPACITY_MIN as u64..=CAPACITY_MAX as u64).contains(&capacity) {
+        return Err(SetupError::Capacity(capacity));
+    }
+    let count = descriptors.len();
+    let [segment, sound] =
+        <[OwnedFd; DESCRIPTORS]>::try_from(descriptors).map_err(|_| SetupError::Descriptors(count))?;
+    Ok(Sent { segment, sound, capacity: capacity as usize })
+}
+
+/// One `recvmsg`. Descriptors that come along are owned at once, whatever becomes of the message.
+fn receive_some(stream: &UnixStream, into: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    let mut control = cmsg_space!([RawFd; DESCRIPTORS_MAX]);
+    let mut slices = [IoSliceMut::new(into)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let received = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
+    for message in received.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = message {
+            // SAFETY: the kernel has just made these descriptors for this message; nobody else knows them.
+            descriptors.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    Ok(received.bytes)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}

@@ -1,0 +1,389 @@
+//! The rings as a frame transport: records are frames, and there is no byte stream in between.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::net::UnixStream;
+use trunkline_core::frame::{FRAME_OVERHEAD_MAX, FrameError, first_record};
+use trunkline_core::transport::{
+    BatchWriter, Filled, FrameReceiver, FrameSender, PeerIdentity, Properties, Transport, Written,
+};
+use trunkline_core::{ConnectionError, ProtocolError};
+
+use super::bell::{self, Incoming};
+use super::memory::{OwnMemory, PeerMemory};
+use super::ring::{Bell, Consumer, Producer, Room, Sleep, Violation};
+use super::setup::Rings;
+
+/// The two rings between this process and another, as a transport.
+#[derive(Debug)]
+pub struct ShmTransport {
+    socket: UnixStream,
+    peer: PeerIdentity,
+    rings: Rings,
+}
+
+impl ShmTransport {
+    pub(super) fn new(socket: UnixStream, peer: PeerIdentity, rings: Rings) -> ShmTransport {
+        ShmTransport { socket, peer, rings }
+    }
+}
+
+impl Transport for ShmTransport {
+    type Sender = ShmSender;
+    type Writer = ShmWriter;
+    type Receiver = ShmReceiver;
+
+    fn properties(&self) -> Properties {
+        let record_len_max = self.rings.own_capacity / 8;
+        Properties::new("shm", self.peer.clone()).chunk_len(record_len_max - FRAME_OVERHEAD_MAX)
+    }
+
+    fn split(self, frame_len_max: usize) -> (ShmSender, ShmWriter, ShmReceiver) {
+        let Rings { own, own_capacity, peer, peer_capacity, bell, incoming } = self.rings;
+        let line = Arc::new(Line { socket: self.socket, bell, incoming, drained: AtomicU64::new(0) });
+        let sender = ShmSender { producer: Producer::new(own.clone(), peer.clone(), own_capacity), broken: None };
+        let writer = ShmWriter {
+            line: Arc::clone(&line),
+            own: own.clone(),
+            peer: peer.clone(),
+            sleep: Sleep::want_space(),
+            parked: Bell::park(),
+            written: 0,
+        };
+        let receiver = ShmReceiver {
+            consumer: Consumer::new(own.clone(), peer.clone(), peer_capacity, frame_len_max),
+            line,
+            own,
+            peer,
+            sleep: Sleep::park(),
+            wants_space: Bell::want_space(),
+            inbox: Inbox::default(),
+            frame_len_max,
+            hung_up: false,
+        };
+        (sender, writer, receiver)
+    }
+}
+
+/// What the writing and the receiving half wait with. Both belong to the driver's task when they wait.
+#[derive(Debug)]
+struct Line {
+    /// Carries nothing any more; its end is the peer's.
+    socket: UnixStream,
+    bell: bell::Bell,
+    incoming: Incoming,
+    /// How many announcements there had been when the doorbell was drained last.
+    drained: AtomicU64,
+}
+
+/// An honest peer rings at most once for each announcement, and a pipe holds 65,536 rings.
+const ANNOUNCEMENTS_PER_DRAIN: u64 = 1024;
+
+impl Line {
+    /// Forgets rings up to now and has the task woken at the next. `true` if the peer is gone.
+    ///
+    /// Either half may forget a ring that was meant for the other: the ring has woken the task they share, which asks
+    /// both again, and each looks at the ring itself.
+    fn clear(&self, cx: &mut Context<'_>, announcements: u64) -> io::Result<bool> {
+        // Written by the two halves of one task; a count that is off by some only moves the moment.
+        if announcements.wrapping_sub(self.drained.load(Ordering::Relaxed)) >= ANNOUNCEMENTS_PER_DRAIN {
+            self.drained.store(announcements, Ordering::Relaxed);
+            self.incoming.drain()?;
+        }
+        self.incoming.clear(cx)
+    }
+
+    /// Ready when the peer has closed its socket, as the kernel does for it however it ends.
+    fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.socket.poll_read_ready(cx))?;
+            match self.socket.try_read(&mut [0]) {
+                Ok(0) => return Poll::Ready(Ok(())),
+                Ok(_) => {
+                    return Poll::Ready(Err(protocol(ProtocolError::Unexpected("message on the socket of a ring"))));
+                }
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                // Whatever else it says, there is nobody at the other end.
+                Err(_) => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+fn protocol(error: ProtocolError) -> io::Error {
+    io::Error::other(ConnectionError::Protocol(error))
+}
+
+impl From<Violation> for io::Error {
+    fn from(Violation { what, value }: Violation) -> io::Error {
+        protocol(ProtocolError::SharedMemory { what, value })
+    }
+}
+
+/// Where frames are placed: straight into the ring.
+#[derive(Debug)]
+pub struct ShmSender {
+    producer: Producer<OwnMemory, PeerMemory>,
+    /// What the peer did, until the writer is told.
+    broken: Option<Violation>,
+}
+
+impl FrameSender for ShmSender {
+    type Batch = ShmBatch;
+
+    fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
+        match self.producer.reserve_bytes(len) {
+            Ok(space) => space,
+            Err(violation) => {
+                self.broken = Some(violation);
+                None
+            }
+        }
+    }
+
+    fn commit(&mut self, first_word: u64) {
+        self.producer.commit(first_word);
+    }
+
+    fn take_batch(&mut self, batch: &mut ShmBatch) -> bool {
+        let published = self.producer.publish();
+        batch.published = published.then(|| self.producer.position());
+        batch.room = self.producer.take_room();
+        batch.broken = self.broken.take();
+        published || batch.room.is_some() || batch.broken.is_some()
+    }
+
+    fn position(&self) -> u64 {
+        self.producer.position()
+    }
+
+    fn wants_room(&self) -> bool {
+        self.producer.wants_room().is_some() || self.broken.is_some()
+    }
+}
+
+/// What the writer has to know of what lies in the ring already.
+#[derive(Debug, Default)]
+pub struct ShmBatch {
+    /// Up to where frames have become visible, if any have.
+    published: Option<u64>,
+    /// What a frame that could not be placed waits for.
+    room: Option<Room>,
+    broken: Option<Violation>,
+}
+
+/// Wakes the peer, and waits for room.
+#[derive(Debug)]
+pub struct ShmWriter {
+    line: Arc<Line>,
+    own: OwnMemory,
+    peer: PeerMemory,
+    sleep: Sleep,
+    parked: Bell,
+    written: u64,
+}
+
+impl ShmWriter {
+    /// Rings if the peer sleeps; what it wants to know of the room that was missing is left.
+    fn announce(&mut self, batch: &mut ShmBatch) -> io::Result<Option<Room>> {
+        if let Some(position) = batch.published.take() {
+            self.written = position;
+            if self.parked.is_due(&self.peer) {
+                self.line.bell.ring()?;
+            }
+        }
+        match batch.broken {
+            Some(violation) => Err(violation.into()),
+            None => Ok(batch.room),
+        }
+    }
+}
+
+impl BatchWriter for ShmWriter {
+    type Batch = ShmBatch;
+
+    fn try_write(&mut self, batch: &mut ShmBatch) -> io::Result<Written> {
+        match self.announce(batch)? {
+            Some(room) if !room.is_there(&self.peer)? => return Ok(Written::Blocked),
+            _ => {}
+        }
+        batch.room = None;
+        Ok(Written::All)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, batch: &mut ShmBatch) -> Poll<io::Result<()>> {
+        if let Some(room) = self.announce(batch)? {
+            let ShmWriter { line, own, peer, sleep, .. } = self;
+            let announcements = sleep.announcements();
+            let mut gone = Ok(false);
+            let waits = sleep.announce(own, || gone = line.clear(cx, announcements), || room.is_there(peer))?;
+            if waits {
+                return match gone {
+                    Ok(false) => Poll::Pending,
+                    Ok(true) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                    Err(error) => Poll::Ready(Err(error)),
+                };
+            }
+        }
+        batch.room = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn written(&self) -> u64 {
+        self.written
+    }
+
+    fn poll_shutdown(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What is in the ring stays readable.
+        Poll::Ready(socket2::SockRef::from(&self.line.socket).shutdown(std::net::Shutdown::Write))
+    }
+}
+
+/// Takes records out of the peer's ring.
+#[derive(Debug)]
+pub struct ShmReceiver {
+    consumer: Consumer<OwnMemory, PeerMemory>,
+    line: Arc<Line>,
+    own: OwnMemory,
+    peer: PeerMemory,
+    sleep: Sleep,
+    wants_space: Bell,
+    inbox: Inbox,
+    frame_len_max: usize,
+    hung_up: bool,
+}
+
+impl ShmReceiver {
+    /// Copies published records into the inbox, up to what it holds; `false` if there was none.
+    fn fill(&mut self) -> io::Result<bool> {
+        self.inbox.make_room();
+        let mut filled = false;
+        while !self.inbox.is_full() {
+            let record = match self.consumer.next() {
+                Ok(Some(record)) => record,
+                Ok(None) => break,
+                // Frames before it are good.
+                Err(_) if filled => break,
+                Err(violation) => return Err(violation.into()),
+            };
+            self.consumer.take(record, self.inbox.push(record.len()));
+            filled = true;
+        }
+        if filled {
+            self.release(false)?;
+        }
+        Ok(filled || self.inbox.is_full())
+    }
+
+    /// Gives room back to the peer, and rings if it waits for some.
+    fn release(&mut self, all: bool) -> io::Result<()> {
+        if self.consumer.release(all) && self.wants_space.is_due(&self.peer) {
+            self.line.bell.ring()?;
+        }
+        Ok(())
+    }
+}
+
+impl FrameReceiver for ShmReceiver {
+    fn try_fill(&mut self) -> io::Result<Option<Filled>> {
+        Ok(self.fill()?.then_some(Filled::Some))
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Filled>> {
+        self.sleep.withdraw(&self.own);
+        loop {
+            if self.fill()? {
+                return Poll::Ready(Ok(Filled::Some));
+            }
+            // What the peer published before it went has been read.
+            if self.hung_up {
+                return Poll::Ready(Ok(Filled::Closed));
+            }
+            self.release(true)?;
+            let ShmReceiver { consumer, line, own, sleep, .. } = self;
+            let announcements = sleep.announcements();
+            let mut gone = Ok(false);
+            let waits = sleep.announce(
+                own,
+                || gone = line.clear(cx, announcements),
+                || consumer.next().map(|record| record.is_some()),
+            )?;
+            self.hung_up = gone?;
+            if waits && !self.hung_up {
+                ready!(self.line.poll_hang_up(cx))?;
+                self.hung_up = true;
+            }
+        }
+    }
+
+    fn frame(&self) -> Result<Option<&[u8]>, FrameError> {
+        first_record(self.inbox.rest(), self.frame_len_max)
+    }
+
+    fn consume(&mut self) {
+        let len = self.frame().ok().flatten().map_or(0, <[u8]>::len);
+        self.inbox.consume(len);
+    }
+
+    fn idle(&mut self) {
+        self.inbox.shrink();
+    }
+}
+
+/// Frames copied out of the ring, one after the other.
+#[derive(Debug, Default)]
+struct Inbox {
+    /// Its length is the most that was ever used: what is written over need not be cleared first.
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+/// With so many bytes in the inbox, no more records are copied.
+const INBOX_FULL: usize = 64 << 10;
+
+impl Inbox {
+    fn is_full(&self) -> bool {
+        self.end - self.start >= INBOX_FULL
+    }
+
+    /// Moves what is left to the front.
+    fn make_room(&mut self) {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+    }
+
+    fn push(&mut self, len: usize) -> &mut [u8] {
+        let start = self.end;
+        self.end += len;
+        if self.end > self.bytes.len() {
+            // By steps, since it is cleared as it grows.
+            self.bytes.resize(self.end.next_power_of_two(), 0);
+        }
+        &mut self.bytes[start..self.end]
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.start += len;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    fn shrink(&mut self) {
+        self.make_room();
+        if self.end == 0 {
+            self.bytes = Vec::new();
+        }
+    }
+}
