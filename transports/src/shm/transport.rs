@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 use trunkline_core::frame::{FRAME_OVERHEAD_MAX, FrameError, first_record};
@@ -23,11 +24,12 @@ pub struct ShmTransport {
     socket: UnixStream,
     peer: PeerIdentity,
     rings: Rings,
+    poll_for: Duration,
 }
 
 impl ShmTransport {
-    pub(super) fn new(socket: UnixStream, peer: PeerIdentity, rings: Rings) -> ShmTransport {
-        ShmTransport { socket, peer, rings }
+    pub(super) fn new(socket: UnixStream, peer: PeerIdentity, rings: Rings, poll_for: Duration) -> ShmTransport {
+        ShmTransport { socket, peer, rings, poll_for }
     }
 }
 
@@ -63,6 +65,7 @@ impl Transport for ShmTransport {
             inbox: Inbox::default(),
             frame_len_max,
             hung_up: false,
+            heat: Heat::new(self.poll_for),
         };
         (sender, writer, receiver)
     }
@@ -254,6 +257,7 @@ pub struct ShmReceiver {
     inbox: Inbox,
     frame_len_max: usize,
     hung_up: bool,
+    heat: Heat,
 }
 
 impl ShmReceiver {
@@ -296,7 +300,12 @@ impl FrameReceiver for ShmReceiver {
         self.sleep.withdraw(&self.own);
         loop {
             if self.fill()? {
+                self.heat.renew();
                 return Poll::Ready(Ok(Filled::Some));
+            }
+            if self.heat.lasts() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             // What the peer published before it went has been read.
             if self.hung_up {
@@ -330,6 +339,43 @@ impl FrameReceiver for ShmReceiver {
 
     fn idle(&mut self) {
         self.inbox.shrink();
+    }
+}
+
+/// Whether to ask again instead of going to sleep.
+#[derive(Debug)]
+struct Heat {
+    poll_for: Duration,
+    /// When the ring was first found empty since something came.
+    since: Option<Instant>,
+    /// How often it was found empty since then.
+    misses: u32,
+}
+
+/// Asking the ring is cheaper than asking the clock.
+const MISSES_PER_CLOCK: u32 = 16;
+
+impl Heat {
+    fn new(poll_for: Duration) -> Heat {
+        // Cold: nothing has come yet.
+        Heat { poll_for, since: None, misses: u32::MAX }
+    }
+
+    fn renew(&mut self) {
+        self.since = None;
+        self.misses = if self.poll_for.is_zero() { u32::MAX } else { 0 };
+    }
+
+    fn lasts(&mut self) -> bool {
+        if self.misses == u32::MAX {
+            return false;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.misses += 1;
+        if self.misses % MISSES_PER_CLOCK == 0 && since.elapsed() >= self.poll_for {
+            self.misses = u32::MAX;
+        }
+        self.misses != u32::MAX
     }
 }
 
