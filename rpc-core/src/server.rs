@@ -259,19 +259,23 @@ impl Shared {
     fn take(self: &Arc<Self>, transport: BoxTransport) {
         // Names the connection; ordered by nothing.
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        {
-            let mut connections = self.lock();
-            if connections.len() >= self.limits.connections {
-                drop(connections);
-                self.counters().connections_refused += 1;
-                return self.turn_away(transport);
-            }
-            // Its place, before it begins: it may end, and be forgotten, before this thread goes on.
-            connections.insert(id, None);
-        }
+        let held = self.share.hold(transport.properties().memory);
+        let mut connections = self.lock();
+        let (Some(held), true) = (held, connections.len() < self.limits.connections) else {
+            drop(connections);
+            self.counters().connections_refused += 1;
+            return self.turn_away(transport);
+        };
+        // Its place, before it begins: it may end, and be forgotten, before this thread goes on.
+        connections.insert(id, None);
+        drop(connections);
         self.counters().connections_accepted += 1;
         let shared = Arc::clone(self);
-        let start = self.start(Closing::No, Box::new(move |error, stats| shared.forget(id, error, stats)));
+        let on_end = Box::new(move |error: &_, stats| {
+            drop(held);
+            shared.forget(id, error, stats);
+        });
+        let start = self.start(Closing::No, on_end);
         let connection = transport.start(start);
         let mut connections = self.lock();
         match connections.get_mut(&id) {

@@ -167,17 +167,26 @@ pub struct Properties {
     pub chunk_len: usize,
     /// Whether the peer can vanish without the mechanism saying so (a network): then silence is probed also at rest.
     pub silent_loss: bool,
+    /// Bytes of memory that it takes from the beginning to the end, busy or not: a ring, say. A server counts them
+    /// towards [`Limits::memory_total`](crate::Limits::memory_total).
+    pub memory: usize,
 }
 
 impl Properties {
-    /// Properties with a chunk of 128 KiB and no silent loss.
+    /// Properties with a chunk of 128 KiB, no silent loss, and no memory of its own.
     pub fn new(name: &'static str, peer: PeerIdentity) -> Properties {
-        Properties { name, peer, chunk_len: 128 * 1024, silent_loss: false }
+        Properties { name, peer, chunk_len: 128 * 1024, silent_loss: false, memory: 0 }
     }
 
     /// Sets the chunk length, in bytes.
     pub fn chunk_len(mut self, len: usize) -> Properties {
         self.chunk_len = len;
+        self
+    }
+
+    /// Sets how much memory it holds, in bytes.
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.memory = bytes;
         self
     }
 

@@ -41,6 +41,11 @@ pub(crate) const fn segment_len(capacity: usize) -> usize {
     DATA + capacity
 }
 
+/// The longest frame of a ring of `capacity` bytes, header included.
+pub(crate) const fn record_len_max(capacity: usize) -> usize {
+    capacity / 8
+}
+
 /// What no honest peer does in its segment. The connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} in the peer's shared memory: {value:#x}")]

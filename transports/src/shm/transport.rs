@@ -13,9 +13,10 @@ use trunkline_core::transport::{
 };
 use trunkline_core::{ConnectionError, ProtocolError};
 
+use super::SCHEME;
 use super::bell::{self, Incoming};
 use super::memory::{OwnMemory, PeerMemory};
-use super::ring::{Bell, Consumer, Producer, Room, Sleep, Violation};
+use super::ring::{Bell, Consumer, Producer, Room, Sleep, Violation, record_len_max, segment_len};
 use super::setup::Rings;
 
 /// The two rings between this process and another, as a transport.
@@ -39,8 +40,11 @@ impl Transport for ShmTransport {
     type Receiver = ShmReceiver;
 
     fn properties(&self) -> Properties {
-        let record_len_max = self.rings.own_capacity / 8;
-        Properties::new("shm", self.peer.clone()).chunk_len(record_len_max - FRAME_OVERHEAD_MAX)
+        let capacity = self.rings.own_capacity;
+        // The longest record holds the longest frame of a chunk.
+        Properties::new(SCHEME, self.peer.clone())
+            .chunk_len(record_len_max(capacity) - FRAME_OVERHEAD_MAX)
+            .memory(segment_len(capacity))
     }
 
     fn split(self, frame_len_max: usize) -> (ShmSender, ShmWriter, ShmReceiver) {

@@ -38,7 +38,7 @@ impl Index {
 
     /// What a pad may waste is less than this, so at most an eighth.
     pub(super) fn record_len_max(self) -> usize {
-        (self.capacity / 8) as usize
+        super::record_len_max(self.capacity as usize)
     }
 
     /// The byte of the segment at which `position` is.
