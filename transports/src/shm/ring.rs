@@ -28,6 +28,8 @@ mod consumer;
 mod index;
 mod producer;
 mod sleep;
+#[cfg(all(test, not(trunkline_loom)))]
+mod tests;
 
 pub(crate) use consumer::Consumer;
 pub(crate) use producer::{Producer, Room};
