@@ -69,6 +69,10 @@ pub trait FrameSender: Send + 'static {
         false
     }
 
+    /// Called once, when the connection has ended: gives back what it has of the system, since clients may hold the
+    /// connection for long yet. From here on there is room for nothing.
+    fn release(&mut self) {}
+
     /// The position after the frame committed last: a number that only grows, on the scale of [`BatchWriter::written`].
     fn position(&self) -> u64;
 }

@@ -552,5 +552,6 @@ impl<T: Transport> Drop for EndGuard<T> {
         self.0.end(ConnectionError::RuntimeGone, true);
         let writer = self.0.outlet().writer.take();
         drop(writer);
+        self.0.lock().sender.release();
     }
 }
