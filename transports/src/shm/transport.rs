@@ -50,7 +50,8 @@ impl Transport for ShmTransport {
     fn split(self, frame_len_max: usize) -> (ShmSender, ShmWriter, ShmReceiver) {
         let Rings { own, own_capacity, peer, peer_capacity, bell, incoming } = self.rings;
         let line = Arc::new(Line { socket: self.socket, bell, incoming, drained: AtomicU64::new(0) });
-        let sender = ShmSender { producer: Producer::new(own.clone(), peer.clone(), own_capacity), broken: None };
+        let sender =
+            ShmSender { producer: Some(Producer::new(own.clone(), peer.clone(), own_capacity)), end: 0, broken: None };
         let writer = ShmWriter {
             line: Arc::clone(&line),
             own: own.clone(),
@@ -133,7 +134,10 @@ impl From<Violation> for io::Error {
 /// Where frames are placed: straight into the ring.
 #[derive(Debug)]
 pub struct ShmSender {
-    producer: Producer<OwnMemory, PeerMemory>,
+    /// Gone when the connection has ended, and the memory with it.
+    producer: Option<Producer<OwnMemory, PeerMemory>>,
+    /// Up to where frames had been placed when it went.
+    end: u64,
     /// What the peer did, until the writer is told.
     broken: Option<Violation>,
 }
@@ -142,7 +146,7 @@ impl FrameSender for ShmSender {
     type Batch = ShmBatch;
 
     fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
-        match self.producer.reserve_bytes(len) {
+        match self.producer.as_mut()?.reserve_bytes(len) {
             Ok(space) => space,
             Err(violation) => {
                 self.broken = Some(violation);
@@ -152,23 +156,34 @@ impl FrameSender for ShmSender {
     }
 
     fn commit(&mut self, first_word: u64) {
-        self.producer.commit(first_word);
+        if let Some(producer) = &mut self.producer {
+            producer.commit(first_word);
+        }
     }
 
     fn take_batch(&mut self, batch: &mut ShmBatch) -> bool {
-        let published = self.producer.publish();
-        batch.published = published.then(|| self.producer.position());
-        batch.room = self.producer.take_room();
+        let Some(producer) = &mut self.producer else {
+            return false;
+        };
+        let published = producer.publish();
+        batch.published = published.then(|| producer.position());
+        batch.room = producer.take_room();
         batch.broken = self.broken.take();
         published || batch.room.is_some() || batch.broken.is_some()
     }
 
     fn position(&self) -> u64 {
-        self.producer.position()
+        self.producer.as_ref().map_or(self.end, Producer::position)
     }
 
     fn wants_room(&self) -> bool {
-        self.producer.wants_room().is_some() || self.broken.is_some()
+        self.producer.as_ref().is_some_and(|producer| producer.wants_room().is_some()) || self.broken.is_some()
+    }
+
+    fn release(&mut self) {
+        self.end = self.position();
+        self.broken = None;
+        self.producer = None;
     }
 }
 
