@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`unix`] | Unix stream sockets | `unix:/path` |
 //! | [`tcp`] | TCP | `tcp://host:port` |
+//! | [`pipe`] | pairs of pipes, to a child and from a parent | `exec:program`, `inherited:`, `stdio:` |
 //! | [`mem`] | bounded channels inside one process | `mem:name` |
 //! | [`over`] | any `AsyncRead + AsyncWrite` the program brings along | |
 //! | [`framing`] | what a byte stream has to offer to become a transport | |
@@ -28,14 +29,20 @@
 #![deny(unsafe_code)]
 
 mod error;
+#[cfg(all(unix, any(feature = "tcp", feature = "unix", feature = "pipe")))]
+mod fd;
 pub mod framing;
 #[cfg(feature = "mem")]
 pub mod mem;
 pub mod over;
+#[cfg(all(unix, feature = "pipe"))]
+pub mod pipe;
 #[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
 pub mod shm;
 #[cfg(all(unix, any(feature = "tcp", feature = "unix")))]
 pub mod socket;
+#[cfg(all(unix, feature = "pipe"))]
+mod sys;
 #[cfg(all(unix, feature = "tcp"))]
 pub mod tcp;
 #[cfg(all(unix, feature = "unix"))]
