@@ -37,7 +37,7 @@ impl Connection {
     /// # Ok(()) }
     /// ```
     pub fn builder() -> ConnectionBuilder {
-        ConnectionBuilder { inner: trunkline_core::Connection::builder() }
+        ConnectionBuilder { inner: trunkline_core::Connection::builder(), exec: false }
     }
 
     /// A client of a service on this connection. It does not keep the connection open.
@@ -102,6 +102,8 @@ impl fmt::Debug for Connection {
 #[must_use]
 pub struct ConnectionBuilder {
     inner: trunkline_core::ConnectionBuilder,
+    /// Whether a URI may start a program.
+    exec: bool,
 }
 
 impl ConnectionBuilder {
@@ -131,7 +133,34 @@ impl ConnectionBuilder {
         self
     }
 
-    /// Connects to an endpoint: `tcp://host:port`, `unix:/path`, `mem:name`. Needs a tokio runtime.
+    /// Lets [`connect`](Self::connect) start a program where the endpoint says `exec:./program --flag`: whoever writes
+    /// the endpoint, in a configuration say, then decides what is run here.
+    ///
+    /// The program and its arguments are split at spaces. There is no shell, and there are no quotes; in code,
+    /// [`spawn`](Self::spawn) has neither the problem nor the limit.
+    #[cfg(all(unix, feature = "pipe"))]
+    pub fn allow_exec(mut self) -> Self {
+        self.exec = true;
+        self
+    }
+
+    /// Starts a program that serves `inherited:`, and connects to it. Needs a tokio runtime. What can be said about the
+    /// child, such as how long it has to end, says [`Spawn`](crate::transport::Spawn).
+    ///
+    /// # Errors
+    ///
+    /// If the program cannot be started, ends before it has answered, or speaks something else.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the attempt up; the child is ended.
+    #[cfg(all(unix, feature = "pipe"))]
+    pub async fn spawn(self, command: impl Into<crate::transport::Spawn>) -> Result<Connection, ConnectError> {
+        self.connect_with(&command.into()).await
+    }
+
+    /// Connects to an endpoint: `tcp://host:port`, `unix:/path`, `mem:name`, `stdio:`, and `exec:./program` where
+    /// [`allow_exec`](Self::allow_exec) is given. Needs a tokio runtime.
     ///
     /// # Errors
     ///
@@ -141,7 +170,8 @@ impl ConnectionBuilder {
     ///
     /// Dropping the future gives the attempt up.
     pub async fn connect(self, endpoint: impl AsRef<str>) -> Result<Connection, ConnectError> {
-        self.connect_with(&*endpoint::connector(endpoint.as_ref())?).await
+        let connector = endpoint::connector(endpoint.as_ref(), self.exec)?;
+        self.connect_with(&*connector).await
     }
 
     /// Connects through a connector: one with options, or one of the program's own.
@@ -163,7 +193,7 @@ impl ConnectionBuilder {
     ///
     /// As [`connect`](Self::connect).
     pub fn connect_blocking(self, endpoint: impl AsRef<str>) -> Result<Connection, ConnectError> {
-        let connector = endpoint::connector(endpoint.as_ref())?;
+        let connector = endpoint::connector(endpoint.as_ref(), self.exec)?;
         let (sender, receiver) = mpsc::sync_channel(1);
         background()?.spawn(async move {
             let _ = sender.send(self.connect_with(&*connector).await);

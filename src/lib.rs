@@ -48,6 +48,8 @@
 
 mod connection;
 mod endpoint;
+#[cfg(not(all(unix, feature = "pipe")))]
+mod no_pipe;
 mod server;
 
 pub use connection::{Connection, ConnectionBuilder};
@@ -85,6 +87,8 @@ pub mod transport {
     #[cfg(feature = "mem")]
     pub use trunkline_transports::mem::{self, MemConnector, MemListener};
     pub use trunkline_transports::over::Over;
+    #[cfg(all(unix, feature = "pipe"))]
+    pub use trunkline_transports::pipe::{self, Inherited, PipeTransport, Spawn, Stdio};
     #[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
     pub use trunkline_transports::shm::{ShmConnector, ShmListener};
     #[cfg(all(unix, feature = "tcp"))]
@@ -134,6 +138,18 @@ pub mod __private {
     {
         Connection::builder().over_transport(transport).await.map(Connection::into_client)
     }
+
+    #[cfg(all(unix, feature = "pipe"))]
+    pub use trunkline_transports::pipe::Spawn;
+
+    /// A client of a process of its own.
+    #[cfg(all(unix, feature = "pipe"))]
+    pub async fn spawn(spawn: Spawn) -> Result<Client, ConnectError> {
+        Connection::builder().spawn(spawn).await.map(Connection::into_client)
+    }
+
+    #[cfg(not(all(unix, feature = "pipe")))]
+    pub use crate::no_pipe::{Spawn, spawn};
 
     /// The connection of a client.
     pub fn connection(client: &Client) -> Connection {

@@ -60,7 +60,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Listens at an endpoint: `tcp://host:port`, `unix:/path`, `mem:name`. Port 0 takes a free one.
+    /// Listens at an endpoint: `tcp://host:port`, `unix:/path`, `mem:name`, `inherited:`, `stdio:`. Port 0 takes a free one.
     ///
     /// # Errors
     ///

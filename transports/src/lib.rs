@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | [`unix`] | Unix stream sockets | `unix:/path` |
 //! | [`tcp`] | TCP | `tcp://host:port` |
+//! | `shm` | rings in shared memory, on 64-bit Linux | `shm:/path` |
+//! | [`pipe`] | pairs of pipes, to a child and from a parent | `exec:program`, `inherited:`, `stdio:` |
 //! | [`mem`] | bounded channels inside one process | `mem:name` |
 //! | [`over`] | any `AsyncRead + AsyncWrite` the program brings along | |
 //! | [`framing`] | what a byte stream has to offer to become a transport | |
@@ -28,10 +30,14 @@
 #![deny(unsafe_code)]
 
 mod error;
+#[cfg(all(unix, any(feature = "tcp", feature = "unix", feature = "pipe")))]
+mod fd;
 pub mod framing;
 #[cfg(feature = "mem")]
 pub mod mem;
 pub mod over;
+#[cfg(all(unix, feature = "pipe"))]
+pub mod pipe;
 #[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
 pub mod shm;
 #[cfg(all(unix, any(feature = "tcp", feature = "unix")))]

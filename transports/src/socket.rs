@@ -12,6 +12,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use trunkline_core::transport::Properties;
 
+use crate::fd::{register, retry_interrupted};
 use crate::framing::{ByteReader, ByteTransport, ByteWriter};
 
 /// A connected socket as a transport.
@@ -24,13 +25,6 @@ pub(crate) fn transport(socket: Socket, properties: Properties) -> io::Result<So
     let fd = Arc::new(register(socket, Interest::READABLE)?);
     let writer = SocketWriter { fd: Arc::clone(&fd), room: None, unblocked: 0 };
     Ok(ByteTransport::new(properties, SocketReader { fd }, writer))
-}
-
-// Deprecated since tokio 1.54 for the sake of types whose descriptor may change or be closed behind its back; what
-// replaces it is unsafe, and absent from older versions. A `Socket` owns its descriptor and keeps it.
-#[allow(deprecated)]
-fn register(socket: Socket, interest: Interest) -> io::Result<AsyncFd<Socket>> {
-    AsyncFd::with_interest(socket, interest)
 }
 
 /// The incoming half of a socket.
@@ -115,15 +109,6 @@ impl ByteWriter for SocketWriter {
 
     fn poll_shutdown(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.fd.get_ref().shutdown(Shutdown::Write))
-    }
-}
-
-fn retry_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            outcome => return outcome,
-        }
     }
 }
 

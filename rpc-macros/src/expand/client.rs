@@ -75,6 +75,18 @@ fn constructors(service: &Service) -> TokenStream {
             #krate::__private::connect_blocking(endpoint.as_ref()).map(|client| Self { client })
         }
 
+        /// Starts `command`, a program that serves `inherited:`, and speaks to it. It ends with this client's
+        /// connection.
+        ///
+        /// # Errors
+        ///
+        /// If the program cannot be started, ends before it has answered, or the two sides cannot agree.
+        #vis async fn spawn(
+            command: impl ::core::convert::Into<#krate::__private::Spawn>,
+        ) -> ::core::result::Result<Self, #krate::ConnectError> {
+            #krate::__private::spawn(command.into()).await.map(|client| Self { client })
+        }
+
         /// Speaks to a server over bytes that are connected to it already.
         ///
         /// # Errors

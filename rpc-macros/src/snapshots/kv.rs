@@ -172,6 +172,19 @@ const _: () = {
             ::trunkline::__private::connect_blocking(endpoint.as_ref())
                 .map(|client| Self { client })
         }
+        /// Starts `command`, a program that serves `inherited:`, and speaks to it. It ends with this client's
+        /// connection.
+        ///
+        /// # Errors
+        ///
+        /// If the program cannot be started, ends before it has answered, or the two sides cannot agree.
+        pub async fn spawn(
+            command: impl ::core::convert::Into<::trunkline::__private::Spawn>,
+        ) -> ::core::result::Result<Self, ::trunkline::ConnectError> {
+            ::trunkline::__private::spawn(command.into())
+                .await
+                .map(|client| Self { client })
+        }
         /// Speaks to a server over bytes that are connected to it already.
         ///
         /// # Errors

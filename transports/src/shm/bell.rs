@@ -15,6 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::setup::SetupError;
+use crate::fd::{register, retry_interrupted};
 use crate::sys;
 
 /// What this side rings.
@@ -32,12 +33,10 @@ pub(super) fn pair() -> io::Result<(Bell, OwnedFd)> {
 impl Bell {
     /// Never waits.
     pub(super) fn ring(&self) -> io::Result<()> {
-        match sys::write_nosignal(self.0.as_fd(), &[0]) {
+        match retry_interrupted(|| sys::write_nosignal(self.0.as_fd(), &[0])) {
             // It is full of rings that nobody listened to: one more would say nothing new.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.ring(),
-            Err(error) => Err(error),
-            Ok(_) => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
         }
     }
 }
@@ -59,7 +58,8 @@ impl Incoming {
         if !mode.is_ok_and(|mode| mode & OFlag::O_ACCMODE == OFlag::O_RDONLY) {
             return Err(SetupError::Bell("cannot be read"));
         }
-        let pipe = register(own_file(sound)?).map_err(SetupError::io("listening to the doorbell"))?;
+        let pipe =
+            register(own_file(sound)?, Interest::READABLE).map_err(SetupError::io("listening to the doorbell"))?;
         Ok(Incoming { pipe })
     }
 
@@ -78,12 +78,10 @@ impl Incoming {
     pub(super) fn drain(&self) -> io::Result<()> {
         let mut bytes = [0; 4096];
         for _ in 0..DRAIN_MAX / bytes.len() {
-            match nix::unistd::read(self.pipe.get_ref(), &mut bytes).map_err(io::Error::from) {
+            match retry_interrupted(|| Ok(nix::unistd::read(self.pipe.get_ref(), &mut bytes)?)) {
                 Ok(n) if n == bytes.len() => {}
-                Ok(_) => break,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => break,
             }
         }
         Ok(())
@@ -99,10 +97,4 @@ fn own_file(sound: OwnedFd) -> Result<OwnedFd, SetupError> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     nix::fcntl::open(path.as_str(), flags, Mode::empty())
         .map_err(|errno| SetupError::io("opening the doorbell anew, through /proc")(errno.into()))
-}
-
-// Deprecated since tokio 1.54 for the sake of types whose descriptor may change behind its back; an `OwnedFd`'s does not.
-#[allow(deprecated)]
-fn register(pipe: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(pipe, Interest::READABLE)
 }
