@@ -93,7 +93,7 @@ fn has_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
-#[cfg(all(unix, feature = "unix"))]
+#[cfg(all(unix, any(feature = "unix", feature = "shm")))]
 fn path<'a>(scheme: &str, rest: &'a str) -> Result<&'a str, String> {
     match rest.strip_prefix("//").unwrap_or(rest) {
         "" => Err(format!("the path of the socket is missing: write {scheme}:/path/to.sock")),
