@@ -43,7 +43,7 @@ fn every_transport_answers_rightly() {
         assert_eq!(fields[6], ("ok", "true"), "{line}");
         transports.push(fields[0].1.trim_matches('"').to_owned());
     }
-    assert_eq!(transports, ["tcp", "unix", "mem"]);
+    assert_eq!(transports, ["tcp", "unix", "shm", "pipe", "mem"]);
 }
 
 #[test]
@@ -52,10 +52,10 @@ fn people_get_a_table() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}");
     let rows: Vec<&str> = said.lines().collect();
-    assert_eq!(rows.len(), 5, "{said}");
+    assert_eq!(rows.len(), 7, "{said}");
     assert!(rows[0].starts_with("transport") && rows[0].contains("p99"), "{said}");
     assert!(rows[2].starts_with("tcp") && rows[2].ends_with("all right"), "{said}");
-    assert!(rows[4].starts_with("mem") && rows[4].contains("this process"), "{said}");
+    assert!(rows[6].starts_with("mem") && rows[6].contains("this process"), "{said}");
 }
 
 #[test]

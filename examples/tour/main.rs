@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use measure::{Extent, Measured, measure};
 use report::{Outcome, table};
-use service::TourClient;
 use stops::{Directory, STOPS, Served, Stop};
 
 const HELP: &str = "\
@@ -107,7 +106,7 @@ fn visit(stop: &Stop, directory: &Path, extent: Extent) -> Outcome {
 /// Who answered, and how fast.
 #[tokio::main]
 async fn call(served: &Served, extent: Extent) -> Result<(String, Measured), Box<dyn Error>> {
-    let tour = TourClient::connect(&served.endpoint).await?;
+    let tour = served.connect().await?;
     let peer = served.meet(tour.pid().await?, tour.connection().peer())?;
     Ok((peer, measure(&tour, extent).await?))
 }

@@ -79,10 +79,15 @@ pub async fn bind(uri: &str) -> Result<(Server, String), trunkline::BindError> {
     Ok((server, endpoint))
 }
 
-/// The server process: says where it listens, and serves until its stdin ends, as it does when its parent is gone.
+/// The server process: says where it listens, and serves until its stdin ends, as it does when its parent is gone. One
+/// that inherited its pipes ends with them.
 #[tokio::main]
 pub async fn serve(uri: &str) -> Result<(), Box<dyn Error>> {
     let (server, endpoint) = bind(uri).await?;
+    if uri == "inherited:" {
+        server.run().await;
+        return Ok(());
+    }
     writeln!(io::stdout(), "{endpoint}")?;
     let (ended, end) = oneshot::channel();
     std::thread::spawn(move || {

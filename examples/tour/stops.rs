@@ -1,7 +1,7 @@
 //! The transports, and the server at the end of each.
 
 use std::error::Error;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use trunkline::transport::PeerIdentity;
 
-use crate::service;
+use crate::service::{self, TourClient};
 
 /// A transport on the tour.
 pub struct Stop {
@@ -26,6 +26,8 @@ pub struct Stop {
 enum Place {
     /// In a process of its own.
     Process,
+    /// In a process that the client starts by connecting to it.
+    Child,
     /// In this one, on threads of its own: the transport does not lead out.
     Thread,
 }
@@ -43,18 +45,21 @@ pub const STOPS: &[Stop] = &[
         uri: |directory| format!("shm:{}/tour-shm.sock", directory.display()),
         place: Place::Process,
     },
+    Stop { transport: "pipe", uri: |_| "inherited:".to_owned(), place: Place::Child },
     Stop { transport: "mem", uri: |_| "mem:tour".to_owned(), place: Place::Thread },
 ];
 
-/// A running server. Dropping it ends it.
+/// A server that runs, or will. Dropping it ends it.
 pub struct Served {
     /// Where it can be reached.
-    pub endpoint: String,
+    endpoint: String,
     server: Running,
 }
 
 enum Running {
     Process(Child),
+    /// It ends with its connection.
+    Child,
     /// What is dropped to end it, and its thread.
     Thread(Option<oneshot::Sender<()>>, Option<JoinHandle<()>>),
 }
@@ -65,21 +70,27 @@ impl Stop {
         let uri = (self.uri)(directory);
         match self.place {
             Place::Process => serve_in_process(&uri),
+            Place::Child => Ok(Served { endpoint: uri, server: Running::Child }),
             Place::Thread => serve_in_thread(&uri),
         }
     }
 }
 
 fn serve_in_process(uri: &str) -> Result<Served, Box<dyn Error>> {
-    let mut command = Command::new(env::current_exe()?);
-    command.args(["--serve", uri]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut server = command.spawn()?;
+    let mut server = server_process(uri)?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut endpoint = String::new();
     if let Some(stdout) = server.stdout.take() {
         BufReader::new(stdout).read_line(&mut endpoint)?;
     }
     let served = Served { endpoint: endpoint.trim_end().to_owned(), server: Running::Process(server) };
     if served.endpoint.is_empty() { Err("its server process did not start".into()) } else { Ok(served) }
+}
+
+/// This program once more, as a server at `uri`.
+fn server_process(uri: &str) -> io::Result<Command> {
+    let mut command = Command::new(env::current_exe()?);
+    command.args(["--serve", uri]);
+    Ok(command)
 }
 
 fn serve_in_thread(uri: &str) -> Result<Served, Box<dyn Error>> {
@@ -93,17 +104,27 @@ fn serve_in_thread(uri: &str) -> Result<Served, Box<dyn Error>> {
 }
 
 impl Served {
+    /// A client of it.
+    pub async fn connect(&self) -> Result<TourClient, Box<dyn Error>> {
+        Ok(match self.server {
+            Running::Child => TourClient::spawn(server_process(&self.endpoint)?).await?,
+            Running::Process(_) | Running::Thread(..) => TourClient::connect(&self.endpoint).await?,
+        })
+    }
+
     /// Who answers, in words, if it is the server that was started.
     pub fn meet(&self, pid: u32, vouched: &PeerIdentity) -> Result<String, Box<dyn Error>> {
-        let started = match &self.server {
-            Running::Process(server) => server.id(),
-            Running::Thread(..) => process::id(),
+        let started = match (&self.server, vouched) {
+            (Running::Process(server), _) => server.id(),
+            (Running::Child, PeerIdentity::Child { pid }) => *pid,
+            (Running::Child | Running::Thread(..), _) => process::id(),
         };
         let (right, peer) = match vouched {
             PeerIdentity::Tcp { addr } => (true, format!("process {pid} at {addr}")),
             PeerIdentity::Unix { uid, pid: vouched, .. } => {
                 (vouched.is_none_or(|vouched| vouched as u32 == pid), format!("process {pid} of user {uid}"))
             }
+            PeerIdentity::Child { .. } => (true, format!("child process {pid}")),
             _ => (true, "this process".to_owned()),
         };
         if right && pid == started {
@@ -122,6 +143,7 @@ impl Drop for Served {
                 drop(server.stdin.take());
                 let _ = server.wait();
             }
+            Running::Child => {}
             Running::Thread(end, thread) => {
                 drop(end.take());
                 let _ = thread.take().map(JoinHandle::join);

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use trunkline::transport::{BatchWriter, FrameReceiver, FrameSender, Inherited, Transport};
@@ -70,13 +70,17 @@ fn a_child_that_ends_while_a_grandchild_holds_what_it_inherited_is_noticed() {
 fn a_child_is_noticed_although_the_pipes_are_still_held() {
     run(async {
         // The shell holds the pipes and starts somebody who has them, too, and outlives it.
+        let file = kit::File::new();
         let mut shell = Command::new("sh");
-        shell.args(["-c", "sleep 1000 & echo $! >&2; exit 3"]).stderr(std::process::Stdio::null());
+        shell.args(["-c", r#"sleep 1000 & echo $! > "$0"; exit 3"#]).arg(file.path());
+        shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let error = WorkerClient::spawn(shell).await.unwrap_err();
         match error {
             ConnectError::Lost(ConnectionError::ChildEnded(status)) => assert_eq!(status.code(), Some(3)),
             error => panic!("something else: {error}"),
         }
+        let sleeper = Doomed(file.pid());
+        assert!(!kit::is_gone(sleeper.0));
     });
 }
 
@@ -106,13 +110,11 @@ fn a_program_that_does_not_exist_or_cannot_be_run_is_named() {
 #[test]
 fn a_program_that_does_not_speak_is_ended_and_reaped() {
     run(async {
-        let file = kit::File::new();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "echo $$ > \"$0\"; exec sleep 1000"]).arg(file.path());
+        let (shell, file) = kit::mute();
         let limits = Limits::default().hello_timeout(Duration::from_millis(300));
         let error = Connection::builder().limits(limits).spawn(shell).await.unwrap_err();
         assert!(matches!(error, ConnectError::Handshake(HandshakeError::Timeout(_))), "{error:?}");
-        let pid = file.text().trim().parse().expect("its process id");
+        let pid = file.pid();
         until("it is reaped", || kit::is_reaped(pid)).await;
         assert!(kit::is_gone(pid));
     });
@@ -121,13 +123,11 @@ fn a_program_that_does_not_speak_is_ended_and_reaped() {
 #[test]
 fn an_attempt_that_is_given_up_leaves_no_process() {
     run(async {
-        let file = kit::File::new();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "echo $$ > \"$0\"; exec sleep 1000"]).arg(file.path());
+        let (shell, file) = kit::mute();
         let attempt = tokio::spawn(WorkerClient::spawn(spawn(shell)));
         until("it has started", || file.text().ends_with('\n')).await;
         attempt.abort();
-        let pid = file.text().trim().parse().expect("its process id");
+        let pid = file.pid();
         until("it is reaped", || kit::is_reaped(pid)).await;
         assert!(kit::is_gone(pid));
     });

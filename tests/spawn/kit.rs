@@ -115,6 +115,15 @@ impl Drop for Mark {
     }
 }
 
+/// A program that never says anything, and the file that it writes its process id to.
+pub(crate) fn mute() -> (Command, File) {
+    let file = File::new();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"echo $$ > "$0"; exec sleep 1000"#]).arg(file.path());
+    shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    (shell, file)
+}
+
 /// A file that is not there yet, gone with the test.
 pub(crate) struct File(PathBuf);
 
@@ -128,6 +137,11 @@ impl File {
 
     pub(crate) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// The process id in it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.text().trim().parse().expect("a process id")
     }
 
     pub(crate) fn text(&self) -> String {

@@ -116,11 +116,10 @@ pub(crate) fn descriptors_in_a_process_of_its_own() {
                         worker.who().await.unwrap().0
                     }
                     2 => {
-                        let limits = Limits::default().hello_timeout(std::time::Duration::from_millis(50));
-                        let mut sleep = Command::new("sleep");
-                        sleep.arg("1000");
-                        Connection::builder().limits(limits).spawn(kit::spawn(sleep)).await.unwrap_err();
-                        0
+                        let limits = Limits::default().hello_timeout(std::time::Duration::from_millis(200));
+                        let (mute, file) = kit::mute();
+                        Connection::builder().limits(limits).spawn(kit::spawn(mute)).await.unwrap_err();
+                        file.pid()
                     }
                     _ => {
                         WorkerClient::spawn(Command::new("/nonexistent")).await.unwrap_err();

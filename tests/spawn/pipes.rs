@@ -72,8 +72,8 @@ fn one_way_to_start_them_starts_several_each_with_its_own_pipes() {
 fn sixty_four_mebibytes_each_way_through_small_pipes() {
     run(async {
         let spawn = Spawn::from(&mut command("serve")).capacity(4096);
-        let connection =
-            Connection::builder().limits(Limits::default().message_len(8 << 20)).connect_with(&spawn).await.unwrap();
+        let limits = Limits::default().memory_out(128 << 20);
+        let connection = Connection::builder().limits(limits).connect_with(&spawn).await.unwrap();
         let worker: WorkerClient = connection.client();
         let data: Vec<u8> = (0..2 << 20).map(|n: u32| (n % 251) as u8).collect();
         let mut calls = Vec::new();

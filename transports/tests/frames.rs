@@ -1,9 +1,10 @@
 //! What every transport owes, asked of each of them.
 
-#![cfg(all(unix, feature = "unix", feature = "tcp", feature = "mem"))]
+#![cfg(all(unix, feature = "unix", feature = "tcp", feature = "mem", feature = "pipe"))]
 
 mod kit;
 
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -15,6 +16,7 @@ use trunkline_core::frame::{FrameError, HEADER_LEN};
 use trunkline_core::transport::{BatchWriter, Filled, FrameReceiver, FrameSender, Transport};
 use trunkline_transports::mem::{self, MemConnector, MemListener, MemTransport};
 use trunkline_transports::over::Over;
+use trunkline_transports::pipe::{self, PipeTransport};
 #[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
 use trunkline_transports::shm::{ShmConnector, ShmListener, ShmTransport};
 use trunkline_transports::socket::SocketTransport;
@@ -250,14 +252,17 @@ suites! {
 
 suites! {
     bytes {
-    unix: unix_pair(), 160_000;
-    tcp: tcp_pair("127.0.0.1:0"), 160_000;
-    tcp_over_ipv6: tcp_pair("[::1]:0"), 160_000;
-    mem_by_name: mem_pair(), 160_000;
-    mem_pair: async { Some(mem::pair()) }, 160_000;
-    over_a_stream: over_pair(4096), 160_000;
-    over_single_bytes: over_pair(1), 6_000;
-    over_a_stream_that_buffers: buffered_pair(100), 160_000;
+        unix: unix_pair(), 160_000;
+        tcp: tcp_pair("127.0.0.1:0"), 160_000;
+        tcp_over_ipv6: tcp_pair("[::1]:0"), 160_000;
+        mem_by_name: mem_pair(), 160_000;
+        mem_pair: async { Some(mem::pair()) }, 160_000;
+        pipes: async { Some(pipe::pair().unwrap()) }, 160_000;
+        pipes_of_one_page: small_pipes(), 160_000;
+        one_socket_as_both_pipes: one_socket(), 160_000;
+        over_a_stream: over_pair(4096), 160_000;
+        over_single_bytes: over_pair(1), 6_000;
+        over_a_stream_that_buffers: buffered_pair(100), 160_000;
     }
 }
 
@@ -296,6 +301,18 @@ async fn mem_pair() -> Option<(MemTransport, MemTransport)> {
     let connector = MemConnector::new(&name);
     let (a, b) = tokio::join!(connector.connect_transport(), listener.accept_transport());
     Some((a.unwrap(), b.unwrap()))
+}
+
+async fn small_pipes() -> Option<(PipeTransport, PipeTransport)> {
+    let ((a_read, b_write), (b_read, a_write)) = (nix::unistd::pipe().unwrap(), nix::unistd::pipe().unwrap());
+    let make = |read, write| PipeTransport::builder(read, write).capacity(4096).build().unwrap();
+    Some((make(a_read, a_write), make(b_read, b_write)))
+}
+
+async fn one_socket() -> Option<(PipeTransport, PipeTransport)> {
+    let make = |socket: UnixStream| PipeTransport::builder(socket.try_clone().unwrap(), socket).build().unwrap();
+    let (a, b) = UnixStream::pair().unwrap();
+    Some((make(a), make(b)))
 }
 
 async fn over_pair(len: usize) -> Option<(Over<DuplexStream>, Over<DuplexStream>)> {
