@@ -26,6 +26,8 @@
 
 mod consumer;
 mod index;
+#[cfg(all(test, trunkline_loom))]
+mod models;
 mod producer;
 mod sleep;
 #[cfg(all(test, not(trunkline_loom)))]

@@ -3,13 +3,17 @@
 //! ```text
 //! who has something                    who waits for it
 //!   store it, Release                    clear the doorbell's readiness
-//!   fence(SeqCst)                        store an odd number, Relaxed      } announce
+//!   fence(SeqCst)                        store an odd number, Release
 //!   load the other's number              fence(SeqCst)
-//!   odd, and not rung for: ring          look for it: withdraw, or sleep
+//!   odd, and not rung for:               look for it: withdraw, or sleep
+//!     fence(Acquire), ring
 //! ```
 //!
-//! One of the two fences comes first. If it is the waker's, the other side finds what was stored; if it is the sleeper's,
-//! the waker finds the odd number. Release and Acquire alone would let each pass the other's store by.
+//! One of the two `SeqCst` fences comes first. If it is the waker's, the other side finds what was stored; if it is the
+//! sleeper's, the waker finds the odd number. Release and Acquire alone would let each pass the other's store by.
+//!
+//! They have a task of their own. A waker whose fence came first may find the odd number all the same, and then will not
+//! ring for it again. Its ring must not be overtaken by the clearing that preceded the number.
 
 use std::sync::atomic::Ordering;
 
@@ -56,8 +60,9 @@ impl Sleep {
         clear();
         // The next odd number, even if the last one still stands: that one may have been rung for.
         self.epoch += 1 + self.epoch % 2;
-        own.store(self.at, self.epoch, Ordering::Relaxed);
-        // Pairs with the fence in `Bell::is_due`.
+        // Pairs with the Acquire fence in `Bell::is_due`: who rings for this number rings after the clearing.
+        own.store(self.at, self.epoch, Ordering::Release);
+        // Pairs with the SeqCst fence in `Bell::is_due`.
         fence(Ordering::SeqCst);
         let there = there();
         if !matches!(there, Ok(false)) {
@@ -102,13 +107,15 @@ impl Bell {
 
     /// Whether the peer sleeps and has not been rung for. If so, it now is: the caller rings.
     pub(crate) fn is_due<P: Peer>(&mut self, peer: &P) -> bool {
-        // Pairs with the fence in `Sleep::announce`.
+        // Pairs with the SeqCst fence in `Sleep::announce`.
         fence(Ordering::SeqCst);
         let epoch = peer.load(self.at);
         if epoch % 2 == 0 || epoch == self.rung {
             return false;
         }
         self.rung = epoch;
+        // Pairs with the Release in `Sleep::announce`.
+        fence(Ordering::Acquire);
         true
     }
 }

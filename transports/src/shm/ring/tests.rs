@@ -49,6 +49,9 @@ impl Random {
             1 => 16 + self.below(len_max - 15),
             _ => 16 + self.below(len_max.min(200) - 15),
         };
+        // Miri stops with an error of its own (rust-lang/miri#5185) where an ordinary write covers part of a word that was
+        // stored atomically and is so again.
+        let len = if cfg!(miri) { len & !7 } else { len };
         let mut frame = vec![0; len];
         for chunk in frame.chunks_mut(8) {
             // Mostly what a careless consumer would take for a record.
@@ -124,7 +127,7 @@ impl Model {
         assert_eq!(bytes.len(), frame.len() - 8);
         if self.random.one_in(4) {
             // Given up, with some of it written.
-            let len = self.random.below(bytes.len()) + 1;
+            let len = if cfg!(miri) { bytes.len() } else { self.random.below(bytes.len()) + 1 };
             bytes[..len].copy_from_slice(&frame[8..8 + len]);
             return;
         }
@@ -315,7 +318,7 @@ impl Doorbell {
 
     fn wait(&self) {
         let rung = self.rung.lock().unwrap();
-        let patience = Duration::from_secs(120);
+        let patience = Duration::from_secs(30);
         let (_rung, outcome) = self.ringing.wait_timeout_while(rung, patience, |rung| !*rung).unwrap();
         assert!(!outcome.timed_out(), "nobody rings");
     }
