@@ -232,18 +232,18 @@ fn what_a_given_up_reservation_wrote_is_never_taken_for_a_record() {
 #[test]
 fn publishing_leaves_an_open_reservation_alone() {
     let (mut producer, mut consumer) = pair(4096);
-    let frames: Vec<_> = (0..40).map(|n| [&word(300).to_le_bytes()[..], &[n; 292]].concat()).collect();
+    let frames: Vec<_> = (0..40).map(|n| [&word(300).to_le_bytes()[..], &[n + 1; 292]].concat()).collect();
     assert!(commit(&mut producer, &frames[0]));
-    for frame in &frames[1..] {
-        producer.reserve_bytes(300).unwrap().unwrap().copy_from_slice(&frame[8..]);
+    for two in frames.windows(2) {
+        producer.reserve_bytes(300).unwrap().unwrap().copy_from_slice(&two[1][8..]);
         assert!(producer.publish());
-        producer.commit(first_word(frame));
-        take(&mut consumer).unwrap();
-        consumer.release(true);
+        producer.commit(first_word(&two[1]));
+        assert_eq!(take(&mut consumer).as_ref(), Some(&two[0]));
         assert_eq!(take(&mut consumer), None);
+        consumer.release(true);
     }
     assert!(producer.publish());
-    assert_eq!(take(&mut consumer), Some(frames[39].clone()));
+    assert_eq!(take(&mut consumer).as_ref(), frames.last());
 }
 
 #[test]
