@@ -73,10 +73,12 @@ impl ShmConnector {
         if let Some(why) = unsupported() {
             return Err(ConnectError::Endpoint { endpoint: self.endpoint(), why });
         }
+        let failed = |error| self.socket.unreachable(io::Error::other(error));
+        let own = setup::Own::create(self.capacity).map_err(failed)?;
         let (stream, peer) = self.socket.connect_stream().await?;
-        match tokio::time::timeout(SETUP_TIMEOUT, setup::connect(&stream, self.capacity)).await {
+        match tokio::time::timeout(SETUP_TIMEOUT, setup::connect(&stream, own)).await {
             Ok(Ok(rings)) => Ok(ShmTransport::new(stream, peer, rings, self.poll_for)),
-            Ok(Err(error)) => Err(self.socket.unreachable(io::Error::other(error))),
+            Ok(Err(error)) => Err(failed(error)),
             Err(_) => Err(ConnectError::Timeout { endpoint: self.endpoint(), after: SETUP_TIMEOUT }),
         }
     }

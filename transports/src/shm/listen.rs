@@ -4,19 +4,24 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, Sleep};
 use trunkline_core::transport::{BoxTransport, Listener, PeerIdentity};
 
 use super::{CAPACITY_DEFAULT, SCHEME, SETUP_TIMEOUT, ShmTransport, capacity_of, setup, unsupported};
 use crate::BindError;
 use crate::unix::{Address, UnixListener, UnixListenerBuilder};
 
-/// Set-ups at a time. One more, and the oldest is given up: an honest client is through in a millisecond.
+/// Set-ups at a time. One more has to wait until one ends, or gives up its place.
 const SETUPS_MAX: usize = 64;
+/// How long a set-up has its place for itself. From then on, one that waits in line takes that of the oldest. An honest
+/// client is through in a millisecond, if it gets the processor; silent ones hold up the line for little more than this.
+const SETUP_PLACE: Duration = Duration::from_millis(250);
 
 /// Accepts clients on a socket file, and sets up a pair of rings with each.
 ///
@@ -27,8 +32,10 @@ pub struct ShmListener {
     capacity: usize,
     poll_for: Duration,
     setups: JoinSet<Option<ShmTransport>>,
-    /// In the order they began.
-    begun: VecDeque<AbortHandle>,
+    /// In the order they began, with when that was.
+    begun: VecDeque<(Instant, AbortHandle)>,
+    /// Until the oldest may have to go.
+    place: Pin<Box<Sleep>>,
     failed: u64,
 }
 
@@ -54,7 +61,7 @@ impl ShmListener {
     }
 
     /// How many connections came to nothing because the peer sent no ring, or none that can be trusted, within 5 s; or
-    /// because 64 newer ones were being set up.
+    /// within 250 ms, while 64 were being set up and more stood in line.
     pub fn failed(&self) -> u64 {
         self.failed
     }
@@ -80,25 +87,37 @@ impl ShmListener {
                     Ok(None) | Err(_) => self.failed += 1,
                 }
             }
+            ready!(self.poll_place(cx));
             // What begins here is waited for in the next round.
             let (stream, peer) = ready!(self.socket.poll_accept_stream(cx))?;
             self.begin(stream, peer);
         }
     }
 
-    fn begin(&mut self, stream: UnixStream, peer: PeerIdentity) {
-        self.begun.retain(|begun| !begun.is_finished());
-        if self.begun.len() >= SETUPS_MAX {
-            if let Some(oldest) = self.begun.pop_front() {
-                oldest.abort();
-            }
+    /// Ready when there is place for one more set-up. That another has ended wakes the task anyway.
+    fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.begun.retain(|(_, begun)| !begun.is_finished());
+        let Some((since, _)) = self.begun.front().filter(|_| self.begun.len() >= SETUPS_MAX) else {
+            return Poll::Ready(());
+        };
+        let until = *since + SETUP_PLACE;
+        if self.place.deadline() != until {
+            self.place.as_mut().reset(until);
         }
+        ready!(self.place.as_mut().poll(cx));
+        if let Some((_, oldest)) = self.begun.pop_front() {
+            oldest.abort();
+        }
+        Poll::Ready(())
+    }
+
+    fn begin(&mut self, stream: UnixStream, peer: PeerIdentity) {
         let (capacity, poll_for) = (self.capacity, self.poll_for);
         let handle = self.setups.spawn(async move {
             let rings = tokio::time::timeout(SETUP_TIMEOUT, setup::accept(&stream, capacity)).await.ok()?.ok()?;
             Some(ShmTransport::new(stream, peer, rings, poll_for))
         });
-        self.begun.push_back(handle);
+        self.begun.push_back((Instant::now(), handle));
     }
 }
 
@@ -179,6 +198,7 @@ impl ShmListenerBuilder {
             poll_for: self.poll_for,
             setups: JoinSet::new(),
             begun: VecDeque::new(),
+            place: Box::pin(tokio::time::sleep(SETUP_PLACE)),
             failed: 0,
         })
     }

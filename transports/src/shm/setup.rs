@@ -5,11 +5,10 @@
 
 #![allow(unsafe_code)] // Descriptors that come with a message get an owner.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::cmsg_space;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
@@ -112,9 +111,8 @@ pub(super) struct Rings {
     pub(super) incoming: Incoming,
 }
 
-/// The client's side.
-pub(super) async fn connect(stream: &UnixStream, capacity: usize) -> Result<Rings, SetupError> {
-    let own = Own::create(capacity)?;
+/// The client's side. What it brings was made before it connected: from then on a server's place is taken up.
+pub(super) async fn connect(stream: &UnixStream, own: Own) -> Result<Rings, SetupError> {
     send(stream, 0, Some(&own)).await?;
     let theirs = receive(stream).await?.open()?;
     Ok(own.join(theirs))
@@ -140,7 +138,7 @@ pub(super) async fn accept(stream: &UnixStream, capacity: usize) -> Result<Rings
 }
 
 /// What this side brings.
-struct Own {
+pub(super) struct Own {
     segment: OwnedFd,
     memory: OwnMemory,
     capacity: usize,
@@ -150,7 +148,7 @@ struct Own {
 }
 
 impl Own {
-    fn create(capacity: usize) -> Result<Own, SetupError> {
+    pub(super) fn create(capacity: usize) -> Result<Own, SetupError> {
         let (segment, memory) = segment::create(capacity)?;
         let (bell, sound) = bell::pair().map_err(SetupError::io("making a doorbell"))?;
         Ok(Own { segment, memory, capacity, bell, sound })
@@ -193,9 +191,14 @@ async fn send(stream: &UnixStream, status: u16, half: Option<&Own>) -> Result<()
     let descriptors = half.map(|half| [half.segment.as_raw_fd(), half.sound.as_raw_fd()]);
     let control: Vec<ControlMessage<'_>> = descriptors.iter().map(|fds| ControlMessage::ScmRights(fds)).collect();
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-    let write = || Ok(sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&message)], &control, flags, None)?);
-    // A socket on which nothing was sent before takes so little whole.
-    match stream.async_io(Interest::WRITABLE, write).await {
+    let write =
+        || sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&message)], &control, flags, None).map_err(io::Error::from);
+    // A socket on which nothing was sent before takes so little whole, and at once.
+    let sent = match write() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.async_io(Interest::WRITABLE, write).await,
+        sent => sent,
+    };
+    match sent {
         Ok(LEN) => Ok(()),
         Ok(_) => Err(SetupError::Left),
         Err(error) if is_gone(&error) => Err(SetupError::Left),
@@ -242,19 +245,49 @@ async fn receive(stream: &UnixStream) -> Result<Sent, SetupError> {
 }
 
 /// One `recvmsg`. Descriptors that come along are owned at once, whatever becomes of the message.
+///
+/// By hand: where the kernel had to leave some out, since this process may have no more, `nix` does not show the others.
 fn receive_some(stream: &UnixStream, into: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
-    let mut control = cmsg_space!([RawFd; DESCRIPTORS_MAX]);
-    let mut slices = [IoSliceMut::new(into)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let received = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
-    for message in received.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(fds) = message {
-            // SAFETY: the kernel has just made these descriptors for this message; nobody else knows them.
-            descriptors.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+    // Words, so that it is aligned for the headers in it.
+    let mut control = [0_u64; CONTROL_LEN / size_of::<u64>()];
+    let mut slice = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    // SAFETY: a plain C structure, of which all zeroes are a value.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &mut slice;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&control);
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the header names two buffers that are borrowed here, with their lengths.
+    let len = unsafe { libc::recvmsg(stream.as_raw_fd(), &mut header, flags) };
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has filled the header in.
+    let mut at = unsafe { libc::CMSG_FIRSTHDR(&header) };
+    // SAFETY: null, or a header in `control`, which is aligned for it.
+    while let Some(message) = unsafe { at.as_ref() } {
+        if (message.cmsg_level, message.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: the first only computes; the second is where this message's data begin.
+            let (empty, data) = unsafe { (libc::CMSG_LEN(0) as usize, libc::CMSG_DATA(at).cast::<RawFd>()) };
+            for n in 0..message.cmsg_len.saturating_sub(empty) / size_of::<RawFd>() {
+                // SAFETY: inside the data, by the length that the kernel gave. It has just made these descriptors for this
+                // message; nobody else knows them.
+                descriptors.push(unsafe { OwnedFd::from_raw_fd(data.add(n).read_unaligned()) });
+            }
         }
+        // SAFETY: `at` is a header of this message.
+        at = unsafe { libc::CMSG_NXTHDR(&header, at) };
     }
-    Ok(received.bytes)
+    // All that a message can have has room in `control`: what is left out, this process cannot have.
+    if header.msg_flags & libc::MSG_CTRUNC != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
+    Ok(len)
 }
+
+/// What the control part of a message with [`DESCRIPTORS_MAX`] takes, in whole words.
+// SAFETY: it only computes.
+const CONTROL_LEN: usize = unsafe { libc::CMSG_SPACE((DESCRIPTORS_MAX * size_of::<RawFd>()) as u32) as usize }
+    .next_multiple_of(size_of::<u64>());
 
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
