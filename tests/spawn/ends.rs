@@ -148,6 +148,21 @@ fn a_child_that_ignores_its_end_is_killed() {
 }
 
 #[test]
+fn a_program_that_ignores_sigchld_hears_of_the_end_without_the_status() {
+    kit::ends_well("ignores-sigchld");
+}
+
+/// In a process whose children are reaped by the kernel.
+pub(crate) fn without_a_status() {
+    run(async {
+        let worker = worker().await;
+        let error = worker.exit(7).await.unwrap_err();
+        let lost = Some(&Reason::ConnectionLost(ConnectionError::PeerGone));
+        assert_eq!(error.reason(), lost, "{error:?}");
+    });
+}
+
+#[test]
 fn a_child_that_closes_what_it_writes_to_and_lives_on_is_a_peer_that_is_gone() {
     run(async {
         let error = Connection::builder().spawn(spawn(command("closes-its-output"))).await.unwrap_err();
