@@ -111,7 +111,7 @@ fn a_program_that_does_not_exist_or_cannot_be_run_is_named() {
 fn a_program_that_does_not_speak_is_ended_and_reaped() {
     run(async {
         let (shell, file) = kit::mute();
-        let limits = Limits::default().hello_timeout(Duration::from_millis(300));
+        let limits = Limits::default().hello_timeout(Duration::from_millis(300)).linger(Duration::from_millis(100));
         let error = Connection::builder().limits(limits).spawn(shell).await.unwrap_err();
         assert!(matches!(error, ConnectError::Handshake(HandshakeError::Timeout(_))), "{error:?}");
         let pid = file.pid();
@@ -137,7 +137,8 @@ fn an_attempt_that_is_given_up_leaves_no_process() {
 fn a_child_that_ignores_its_end_is_killed() {
     run(async {
         // It speaks, and then blocks for longer than it is given.
-        let connection = Connection::builder().spawn(spawn(command("serve"))).await.unwrap();
+        let limits = Limits::default().linger(Duration::from_millis(100));
+        let connection = Connection::builder().limits(limits).spawn(spawn(command("serve"))).await.unwrap();
         let worker: WorkerClient = connection.client();
         let (pid, _) = worker.who().await.unwrap();
         let blocked = worker.block(1_000_000, 1).send().await.unwrap();
