@@ -121,9 +121,9 @@ pub(crate) fn descriptors_in_a_process_of_its_own() {
                     }
                     2 => {
                         let limits = Limits::default().hello_timeout(QUICK).linger(QUICK);
-                        let (mute, file) = kit::mute();
-                        Connection::builder().limits(limits).spawn(kit::spawn(mute)).await.unwrap_err();
-                        file.pid()
+                        let mute = kit::Mute::new();
+                        Connection::builder().limits(limits).connect_with(&mute).await.unwrap_err();
+                        mute.pid()
                     }
                     _ => {
                         WorkerClient::spawn(Command::new("/nonexistent")).await.unwrap_err();
