@@ -202,7 +202,7 @@ mod tests {
             // A child that has not been waited for can still be asked for its exit.
             while sys::pidfd_open(pid).is_ok() {
                 assert!(began.elapsed() < Duration::from_secs(20));
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                sleep(Duration::from_millis(2)).await;
             }
         }
     }
