@@ -152,6 +152,7 @@ pub(crate) fn send_nosignal(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usiz
 mod tests {
     use std::os::fd::AsFd;
     use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
 
     use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 
