@@ -15,6 +15,7 @@ use trunkline_core::transport::{BoxTransport, Listener, PeerIdentity};
 
 use super::{CAPACITY_DEFAULT, SCHEME, SETUP_TIMEOUT, ShmTransport, capacity_of, setup, unsupported};
 use crate::BindError;
+use crate::suspect::Suspect;
 use crate::unix::{Address, UnixListener, UnixListenerBuilder};
 
 /// Set-ups at a time. One more has to wait until one ends, or gives up its place.
@@ -112,9 +113,10 @@ impl ShmListener {
 
     fn begin(&mut self, stream: UnixStream, peer: PeerIdentity) {
         let capacity = self.capacity;
+        let stream = Suspect::new(stream);
         let handle = self.setups.spawn(async move {
             let rings = tokio::time::timeout(SETUP_TIMEOUT, setup::accept(&stream, capacity)).await.ok()?.ok()?;
-            Some(ShmTransport::new(stream, peer, rings))
+            Some(ShmTransport::new(stream.trust(), peer, rings))
         });
         self.begun.push_back((Instant::now(), handle));
     }
