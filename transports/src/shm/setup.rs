@@ -5,9 +5,11 @@
 
 #![allow(unsafe_code)] // Descriptors that come with a message get an owner.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::pin::pin;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use socket2::SockRef;
@@ -125,10 +127,17 @@ pub(super) async fn connect(stream: &UnixStream, own: Own) -> Result<Rings, Setu
     Ok(own.join(theirs))
 }
 
-/// The server's side: nothing is made before the client has shown what it has.
-pub(super) async fn accept(stream: &UnixStream, capacity: usize) -> Result<Rings, SetupError> {
+/// The server's side: nothing is made before the client has shown what it has. `waits` is told whether it is the client
+/// that is waited for.
+pub(super) async fn accept(stream: &UnixStream, capacity: usize, waits: impl Fn(bool)) -> Result<Rings, SetupError> {
     let made = async {
-        let theirs = receive(stream).await?.open()?;
+        let mut receiving = pin!(receive(stream));
+        let sent = poll_fn(|cx| {
+            let sent = receiving.as_mut().poll(cx);
+            waits(sent.is_pending());
+            sent
+        });
+        let theirs = sent.await?.open()?;
         end(stream)?;
         Ok((Own::create(capacity)?, theirs))
     };
@@ -216,6 +225,8 @@ async fn send(stream: &UnixStream, status: u16, half: Option<&Own>) -> Result<()
         Ok(LEN) => Ok(()),
         Ok(_) => Err(SetupError::Left),
         Err(error) if is_gone(&error) => Err(SetupError::Left),
+        // A socket that takes no descriptors.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(SetupError::NotShm),
         Err(error) => Err(SetupError::io("sending the ring")(error)),
     }
 }
