@@ -190,7 +190,7 @@ impl Ring {
         self.own.store(self.place(end), 0);
         if pad > 0 {
             self.own.store(place, first);
-            self.own.word(self.place(self.published)).store(pad - 8 | u64::from(PAD) << 32, Ordering::Release);
+            self.own.word(self.place(self.published)).store((pad - 8) | (u64::from(PAD) << 32), Ordering::Release);
         } else {
             self.own.word(place).store(first, Ordering::Release);
         }

@@ -107,7 +107,7 @@ fn scribble(own: &Words, what: Scribble, mut random: Random, stop: &AtomicBool, 
             Scribble::Sleeps => own.store([PARK, WANT_SPACE][random.below(2)], noise),
             Scribble::Heads => own.store(HEAD, [noise, noise & !63, u64::MAX, 0][random.below(4)]),
             // What might be true.
-            Scribble::NearHeads => own.store(HEAD, noise % (1 << 20) & !63),
+            Scribble::NearHeads => own.store(HEAD, (noise % (1 << 20)) & !63),
             Scribble::FirstWords => own.store(line, [noise, 0, 1 << 32, u64::from(PAD) << 32 | 56][random.below(4)]),
             // A frame of a kind that there is.
             Scribble::Lengths => own.store(line, (noise % 9000) | (1 + noise % 14) << 32),
@@ -158,7 +158,7 @@ fn misbehave(ring: &mut Ring, manner: Manner, random: &mut Random) {
         }
         BadHead => {
             let (head, far) = (ring.consumed, random.next());
-            let wrong = [head + 1, head + 64, head.wrapping_sub(64), 0, u64::MAX, u64::MAX & !63, far, far & !63];
+            let wrong: [u64; 8] = [head + 1, head + 64, head.wrapping_sub(64), 0, u64::MAX, !63, far, far & !63];
             ring.own.store(HEAD, wrong[random.below(8)]);
             ring.releases = false;
             ring.ring();

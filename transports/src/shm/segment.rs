@@ -7,10 +7,8 @@
 #![allow(unsafe_code)] // A mapping's address becomes memory that the ring reads and writes.
 
 use std::any::Any;
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -18,6 +16,7 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::fstat;
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::unistd::{Whence, ftruncate, lseek};
 
@@ -59,28 +58,24 @@ pub(super) fn create(capacity: usize) -> Result<(OwnedFd, OwnMemory), SetupError
 }
 
 /// Maps a peer's segment, if it is what it has to be.
-pub(super) fn open(file: OwnedFd, capacity: usize) -> Result<PeerMemory, SetupError> {
+pub(super) fn open(file: &OwnedFd, capacity: usize) -> Result<PeerMemory, SetupError> {
     let len = segment_len(capacity);
-    let file = File::from(file);
     // Fails for whatever is no memory file.
-    let seals = fcntl(&file, FcntlArg::F_GET_SEALS).map_err(|_| SetupError::Segment("is no memory file"))?;
+    let seals = fcntl(file, FcntlArg::F_GET_SEALS).map_err(|_| SetupError::Segment("is no memory file"))?;
     if !SealFlag::from_bits_retain(seals).contains(SEALS) {
         return Err(SetupError::Segment("is not sealed"));
     }
-    let found = file.metadata().map_err(SetupError::io("looking at the peer's segment"))?;
-    if !found.is_file() || found.file_type().is_fifo() {
-        return Err(SetupError::Segment("is no plain file"));
-    }
-    let system = fstatfs(&file).map_err(failed("looking at the peer's segment"))?;
+    let found = fstat(file).map_err(failed("looking at the peer's segment"))?;
+    let system = fstatfs(file).map_err(failed("looking at the peer's segment"))?;
     if system.filesystem_type() != TMPFS_MAGIC {
         return Err(SetupError::Segment("is not made of plain pages"));
     }
-    if found.size() != len as u64 {
+    if found.st_size != len as i64 {
         return Err(SetupError::Segment("has another size than announced"));
     }
     // A file with holes would have its pages made, at this side's cost, when this side reads them. How many blocks it has
     // says nothing of where they are: they may lie beyond its end.
-    if lseek(&file, 0, Whence::SeekHole) != Ok(len as i64) {
+    if lseek(file, 0, Whence::SeekHole) != Ok(len as i64) {
         return Err(SetupError::Segment("has no memory behind it"));
     }
     let mut options = MmapOptions::new();
@@ -88,7 +83,7 @@ pub(super) fn open(file: OwnedFd, capacity: usize) -> Result<PeerMemory, SetupEr
     if len <= POPULATED_MAX {
         options.populate();
     }
-    let mapping = options.map_raw_read_only(&file).map_err(SetupError::io("mapping the peer's ring"))?;
+    let mapping = options.map_raw_read_only(file).map_err(SetupError::io("mapping the peer's ring"))?;
     let (start, mapping) = keep(mapping)?;
     // SAFETY: `start` begins a mapping of `len` bytes, which lives as long as `mapping`, and which cannot become shorter
     // since the file is sealed. It is only ever read, as memory that changes at any time.
@@ -112,6 +107,7 @@ mod tests {
     use super::*;
     use crate::shm::memory::{Own, Peer};
     use crate::shm::ring::DATA;
+    use std::fs::File;
     use std::sync::atomic::Ordering;
 
     const CAPACITY: usize = 64 << 10;
@@ -123,7 +119,7 @@ mod tests {
     }
 
     fn refused(file: OwnedFd, why: &str) {
-        match open(file, CAPACITY) {
+        match open(&file, CAPACITY) {
             Err(SetupError::Segment(said)) => assert_eq!(said, why),
             Err(error) => panic!("{error}"),
             Ok(_) => panic!("taken, though it {why}"),
@@ -133,7 +129,7 @@ mod tests {
     #[test]
     fn what_one_side_writes_the_other_sees() {
         let (file, own) = create(CAPACITY).unwrap();
-        let peer = open(file, CAPACITY).unwrap();
+        let peer = open(&file, CAPACITY).unwrap();
         for at in [0x80, DATA, DATA + CAPACITY - 8] {
             own.store(at, at as u64, Ordering::Relaxed);
             assert_eq!(peer.load(at), at as u64);

@@ -5,16 +5,22 @@
 
 #![allow(unsafe_code)] // Descriptors that come with a message get an owner.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::pin::pin;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use super::bell::{self, Bell, Incoming};
 use super::memory::{OwnMemory, PeerMemory};
 use super::segment;
+use crate::suspect::Suspect;
+use crate::sys;
 
 /// The version of the set-up and of what stands in the rings beside frames.
 const VERSION: u16 = 1;
@@ -46,6 +52,8 @@ pub(super) enum SetupError {
     Segment(&'static str),
     #[error("the peer's doorbell {0}")]
     Bell(&'static str),
+    #[error("the peer says more than it should")]
+    TooMuch,
     #[error("the peer left")]
     Left,
     #[error("{what}: {source}")]
@@ -115,13 +123,22 @@ pub(super) struct Rings {
 pub(super) async fn connect(stream: &UnixStream, own: Own) -> Result<Rings, SetupError> {
     send(stream, 0, Some(&own)).await?;
     let theirs = receive(stream).await?.open()?;
+    end(stream)?;
     Ok(own.join(theirs))
 }
 
-/// The server's side: nothing is made before the client has shown what it has.
-pub(super) async fn accept(stream: &UnixStream, capacity: usize) -> Result<Rings, SetupError> {
+/// The server's side: nothing is made before the client has shown what it has. `waits` is told whether it is the client
+/// that is waited for.
+pub(super) async fn accept(stream: &UnixStream, capacity: usize, waits: impl Fn(bool)) -> Result<Rings, SetupError> {
     let made = async {
-        let theirs = receive(stream).await?.open()?;
+        let mut receiving = pin!(receive(stream));
+        let sent = poll_fn(|cx| {
+            let sent = receiving.as_mut().poll(cx);
+            waits(sent.is_pending());
+            sent
+        });
+        let theirs = sent.await?.open()?;
+        end(stream)?;
         Ok((Own::create(capacity)?, theirs))
     };
     match made.await {
@@ -163,8 +180,8 @@ impl Own {
 
 /// What the other side sent.
 struct Sent {
-    segment: OwnedFd,
-    sound: OwnedFd,
+    /// The segment and the doorbell, if that is what they are.
+    descriptors: Suspect<Vec<OwnedFd>>,
     capacity: usize,
 }
 
@@ -177,8 +194,14 @@ struct Theirs {
 
 impl Sent {
     fn open(self) -> Result<Theirs, SetupError> {
-        let memory = segment::open(self.segment, self.capacity)?;
-        Ok(Theirs { memory, capacity: self.capacity, incoming: Incoming::new(self.sound)? })
+        let [segment, sound] = &self.descriptors[..] else {
+            return Err(SetupError::Descriptors(self.descriptors.len()));
+        };
+        let memory = segment::open(segment, self.capacity)?;
+        let incoming = Incoming::new(sound)?;
+        // A memory file and a pipe: nobody can make it take long to close them.
+        drop(self.descriptors.trust());
+        Ok(Theirs { memory, capacity: self.capacity, incoming })
     }
 }
 
@@ -202,13 +225,15 @@ async fn send(stream: &UnixStream, status: u16, half: Option<&Own>) -> Result<()
         Ok(LEN) => Ok(()),
         Ok(_) => Err(SetupError::Left),
         Err(error) if is_gone(&error) => Err(SetupError::Left),
+        // A socket that takes no descriptors.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(SetupError::NotShm),
         Err(error) => Err(SetupError::io("sending the ring")(error)),
     }
 }
 
 async fn receive(stream: &UnixStream) -> Result<Sent, SetupError> {
     let mut message = [0; LEN];
-    let mut descriptors = Vec::new();
+    let mut descriptors = Suspect::new(Vec::new());
     let mut len = 0;
     while len < LEN {
         let rest = &mut message[len..];
@@ -238,10 +263,22 @@ async fn receive(stream: &UnixStream) -> Result<Sent, SetupError> {
     if !capacity.is_power_of_two() || !(CAPACITY_MIN as u64..=CAPACITY_MAX as u64).contains(&capacity) {
         return Err(SetupError::Capacity(capacity));
     }
-    let count = descriptors.len();
-    let [segment, sound] =
-        <[OwnedFd; DESCRIPTORS]>::try_from(descriptors).map_err(|_| SetupError::Descriptors(count))?;
-    Ok(Sent { segment, sound, capacity: capacity as usize })
+    if descriptors.len() != DESCRIPTORS {
+        return Err(SetupError::Descriptors(descriptors.len()));
+    }
+    Ok(Sent { descriptors, capacity: capacity as usize })
+}
+
+/// No more descriptors from here on, and nothing else either.
+fn end(stream: &UnixStream) -> Result<(), SetupError> {
+    sys::refuse_descriptors(stream.as_fd());
+    let mut byte = [MaybeUninit::uninit()];
+    // Not taken off the socket: descriptors may be with it.
+    match SockRef::from(stream).peek(&mut byte) {
+        Ok(1..) => Err(SetupError::TooMuch),
+        // Its end is noticed when it is waited for.
+        Ok(0) | Err(_) => Ok(()),
+    }
 }
 
 /// One `recvmsg`. Descriptors that come along are owned at once, whatever becomes of the message.

@@ -1,7 +1,7 @@
 //! The client's side: find the socket, and see who serves it before a byte is sent.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use trunkline_core::transport::{BoxTransport, Connector, PeerIdentity};
 
 use super::{Address, SCHEME, Users, own_uid, peer_of, transport};
 use crate::socket::SocketTransport;
+use crate::sys;
 
 /// Leads to whoever listens on a socket file, if it is somebody to trust: this process's own user or root, unless told
 /// otherwise.
@@ -112,10 +113,13 @@ impl UnixConnector {
 
 /// Connecting to a socket file takes no time: it is done, or it fails, at once. To wait until the socket can be written,
 /// which it can, would only let others pass.
-fn connect_now(path: &Path) -> io::Result<UnixStream> {
+fn connect_now(path: &Address) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    socket.connect(&SockAddr::unix(path)?)?;
+    if !path.has_descriptors() {
+        sys::refuse_descriptors(socket.as_fd());
+    }
+    socket.connect(&SockAddr::unix(&**path)?)?;
     UnixStream::from_std(OwnedFd::from(socket).into())
 }
 
