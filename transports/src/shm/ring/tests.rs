@@ -531,6 +531,18 @@ fn consumer_after(count: usize) -> (OwnMemory, HeapConsumer) {
 }
 
 #[test]
+fn a_record_that_was_found_cannot_be_taken_back() {
+    let (out, mut consumer) = consumer_after(3);
+    out.store(DATA + 3 * 64, word(40), Ordering::Release);
+    assert_eq!(consumer.next().unwrap().unwrap().len(), 40);
+    for other in [0, word(60), u64::MAX] {
+        out.store(DATA + 3 * 64, other, Ordering::Release);
+        assert_eq!(consumer.next().unwrap().unwrap().len(), 40);
+    }
+    assert_eq!(take(&mut consumer).unwrap().len(), 40);
+}
+
+#[test]
 fn no_impossible_record_is_taken() {
     let cases = [
         (0, word(15), "a record without room for a header"),
