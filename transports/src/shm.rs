@@ -21,6 +21,7 @@
 mod bell;
 mod connect;
 mod copy;
+mod line;
 mod listen;
 mod memory;
 mod ring;
@@ -29,6 +30,8 @@ mod setup;
 mod transport;
 
 use std::time::Duration;
+
+use trunkline_core::transport::PeerIdentity;
 
 pub use connect::ShmConnector;
 pub use listen::{ShmListener, ShmListenerBuilder};
@@ -42,6 +45,11 @@ const CAPACITY_DEFAULT: usize = 256 << 10;
 
 fn capacity_of(bytes: usize) -> usize {
     bytes.clamp(setup::CAPACITY_MIN, setup::CAPACITY_MAX).next_power_of_two()
+}
+
+/// Whether the peer is neither this process's own user nor root, who could stop this process anyway.
+fn is_stranger(peer: &PeerIdentity) -> bool {
+    !matches!(peer, PeerIdentity::Unix { uid, .. } if [nix::unistd::geteuid().as_raw(), 0].contains(uid))
 }
 
 /// Why this system cannot do it, if it cannot.

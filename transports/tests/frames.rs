@@ -247,6 +247,9 @@ suites! {
         shm: shm_pair(256 << 10), 32_000;
         shm_that_is_small: shm_pair(64 << 10), 8192;
         shm_that_is_large: shm_pair(2 << 20), 160_000;
+        shm_of_strangers: shm_of_strangers(true, true), 32_000;
+        shm_with_a_server_that_trusts_nobody: shm_of_strangers(false, true), 32_000;
+        shm_with_a_client_that_trusts_nobody: shm_of_strangers(true, false), 32_000;
     }
 }
 
@@ -271,6 +274,20 @@ async fn shm_pair(capacity: usize) -> Option<(ShmTransport, ShmTransport)> {
     let directory = Directory::new();
     let mut listener = ShmListener::builder(directory.join("s")).capacity(capacity).bind().unwrap();
     let connector = ShmConnector::new(directory.join("s")).capacity(capacity);
+    let (a, b) = tokio::join!(connector.connect_transport(), listener.accept_transport());
+    Some((a.unwrap(), b.unwrap()))
+}
+
+#[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
+async fn shm_of_strangers(
+    client_trusts_nobody: bool,
+    server_trusts_nobody: bool,
+) -> Option<(ShmTransport, ShmTransport)> {
+    let directory = Directory::new();
+    let (listener, connector) = (ShmListener::builder(directory.join("s")), ShmConnector::new(directory.join("s")));
+    let listener = if server_trusts_nobody { listener.distrust_own_user() } else { listener };
+    let connector = if client_trusts_nobody { connector.distrust_own_user() } else { connector };
+    let mut listener = listener.bind().unwrap();
     let (a, b) = tokio::join!(connector.connect_transport(), listener.accept_transport());
     Some((a.unwrap(), b.unwrap()))
 }

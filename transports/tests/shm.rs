@@ -11,12 +11,22 @@ use kit::stranger::{STRANGER, as_stranger, path_for_stranger, succeed};
 use kit::{Directory, End, guard};
 use trunkline_core::ConnectError;
 use trunkline_core::transport::{Connector, Filled, Listener, PeerIdentity, Transport};
-use trunkline_transports::shm::{ShmConnector, ShmListener, ShmTransport};
+use trunkline_transports::shm::{ShmConnector, ShmListener, ShmListenerBuilder, ShmTransport};
 
 async fn pair(directory: &Directory, poll_for: Duration) -> (ShmTransport, ShmTransport) {
+    pair_of(ShmListener::builder(directory.join("s")), ShmConnector::new(directory.join("s")), directory, poll_for)
+        .await
+}
+
+async fn pair_of(
+    listener: ShmListenerBuilder,
+    connector: ShmConnector,
+    directory: &Directory,
+    poll_for: Duration,
+) -> (ShmTransport, ShmTransport) {
     let path = directory.join("s");
-    let mut listener = ShmListener::builder(&path).poll_for(poll_for).bind().unwrap();
-    let connector = ShmConnector::new(&path).poll_for(poll_for);
+    let mut listener = listener.poll_for(poll_for).bind().unwrap();
+    let connector = connector.poll_for(poll_for);
     assert_eq!(connector.endpoint(), listener.endpoint());
     assert_eq!(connector.endpoint(), format!("shm:{}", path.display()));
     let (a, b) = guard(async { tokio::join!(connector.connect_transport(), listener.accept_transport()) }).await;
@@ -56,7 +66,18 @@ async fn each_side_has_the_capacity_it_was_given() {
 /// More announcements than a pipe has room for rings, had nobody drained it.
 #[tokio::test]
 async fn a_hundred_thousand_sleeps_end() {
-    let (a, b) = pair(&Directory::new(), Duration::ZERO).await;
+    sleeps_end(pair(&Directory::new(), Duration::ZERO).await).await;
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_sleeps_of_strangers_end() {
+    let directory = Directory::new();
+    let listener = ShmListener::builder(directory.join("s")).distrust_own_user();
+    let connector = ShmConnector::new(directory.join("s"));
+    sleeps_end(pair_of(listener, connector, &directory, Duration::ZERO).await).await;
+}
+
+async fn sleeps_end((a, b): (ShmTransport, ShmTransport)) {
     let (mut a, mut b) = (End::new(a, 4096), End::new(b, 4096));
     tokio::time::timeout(Duration::from_secs(60), async {
         for id in 0..100_000 {
@@ -104,7 +125,10 @@ async fn stranger_is_kept_out() {
 async fn stranger_connects() {
     let Some(path) = path_for_stranger() else { return };
     let mut end = End::new(ShmConnector::new(path).connect_transport().await.unwrap(), 4096);
-    guard(end.expect(1, 16)).await;
+    for id in 0..1000 {
+        guard(end.expect(id, 16)).await;
+        guard(end.send(id, 16)).await;
+    }
 }
 
 #[tokio::test]
@@ -121,6 +145,10 @@ async fn other_users_share_memory_where_they_are_admitted() {
     let transport = guard(listener.accept_transport()).await.unwrap();
     let PeerIdentity::Unix { uid, pid, .. } = transport.properties().peer else { panic!("no identity") };
     assert_eq!((uid, pid), (STRANGER, Some(child.id() as i32)));
-    End::new(transport, 4096).send(1, 16).await;
+    let mut end = End::new(transport, 4096);
+    for id in 0..1000 {
+        guard(end.send(id, 16)).await;
+        guard(end.expect(id, 16)).await;
+    }
     tokio::task::spawn_blocking(|| succeed(child)).await.unwrap();
 }

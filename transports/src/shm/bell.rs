@@ -1,4 +1,4 @@
-//! The doorbell: a pipe in each direction, whose bytes mean nothing but "look".
+//! The doorbell between processes of one user: a pipe in each direction, whose bytes mean nothing but "look".
 //!
 //! A pipe and not an eventfd, because a peer must not be able to make this side block. Whether a descriptor blocks is a
 //! property of the open file, which both holders of an eventfd share; a pipe has two, and this side has the writing one
@@ -14,6 +14,7 @@ use nix::unistd::pipe2;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::line::Peer;
 use super::setup::SetupError;
 use crate::fd::{register, retry_interrupted};
 use crate::sys;
@@ -25,7 +26,7 @@ pub(super) struct Bell(OwnedFd);
 /// A doorbell, and the end of it that the peer listens to.
 pub(super) fn pair() -> io::Result<(Bell, OwnedFd)> {
     let (sound, bell) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-    // The peer opens it anew, and may be another user. Only who holds a descriptor finds it at all.
+    // The peer opens it anew, and may be root without its privileges. Only who holds a descriptor finds it at all.
     fchmod(&sound, Mode::from_bits_retain(0o444))?;
     Ok((Bell(bell), sound))
 }
@@ -50,27 +51,18 @@ pub(super) struct Incoming {
 impl Incoming {
     /// Takes the reading end of the peer's pipe, if it is one.
     pub(super) fn new(sound: &OwnedFd) -> Result<Incoming, SetupError> {
-        // Neither asks the file system that the descriptor may be of, which could keep this side waiting: `fstat` would.
-        let path = nix::fcntl::readlink(own_path(sound).as_str());
-        let is_pipe = path.is_ok_and(|path| path.as_encoded_bytes().starts_with(b"pipe:["));
-        if !is_pipe || fcntl(sound, FcntlArg::F_GETPIPE_SZ).is_err() {
-            return Err(SetupError::Bell("is no pipe"));
-        }
-        let mode = fcntl(sound, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
-        if !mode.is_ok_and(|mode| mode & OFlag::O_ACCMODE == OFlag::O_RDONLY) {
-            return Err(SetupError::Bell("cannot be read"));
-        }
+        check(sound)?;
         let pipe =
             register(own_file(sound)?, Interest::READABLE).map_err(SetupError::io("listening to the doorbell"))?;
         Ok(Incoming { pipe })
     }
 
-    /// Forgets rings up to now, and has the task woken at the next. `true` if the peer can ring no more.
-    pub(super) fn clear(&self, cx: &mut Context<'_>) -> io::Result<bool> {
+    /// Forgets rings up to now, and has the task woken at the next. A peer that can ring no more has ended.
+    pub(super) fn clear(&self, cx: &mut Context<'_>) -> io::Result<Peer> {
         loop {
             match self.pipe.poll_read_ready(cx)? {
-                Poll::Pending => return Ok(false),
-                Poll::Ready(guard) if guard.ready().is_read_closed() => return Ok(true),
+                Poll::Pending => return Ok(Peer::Lives),
+                Poll::Ready(guard) if guard.ready().is_read_closed() => return Ok(Peer::Ended),
                 Poll::Ready(mut guard) => guard.clear_ready(),
             }
         }
@@ -88,6 +80,21 @@ impl Incoming {
         }
         Ok(())
     }
+}
+
+/// Whether it is a pipe's reading end.
+pub(super) fn check(sound: &OwnedFd) -> Result<(), SetupError> {
+    // Neither asks the file system that the descriptor may be of, which could keep this side waiting: `fstat` would.
+    let path = nix::fcntl::readlink(own_path(sound).as_str());
+    let is_pipe = path.is_ok_and(|path| path.as_encoded_bytes().starts_with(b"pipe:["));
+    if !is_pipe || fcntl(sound, FcntlArg::F_GETPIPE_SZ).is_err() {
+        return Err(SetupError::Bell("is no pipe"));
+    }
+    let mode = fcntl(sound, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    if !mode.is_ok_and(|mode| mode & OFlag::O_ACCMODE == OFlag::O_RDONLY) {
+        return Err(SetupError::Bell("cannot be read"));
+    }
+    Ok(())
 }
 
 /// The most bytes a pipe has by default: a peer that writes on while they are read must not keep this side busy.

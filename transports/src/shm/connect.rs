@@ -7,7 +7,7 @@ use std::time::Duration;
 use trunkline_core::ConnectError;
 use trunkline_core::transport::{BoxTransport, Connector};
 
-use super::{CAPACITY_DEFAULT, SCHEME, SETUP_TIMEOUT, ShmTransport, capacity_of, setup, unsupported};
+use super::{CAPACITY_DEFAULT, SCHEME, SETUP_TIMEOUT, ShmTransport, capacity_of, is_stranger, setup, unsupported};
 use crate::suspect::Suspect;
 use crate::unix::{Address, UnixConnector};
 
@@ -19,6 +19,7 @@ pub struct ShmConnector {
     socket: UnixConnector,
     capacity: usize,
     poll_for: Duration,
+    trusting: bool,
 }
 
 impl ShmConnector {
@@ -28,6 +29,7 @@ impl ShmConnector {
             socket: UnixConnector::of(Address::new(SCHEME, path.as_ref())),
             capacity: CAPACITY_DEFAULT,
             poll_for: Duration::ZERO,
+            trusting: true,
         }
     }
 
@@ -60,6 +62,16 @@ impl ShmConnector {
         self
     }
 
+    /// Treats processes of this process's own user, and root's, as strangers too: those in a sandbox, say, that could not
+    /// stop or inspect this one.
+    ///
+    /// With strangers the doorbell is the socket. It takes a microsecond or two longer to ring than a pipe, which a
+    /// stranger could block.
+    pub fn distrust_own_user(mut self) -> Self {
+        self.trusting = false;
+        self
+    }
+
     /// Connects once. While the server's line is full, tries again for up to 5 s; the set-up may take another 5 s.
     ///
     /// # Errors
@@ -75,10 +87,11 @@ impl ShmConnector {
             return Err(ConnectError::Endpoint { endpoint: self.endpoint(), why });
         }
         let failed = |error| self.socket.unreachable(io::Error::other(error));
-        let own = setup::Own::create(self.capacity).map_err(failed)?;
+        let own = setup::Own::create(self.capacity, !self.trusting).map_err(failed)?;
         let (stream, peer) = self.socket.connect_stream().await?;
         let stream = Suspect::new(stream);
-        match tokio::time::timeout(SETUP_TIMEOUT, setup::connect(&stream, own)).await {
+        let stranger = !self.trusting || is_stranger(&peer);
+        match tokio::time::timeout(SETUP_TIMEOUT, setup::connect(&stream, own, stranger)).await {
             Ok(Ok(rings)) => Ok(ShmTransport::new(stream.trust(), peer, rings, self.poll_for)),
             Ok(Err(error)) => Err(failed(error)),
             Err(_) => Err(ConnectError::Timeout { endpoint: self.endpoint(), after: SETUP_TIMEOUT }),

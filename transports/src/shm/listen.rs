@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 use trunkline_core::transport::{BoxTransport, Listener, PeerIdentity};
 
-use super::{CAPACITY_DEFAULT, SCHEME, SETUP_TIMEOUT, ShmTransport, capacity_of, setup, unsupported};
+use super::{CAPACITY_DEFAULT, SCHEME, SETUP_TIMEOUT, ShmTransport, capacity_of, is_stranger, setup, unsupported};
 use crate::BindError;
 use crate::suspect::Suspect;
 use crate::unix::{Address, UnixListener, UnixListenerBuilder};
@@ -34,6 +34,7 @@ pub struct ShmListener {
     socket: UnixListener,
     capacity: usize,
     poll_for: Duration,
+    trusting: bool,
     setups: JoinSet<Option<ShmTransport>>,
     /// In the order they began.
     begun: VecDeque<Begun>,
@@ -69,7 +70,7 @@ impl ShmListener {
     /// Like [`bind`](ShmListener::bind), with options.
     pub fn builder(path: impl AsRef<Path>) -> ShmListenerBuilder {
         let socket = UnixListenerBuilder::of(Address::new(SCHEME, path.as_ref()));
-        ShmListenerBuilder { socket, capacity: CAPACITY_DEFAULT, poll_for: Duration::ZERO }
+        ShmListenerBuilder { socket, capacity: CAPACITY_DEFAULT, poll_for: Duration::ZERO, trusting: true }
     }
 
     /// How many connections were dropped because their user is not admitted.
@@ -134,6 +135,7 @@ impl ShmListener {
 
     fn begin(&mut self, stream: UnixStream, peer: PeerIdentity) {
         let (capacity, poll_for) = (self.capacity, self.poll_for);
+        let stranger = !self.trusting || is_stranger(&peer);
         let stream = Suspect::new(stream);
         let waits = Arc::<Mutex<Option<Instant>>>::default();
         let theirs = Arc::clone(&waits);
@@ -142,7 +144,7 @@ impl ShmListener {
                 let mut since = theirs.lock().unwrap_or_else(PoisonError::into_inner);
                 *since = since.or_else(|| Some(Instant::now())).filter(|_| waits);
             };
-            let accepted = setup::accept(&stream, capacity, waits);
+            let accepted = setup::accept(&stream, capacity, stranger, waits);
             let rings = tokio::time::timeout(SETUP_TIMEOUT, accepted).await.ok()?.ok()?;
             Some(ShmTransport::new(stream.trust(), peer, rings, poll_for))
         });
@@ -167,6 +169,7 @@ pub struct ShmListenerBuilder {
     socket: UnixListenerBuilder,
     capacity: usize,
     poll_for: Duration,
+    trusting: bool,
 }
 
 impl ShmListenerBuilder {
@@ -211,6 +214,16 @@ impl ShmListenerBuilder {
         self
     }
 
+    /// Treats processes of this process's own user, and root's, as strangers too: those in a sandbox, say, that could not
+    /// stop or inspect this one.
+    ///
+    /// With strangers the doorbell is the socket. It takes a microsecond or two longer to ring than a pipe, which a
+    /// stranger could block.
+    pub fn distrust_own_user(mut self) -> Self {
+        self.trusting = false;
+        self
+    }
+
     /// Listens. Only inside a tokio runtime.
     ///
     /// # Errors
@@ -225,6 +238,7 @@ impl ShmListenerBuilder {
             socket: listener,
             capacity: self.capacity,
             poll_for: self.poll_for,
+            trusting: self.trusting,
             setups: JoinSet::new(),
             begun: VecDeque::new(),
             place: Box::pin(tokio::time::sleep(SETUP_PLACE)),

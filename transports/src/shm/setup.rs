@@ -1,12 +1,13 @@
 //! The exchange on the socket before the rings carry anything.
 //!
-//! The client speaks first; each side sends one message of 64 bytes, and with it two descriptors: its segment, and the read
-//! end of the pipe by which it rings. `docs/shared-memory.md` has the message byte by byte.
+//! The client speaks first; each side sends one message of 64 bytes, and with it its segment. With that comes the reading end
+//! of the pipe by which it rings, if both sides trust each other so far; otherwise both ring by the socket. `docs/shared-memory.md` has the message byte by byte.
 
 #![allow(unsafe_code)] // Descriptors that come with a message get an owner.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::iter;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::pin::pin;
@@ -17,6 +18,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use super::bell::{self, Bell, Incoming};
+use super::line::Bells;
 use super::memory::{OwnMemory, PeerMemory};
 use super::segment;
 use crate::suspect::Suspect;
@@ -26,7 +28,7 @@ use crate::sys;
 const VERSION: u16 = 1;
 const MAGIC: &[u8; 8] = b"TRNKSHM\0";
 const LEN: usize = 64;
-/// Descriptors with a message that brings a ring.
+/// The most descriptors with a message that brings a ring.
 const DESCRIPTORS: usize = 2;
 /// The most that the kernel lets a message have: with room for all of them, none can be left without an owner.
 const DESCRIPTORS_MAX: usize = 253;
@@ -46,7 +48,7 @@ pub(super) enum SetupError {
     Refused(Refusal),
     #[error("the peer's ring of {0} bytes, which is no power of two from {CAPACITY_MIN} to {CAPACITY_MAX}")]
     Capacity(u64),
-    #[error("{0} descriptors where 2 belong")]
+    #[error("{0} descriptors, where there is a segment and perhaps a doorbell")]
     Descriptors(usize),
     #[error("the peer's segment {0}")]
     Segment(&'static str),
@@ -115,21 +117,28 @@ pub(super) struct Rings {
     pub(super) own_capacity: usize,
     pub(super) peer: PeerMemory,
     pub(super) peer_capacity: usize,
-    pub(super) bell: Bell,
-    pub(super) incoming: Incoming,
+    pub(super) bells: Bells,
 }
 
 /// The client's side. What it brings was made before it connected: from then on a server's place is taken up.
-pub(super) async fn connect(stream: &UnixStream, own: Own) -> Result<Rings, SetupError> {
+pub(super) async fn connect(stream: &UnixStream, mut own: Own, stranger: bool) -> Result<Rings, SetupError> {
+    if stranger {
+        own.doorbell = None;
+    }
     send(stream, 0, Some(&own)).await?;
-    let theirs = receive(stream).await?.open()?;
+    let theirs = receive(stream).await?.open(own.doorbell.is_none())?;
     end(stream)?;
     Ok(own.join(theirs))
 }
 
 /// The server's side: nothing is made before the client has shown what it has. `waits` is told whether it is the client
 /// that is waited for.
-pub(super) async fn accept(stream: &UnixStream, capacity: usize, waits: impl Fn(bool)) -> Result<Rings, SetupError> {
+pub(super) async fn accept(
+    stream: &UnixStream,
+    capacity: usize,
+    stranger: bool,
+    waits: impl Fn(bool),
+) -> Result<Rings, SetupError> {
     let made = async {
         let mut receiving = pin!(receive(stream));
         let sent = poll_fn(|cx| {
@@ -137,9 +146,9 @@ pub(super) async fn accept(stream: &UnixStream, capacity: usize, waits: impl Fn(
             waits(sent.is_pending());
             sent
         });
-        let theirs = sent.await?.open()?;
+        let theirs = sent.await?.open(stranger)?;
         end(stream)?;
-        Ok((Own::create(capacity)?, theirs))
+        Ok((Own::create(capacity, theirs.incoming.is_none())?, theirs))
     };
     match made.await {
         Ok((own, theirs)) => {
@@ -159,28 +168,36 @@ pub(super) struct Own {
     segment: OwnedFd,
     memory: OwnMemory,
     capacity: usize,
-    bell: Bell,
-    /// For the peer, to listen to.
-    sound: OwnedFd,
+    /// What this side rings, and what the peer listens to. Without it, the socket is the doorbell of both.
+    doorbell: Option<(Bell, OwnedFd)>,
 }
 
 impl Own {
-    pub(super) fn create(capacity: usize) -> Result<Own, SetupError> {
+    pub(super) fn create(capacity: usize, stranger: bool) -> Result<Own, SetupError> {
         let (segment, memory) = segment::create(capacity)?;
-        let (bell, sound) = bell::pair().map_err(SetupError::io("making a doorbell"))?;
-        Ok(Own { segment, memory, capacity, bell, sound })
+        let doorbell = if stranger { None } else { Some(bell::pair().map_err(SetupError::io("making a doorbell"))?) };
+        Ok(Own { segment, memory, capacity, doorbell })
+    }
+
+    fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let sound = self.doorbell.as_ref().map(|(_, sound)| sound);
+        iter::once(&self.segment).chain(sound).map(AsRawFd::as_raw_fd)
     }
 
     fn join(self, theirs: Theirs) -> Rings {
         let Theirs { memory: peer, capacity: peer_capacity, incoming } = theirs;
-        let Own { memory: own, capacity: own_capacity, bell, .. } = self;
-        Rings { own, own_capacity, peer, peer_capacity, bell, incoming }
+        let Own { memory: own, capacity: own_capacity, doorbell, .. } = self;
+        let bells = match (doorbell, incoming) {
+            (Some((bell, _)), Some(incoming)) => Bells::Pipes { bell, incoming },
+            _ => Bells::Socket,
+        };
+        Rings { own, own_capacity, peer, peer_capacity, bells }
     }
 }
 
 /// What the other side sent.
 struct Sent {
-    /// The segment and the doorbell, if that is what they are.
+    /// The segment, and a doorbell unless that is to be the socket, if that is what they are.
     descriptors: Suspect<Vec<OwnedFd>>,
     capacity: usize,
 }
@@ -189,16 +206,22 @@ struct Sent {
 struct Theirs {
     memory: PeerMemory,
     capacity: usize,
-    incoming: Incoming,
+    /// Without it, the socket is the doorbell of both.
+    incoming: Option<Incoming>,
 }
 
 impl Sent {
-    fn open(self) -> Result<Theirs, SetupError> {
-        let [segment, sound] = &self.descriptors[..] else {
-            return Err(SetupError::Descriptors(self.descriptors.len()));
+    /// With a `stranger`, a doorbell of its making is not listened to.
+    fn open(self, stranger: bool) -> Result<Theirs, SetupError> {
+        let (segment, sound) = match &self.descriptors[..] {
+            [segment] => (segment, None),
+            [segment, sound] => (segment, Some(sound)),
+            other => return Err(SetupError::Descriptors(other.len())),
         };
         let memory = segment::open(segment, self.capacity)?;
-        let incoming = Incoming::new(sound)?;
+        let incoming = sound
+            .map(|sound| if stranger { bell::check(sound).map(|()| None) } else { Incoming::new(sound).map(Some) });
+        let incoming = incoming.transpose()?.flatten();
         // A memory file and a pipe: nobody can make it take long to close them.
         drop(self.descriptors.trust());
         Ok(Theirs { memory, capacity: self.capacity, incoming })
@@ -211,11 +234,12 @@ async fn send(stream: &UnixStream, status: u16, half: Option<&Own>) -> Result<()
     message[8..10].copy_from_slice(&VERSION.to_le_bytes());
     message[10..12].copy_from_slice(&status.to_le_bytes());
     message[16..24].copy_from_slice(&half.map_or(0, |half| half.capacity as u64).to_le_bytes());
-    let descriptors = half.map(|half| [half.segment.as_raw_fd(), half.sound.as_raw_fd()]);
-    let control: Vec<ControlMessage<'_>> = descriptors.iter().map(|fds| ControlMessage::ScmRights(fds)).collect();
+    let descriptors: Vec<RawFd> = half.into_iter().flat_map(Own::descriptors).collect();
+    let control = [ControlMessage::ScmRights(&descriptors)];
+    let control = if descriptors.is_empty() { &[][..] } else { &control };
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
     let write =
-        || sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&message)], &control, flags, None).map_err(io::Error::from);
+        || sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&message)], control, flags, None).map_err(io::Error::from);
     // A socket on which nothing was sent before takes so little whole, and at once.
     let sent = match write() {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.async_io(Interest::WRITABLE, write).await,
@@ -262,9 +286,6 @@ async fn receive(stream: &UnixStream) -> Result<Sent, SetupError> {
     let capacity = message[16..24].iter().rev().fold(0, |capacity, byte| capacity << 8 | u64::from(*byte));
     if !capacity.is_power_of_two() || !(CAPACITY_MIN as u64..=CAPACITY_MAX as u64).contains(&capacity) {
         return Err(SetupError::Capacity(capacity));
-    }
-    if descriptors.len() != DESCRIPTORS {
-        return Err(SetupError::Descriptors(descriptors.len()));
     }
     Ok(Sent { descriptors, capacity: capacity as usize })
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use trunkline_core::transport::{
 use trunkline_core::{ConnectionError, ProtocolError};
 
 use super::SCHEME;
-use super::bell::{self, Incoming};
+use super::line::{Line, Peer};
 use super::memory::{OwnMemory, PeerMemory};
 use super::ring::{Bell, Consumer, Producer, Room, Sleep, Violation, record_len_max, segment_len};
 use super::setup::Rings;
@@ -48,8 +47,8 @@ impl Transport for ShmTransport {
     }
 
     fn split(self, frame_len_max: usize) -> (ShmSender, ShmWriter, ShmReceiver) {
-        let Rings { own, own_capacity, peer, peer_capacity, bell, incoming } = self.rings;
-        let line = Arc::new(Line { socket: self.socket, bell, incoming, drained: AtomicU64::new(0) });
+        let Rings { own, own_capacity, peer, peer_capacity, bells } = self.rings;
+        let line = Arc::new(Line::new(self.socket, bells));
         let sender =
             ShmSender { producer: Some(Producer::new(own.clone(), peer.clone(), own_capacity)), end: 0, broken: None };
         let writer = ShmWriter {
@@ -76,58 +75,9 @@ impl Transport for ShmTransport {
     }
 }
 
-/// What the writing and the receiving half wait with. Both belong to the driver's task when they wait.
-#[derive(Debug)]
-struct Line {
-    /// Carries nothing any more; its end is the peer's.
-    socket: UnixStream,
-    bell: bell::Bell,
-    incoming: Incoming,
-    /// How many announcements there had been when the doorbell was drained last.
-    drained: AtomicU64,
-}
-
-/// An honest peer rings at most once for each announcement, and a pipe holds 65,536 rings.
-const ANNOUNCEMENTS_PER_DRAIN: u64 = 1024;
-
-impl Line {
-    /// Forgets rings up to now and has the task woken at the next. `true` if the peer is gone.
-    ///
-    /// Either half may forget a ring that was meant for the other: the ring has woken the task they share, which asks
-    /// both again, and each looks at the ring itself.
-    fn clear(&self, cx: &mut Context<'_>, announcements: u64) -> io::Result<bool> {
-        // Written by the two halves of one task; a count that is off by some only moves the moment.
-        if announcements.wrapping_sub(self.drained.load(Ordering::Relaxed)) >= ANNOUNCEMENTS_PER_DRAIN {
-            self.drained.store(announcements, Ordering::Relaxed);
-            self.incoming.drain()?;
-        }
-        self.incoming.clear(cx)
-    }
-
-    /// Ready when the peer has closed its socket, as the kernel does for it however it ends.
-    fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.socket.poll_read_ready(cx))?;
-            match self.socket.try_read(&mut [0]) {
-                Ok(0) => return Poll::Ready(Ok(())),
-                Ok(_) => {
-                    return Poll::Ready(Err(protocol(ProtocolError::Unexpected("message on the socket of a ring"))));
-                }
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                // Whatever else it says, there is nobody at the other end.
-                Err(_) => return Poll::Ready(Ok(())),
-            }
-        }
-    }
-}
-
-fn protocol(error: ProtocolError) -> io::Error {
-    io::Error::other(ConnectionError::Protocol(error))
-}
-
 impl From<Violation> for io::Error {
     fn from(Violation { what, value }: Violation) -> io::Error {
-        protocol(ProtocolError::SharedMemory { what, value })
+        io::Error::other(ConnectionError::Protocol(ProtocolError::SharedMemory { what, value }))
     }
 }
 
@@ -214,7 +164,7 @@ impl ShmWriter {
         if let Some(position) = batch.published.take() {
             self.written = position;
             if self.parked.is_due(&self.peer) {
-                self.line.bell.ring()?;
+                self.line.ring()?;
             }
         }
         match batch.broken {
@@ -240,12 +190,12 @@ impl BatchWriter for ShmWriter {
         if let Some(room) = self.announce(batch)? {
             let ShmWriter { line, own, peer, sleep, .. } = self;
             let announcements = sleep.announcements();
-            let mut gone = Ok(false);
-            let waits = sleep.announce(own, || gone = line.clear(cx, announcements), || room.is_there(peer))?;
+            let mut peer_is = Ok(Peer::Lives);
+            let waits = sleep.announce(own, || peer_is = line.clear(cx, announcements), || room.is_there(peer))?;
             if waits {
-                return match gone {
-                    Ok(false) => Poll::Pending,
-                    Ok(true) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                return match peer_is {
+                    Ok(Peer::Lives) => Poll::Pending,
+                    Ok(Peer::Ended) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
                     Err(error) => Poll::Ready(Err(error)),
                 };
             }
@@ -260,7 +210,7 @@ impl BatchWriter for ShmWriter {
 
     fn poll_shutdown(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // What is in the ring stays readable.
-        Poll::Ready(socket2::SockRef::from(&self.line.socket).shutdown(std::net::Shutdown::Write))
+        Poll::Ready(self.line.shut())
     }
 }
 
@@ -304,7 +254,7 @@ impl ShmReceiver {
     /// Gives room back to the peer, and rings if it waits for some.
     fn release(&mut self, all: bool) -> io::Result<()> {
         if self.consumer.release(all) && self.wants_space.is_due(&self.peer) {
-            self.line.bell.ring()?;
+            self.line.ring()?;
         }
         Ok(())
     }
@@ -333,15 +283,15 @@ impl FrameReceiver for ShmReceiver {
             self.release(true)?;
             let ShmReceiver { consumer, line, own, sleep, .. } = self;
             let announcements = sleep.announcements();
-            let mut gone = Ok(false);
+            let mut peer_is = Ok(Peer::Lives);
             let waits = sleep.announce(
                 own,
-                || gone = line.clear(cx, announcements),
+                || peer_is = line.clear(cx, announcements),
                 || consumer.next().map(|record| record.is_some()),
             )?;
-            self.hung_up = gone?;
+            self.hung_up = peer_is? == Peer::Ended;
             if waits && !self.hung_up {
-                ready!(self.line.poll_hang_up(cx))?;
+                ready!(self.line.poll_end(cx))?;
                 self.hung_up = true;
             }
         }

@@ -1,0 +1,154 @@
+//! What both halves wait with: the doorbell and the socket. Both belong to the driver's task when they wait.
+
+use std::io;
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::net::UnixStream;
+use trunkline_core::{ConnectionError, ProtocolError};
+
+use super::bell::{Bell, Incoming};
+use crate::fd::retry_interrupted;
+
+/// How the two sides wake each other, and learn of each other's end.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// Its end is the peer's.
+    socket: UnixStream,
+    bells: Bells,
+    /// How many announcements there had been when the doorbell was drained last.
+    drained: AtomicU64,
+}
+
+/// What is rung with.
+#[derive(Debug)]
+pub(super) enum Bells {
+    /// The quicker: between processes of one user, who can stop each other anyway.
+    Pipes {
+        /// Rung by this side.
+        bell: Bell,
+        /// Listened to by this side.
+        incoming: Incoming,
+    },
+    /// Bytes on the socket. Who writes to a pipe waits while somebody else reads from it, and a reader can make that last
+    /// as long as it likes: it reads into memory that somebody has yet to bring. A socket's two ends have no lock in
+    /// common.
+    Socket,
+}
+
+/// An honest peer rings at most once for each announcement, and a pipe holds 65,536 rings.
+const ANNOUNCEMENTS_PER_DRAIN: u64 = 1024;
+/// On a socket: "look".
+const RING: u8 = 0;
+/// On a socket: "nothing more comes".
+const END: u8 = 1;
+/// Reads of a socket after which other tasks get their turn.
+const READS_MAX: usize = 16;
+
+/// Whether anything more can come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    Lives,
+    /// It will publish no more: what it has published is there.
+    Ended,
+}
+
+impl Line {
+    pub(super) fn new(socket: UnixStream, bells: Bells) -> Line {
+        Line { socket, bells, drained: AtomicU64::new(0) }
+    }
+
+    /// Wakes the peer. Never waits.
+    pub(super) fn ring(&self) -> io::Result<()> {
+        match &self.bells {
+            Bells::Pipes { bell, .. } => bell.ring(),
+            Bells::Socket => self.say(RING),
+        }
+    }
+
+    /// Forgets rings up to now and has the task woken at the next, and at the peer's end.
+    ///
+    /// Either half may forget a ring that was meant for the other: the ring has woken the task they share, which asks
+    /// both again, and each looks at the ring of frames itself.
+    pub(super) fn clear(&self, cx: &mut Context<'_>, announcements: u64) -> io::Result<Peer> {
+        match &self.bells {
+            Bells::Pipes { incoming, .. } => {
+                // Written by the two halves of one task; a count that is off by some only moves the moment.
+                if announcements.wrapping_sub(self.drained.load(Ordering::Relaxed)) >= ANNOUNCEMENTS_PER_DRAIN {
+                    self.drained.store(announcements, Ordering::Relaxed);
+                    incoming.drain()?;
+                }
+                incoming.clear(cx)
+            }
+            Bells::Socket => self.listen(cx),
+        }
+    }
+
+    /// Ready at the peer's end, where [`clear`](Line::clear) does not tell of it: when it has closed its socket, as the
+    /// kernel does for it however it ends.
+    pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Bells::Socket = self.bells {
+            return Poll::Pending;
+        }
+        loop {
+            ready!(self.socket.poll_read_ready(cx))?;
+            match self.read(&mut [0])? {
+                Some(0) => return Poll::Ready(Ok(())),
+                Some(_) => return Poll::Ready(Err(unexpected())),
+                None => {}
+            }
+        }
+    }
+
+    /// Tells the peer that nothing more will come; it can still be rung.
+    pub(super) fn shut(&self) -> io::Result<()> {
+        match &self.bells {
+            Bells::Pipes { .. } => SockRef::from(&self.socket).shutdown(Shutdown::Write),
+            Bells::Socket => self.say(END),
+        }
+    }
+
+    fn say(&self, byte: u8) -> io::Result<()> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        match retry_interrupted(|| SockRef::from(&self.socket).send_with_flags(&[byte], flags)) {
+            // It is full of bytes that nobody took: one more would say nothing new.
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes what there is off the socket, and registers the task for more.
+    fn listen(&self, cx: &mut Context<'_>) -> io::Result<Peer> {
+        let mut bytes = [0; 256];
+        for _ in 0..READS_MAX {
+            let Poll::Ready(()) = self.socket.poll_read_ready(cx)? else {
+                return Ok(Peer::Lives);
+            };
+            match self.read(&mut bytes)? {
+                Some(0) => return Ok(Peer::Ended),
+                Some(len) if bytes[..len].contains(&END) => return Ok(Peer::Ended),
+                Some(len) if bytes[..len].iter().any(|byte| *byte != RING) => return Err(unexpected()),
+                Some(_) | None => {}
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(Peer::Lives)
+    }
+
+    /// `None` if there is nothing, 0 at the end.
+    fn read(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.socket.try_read(into) {
+            Ok(len) => Ok(Some(len)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+            // Whatever else it says, there is nobody at the other end.
+            Err(_) => Ok(Some(0)),
+        }
+    }
+}
+
+fn unexpected() -> io::Error {
+    let error = ProtocolError::Unexpected("message on the socket of a ring");
+    io::Error::other(ConnectionError::Protocol(error))
+}
