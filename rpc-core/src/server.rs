@@ -21,7 +21,7 @@ use crate::error::{CloseReason, ConnectionError};
 use crate::limits::Limits;
 use crate::protocol::Side;
 use crate::service::{Router, Service};
-use crate::share::Share;
+use crate::share::{Held, Share};
 use crate::stats::{ConnectionStats, ServerStats};
 use crate::transport::{BoxTransport, Listener};
 
@@ -141,7 +141,12 @@ impl Server {
         let mut signal = pin!(signal);
         {
             let mut exhausted = pin!(async {
-                while acceptors.join_next().await.is_some() {}
+                while let Some(ended) = acceptors.join_next().await {
+                    // One that panicked has not said that nobody will come any more.
+                    if ended.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                }
                 self.shared.all_gone().await;
             });
             let either = poll_fn(|cx| match signal.as_mut().poll(cx) {
@@ -259,13 +264,17 @@ impl Shared {
     fn take(self: &Arc<Self>, transport: BoxTransport) {
         // Names the connection; ordered by nothing.
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let held = self.share.hold(transport.properties().memory);
+        let Some(held) = self.share.hold(transport.properties().memory) else {
+            // It goes at once, with its memory.
+            self.counters().connections_refused += 1;
+            return;
+        };
         let mut connections = self.lock();
-        let (Some(held), true) = (held, connections.len() < self.limits.connections) else {
+        if connections.len() >= self.limits.connections {
             drop(connections);
             self.counters().connections_refused += 1;
-            return self.turn_away(transport);
-        };
+            return self.turn_away(transport, held);
+        }
         // Its place, before it begins: it may end, and be forgotten, before this thread goes on.
         connections.insert(id, None);
         drop(connections);
@@ -300,7 +309,7 @@ impl Shared {
         }
     }
 
-    fn turn_away(self: &Arc<Self>, transport: BoxTransport) {
+    fn turn_away(self: &Arc<Self>, transport: BoxTransport, held: Held) {
         // A bound, not a synchronisation: a few more would do no harm.
         if self.turned_away.fetch_add(1, Ordering::Relaxed) >= TURNED_AWAY_MAX {
             self.turned_away.fetch_sub(1, Ordering::Relaxed);
@@ -308,6 +317,7 @@ impl Shared {
         }
         let shared = Arc::clone(self);
         let on_end = Box::new(move |_: &_, _| {
+            drop(held);
             shared.turned_away.fetch_sub(1, Ordering::Relaxed);
         });
         // Its owner: what it drops is closed, which it is already.

@@ -144,7 +144,7 @@ fn reap(process: &mut Child, exit: Option<OwnedFd>, grace: Duration) {
             Some(exit) => {
                 let mut ended = [PollFd::new(exit.as_fd(), PollFlags::POLLIN)];
                 // Rounded up, so that it does not turn to nothing at the end.
-                let timeout = PollTimeout::try_from(left + PAUSE).unwrap_or(PollTimeout::MAX);
+                let timeout = PollTimeout::try_from(left.saturating_add(PAUSE)).unwrap_or(PollTimeout::MAX);
                 let timed_out = matches!(poll(&mut ended, timeout), Ok(0));
                 // It has ended, so it is there to be waited for, or will be in a moment.
                 if !timed_out && matches!(process.try_wait(), Ok(None)) {

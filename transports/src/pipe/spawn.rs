@@ -145,7 +145,12 @@ impl Spawn {
         self.passed[0].store(read.as_raw_fd(), Ordering::Relaxed);
         self.passed[1].store(write.as_raw_fd(), Ordering::Relaxed);
         command.env(VARIABLE, inherited::name_pipes(read, write)?);
-        command.spawn()
+        let process = command.spawn();
+        // The numbers are others' soon.
+        for passed in self.passed.iter() {
+            passed.store(-1, Ordering::Relaxed);
+        }
+        process
     }
 
     fn launch_on_stdio(&self, read: OwnedFd, write: OwnedFd) -> io::Result<Child> {

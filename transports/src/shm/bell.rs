@@ -35,8 +35,9 @@ impl Bell {
     /// Never waits.
     pub(super) fn ring(&self) -> io::Result<()> {
         match retry_interrupted(|| sys::write_nosignal(self.0.as_fd(), &[0])) {
-            // It is full of rings that nobody listened to: one more would say nothing new.
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            // It is full of rings that nobody listened to, and one more would say nothing new; or nobody is there, which
+            // the receiving half finds out once it has read what is left.
+            Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::BrokenPipe) => Err(error),
             _ => Ok(()),
         }
     }
@@ -83,7 +84,7 @@ impl Incoming {
 }
 
 /// Whether it is a pipe's reading end.
-pub(super) fn check(sound: &OwnedFd) -> Result<(), SetupError> {
+fn check(sound: &OwnedFd) -> Result<(), SetupError> {
     // Neither asks the file system that the descriptor may be of, which could keep this side waiting: `fstat` would.
     let path = nix::fcntl::readlink(own_path(sound).as_str());
     let is_pipe = path.is_ok_and(|path| path.as_encoded_bytes().starts_with(b"pipe:["));

@@ -56,7 +56,7 @@ impl ShmConnector {
     ///
     /// To be woken takes several microseconds, to find an answer by asking takes a fraction of one. It pays where answers
     /// come within that time, at the price of a busy processor: the runtime's thread runs other tasks in between, but does
-    /// not rest. Some 50 us suit most.
+    /// not rest. Some 50 us suit most; 10 ms is the most.
     pub fn poll_for(mut self, time: Duration) -> Self {
         self.poll_for = time;
         self

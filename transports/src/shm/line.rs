@@ -18,8 +18,8 @@ pub(super) struct Line {
     /// Its end is the peer's.
     socket: UnixStream,
     bells: Bells,
-    /// How many announcements there had been when the doorbell was drained last.
-    drained: AtomicU64,
+    /// How often rings have been forgotten: once for each announcement, so that the peer has rung no more often.
+    cleared: AtomicU64,
 }
 
 /// What is rung with.
@@ -38,8 +38,12 @@ pub(super) enum Bells {
     Socket,
 }
 
-/// An honest peer rings at most once for each announcement, and a pipe holds 65,536 rings.
-const ANNOUNCEMENTS_PER_DRAIN: u64 = 1024;
+/// A pipe holds 65,536 rings.
+const CLEARED_PER_DRAIN: u64 = 1024;
+const NO_ROOM: io::ErrorKind = io::ErrorKind::WouldBlock;
+const GONE: io::ErrorKind = io::ErrorKind::BrokenPipe;
+const RESET: io::ErrorKind = io::ErrorKind::ConnectionReset;
+
 /// On a socket: "look".
 const RING: u8 = 0;
 /// On a socket: "nothing more comes".
@@ -57,7 +61,7 @@ pub(super) enum Peer {
 
 impl Line {
     pub(super) fn new(socket: UnixStream, bells: Bells) -> Line {
-        Line { socket, bells, drained: AtomicU64::new(0) }
+        Line { socket, bells, cleared: AtomicU64::new(0) }
     }
 
     /// Wakes the peer. Never waits.
@@ -72,12 +76,11 @@ impl Line {
     ///
     /// Either half may forget a ring that was meant for the other: the ring has woken the task they share, which asks
     /// both again, and each looks at the ring of frames itself.
-    pub(super) fn clear(&self, cx: &mut Context<'_>, announcements: u64) -> io::Result<Peer> {
+    pub(super) fn clear(&self, cx: &mut Context<'_>) -> io::Result<Peer> {
         match &self.bells {
             Bells::Pipes { incoming, .. } => {
-                // Written by the two halves of one task; a count that is off by some only moves the moment.
-                if announcements.wrapping_sub(self.drained.load(Ordering::Relaxed)) >= ANNOUNCEMENTS_PER_DRAIN {
-                    self.drained.store(announcements, Ordering::Relaxed);
+                // A count, ordered with nothing.
+                if self.cleared.fetch_add(1, Ordering::Relaxed) % CLEARED_PER_DRAIN == CLEARED_PER_DRAIN - 1 {
                     incoming.drain()?;
                 }
                 incoming.clear(cx)
@@ -113,8 +116,8 @@ impl Line {
     fn say(&self, byte: u8) -> io::Result<()> {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         match retry_interrupted(|| SockRef::from(&self.socket).send_with_flags(&[byte], flags)) {
-            // It is full of bytes that nobody took: one more would say nothing new.
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            // As with a pipe.
+            Err(error) if !matches!(error.kind(), NO_ROOM | GONE | RESET) => Err(error),
             _ => Ok(()),
         }
     }

@@ -35,6 +35,8 @@ pub struct ShmListener {
     capacity: usize,
     poll_for: Duration,
     trusting: bool,
+    /// Accepted, and without a place yet.
+    next: Option<(UnixStream, PeerIdentity)>,
     setups: JoinSet<Option<ShmTransport>>,
     /// In the order they began.
     begun: VecDeque<Begun>,
@@ -105,10 +107,15 @@ impl ShmListener {
                     Ok(None) | Err(_) => self.failed += 1,
                 }
             }
+            if self.next.is_none() {
+                self.next = Some(ready!(self.socket.poll_accept_stream(cx))?);
+            }
+            // Nobody loses a place but to somebody who is there.
             ready!(self.poll_place(cx));
             // What begins here is waited for in the next round.
-            let (stream, peer) = ready!(self.socket.poll_accept_stream(cx))?;
-            self.begin(stream, peer);
+            if let Some((stream, peer)) = self.next.take() {
+                self.begin(stream, peer);
+            }
         }
     }
 
@@ -208,7 +215,7 @@ impl ShmListenerBuilder {
     ///
     /// To be woken takes several microseconds, to find an answer by asking takes a fraction of one. It pays where answers
     /// come within that time, at the price of a busy processor: the runtime's thread runs other tasks in between, but does
-    /// not rest. Some 50 us suit most.
+    /// not rest. Some 50 us suit most; 10 ms is the most.
     pub fn poll_for(mut self, time: Duration) -> Self {
         self.poll_for = time;
         self
@@ -239,6 +246,7 @@ impl ShmListenerBuilder {
             capacity: self.capacity,
             poll_for: self.poll_for,
             trusting: self.trusting,
+            next: None,
             setups: JoinSet::new(),
             begun: VecDeque::new(),
             place: Box::pin(tokio::time::sleep(SETUP_PLACE)),

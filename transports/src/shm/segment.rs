@@ -58,7 +58,7 @@ pub(super) fn create(capacity: usize) -> Result<(OwnedFd, OwnMemory), SetupError
 }
 
 /// Maps a peer's segment, if it is what it has to be.
-pub(super) fn open(file: &OwnedFd, capacity: usize) -> Result<PeerMemory, SetupError> {
+pub(super) fn open(file: &OwnedFd, capacity: usize, stranger: bool) -> Result<PeerMemory, SetupError> {
     let len = segment_len(capacity);
     // Fails for whatever is no memory file.
     let seals = fcntl(file, FcntlArg::F_GET_SEALS).map_err(|_| SetupError::Segment("is no memory file"))?;
@@ -74,13 +74,14 @@ pub(super) fn open(file: &OwnedFd, capacity: usize) -> Result<PeerMemory, SetupE
         return Err(SetupError::Segment("has another size than announced"));
     }
     // A file with holes would have its pages made, at this side's cost, when this side reads them. How many blocks it has
-    // says nothing of where they are: they may lie beyond its end.
-    if lseek(file, 0, Whence::SeekHole) != Ok(len as i64) {
+    // says nothing of where they are: they may lie beyond its end. To look for one takes a lock that a stranger may hold as
+    // long as it likes; its memory counts as this side's instead.
+    if !stranger && lseek(file, 0, Whence::SeekHole) != Ok(len as i64) {
         return Err(SetupError::Segment("has no memory behind it"));
     }
     let mut options = MmapOptions::new();
     options.len(len);
-    if len <= POPULATED_MAX {
+    if capacity <= POPULATED_MAX {
         options.populate();
     }
     let mapping = options.map_raw_read_only(file).map_err(SetupError::io("mapping the peer's ring"))?;
@@ -119,7 +120,7 @@ mod tests {
     }
 
     fn refused(file: OwnedFd, why: &str) {
-        match open(&file, CAPACITY) {
+        match open(&file, CAPACITY, false) {
             Err(SetupError::Segment(said)) => assert_eq!(said, why),
             Err(error) => panic!("{error}"),
             Ok(_) => panic!("taken, though it {why}"),
@@ -129,7 +130,7 @@ mod tests {
     #[test]
     fn what_one_side_writes_the_other_sees() {
         let (file, own) = create(CAPACITY).unwrap();
-        let peer = open(&file, CAPACITY).unwrap();
+        let peer = open(&file, CAPACITY, false).unwrap();
         for at in [0x80, DATA, DATA + CAPACITY - 8] {
             own.store(at, at as u64, Ordering::Relaxed);
             assert_eq!(peer.load(at), at as u64);

@@ -20,6 +20,7 @@ use tokio::net::UnixStream;
 use super::bell::{self, Bell, Incoming};
 use super::line::Bells;
 use super::memory::{OwnMemory, PeerMemory};
+use super::ring::segment_len;
 use super::segment;
 use crate::suspect::Suspect;
 use crate::sys;
@@ -118,6 +119,8 @@ pub(super) struct Rings {
     pub(super) peer: PeerMemory,
     pub(super) peer_capacity: usize,
     pub(super) bells: Bells,
+    /// Bytes that this side has to answer for.
+    pub(super) memory: usize,
 }
 
 /// The client's side. What it brings was made before it connected: from then on a server's place is taken up.
@@ -185,13 +188,15 @@ impl Own {
     }
 
     fn join(self, theirs: Theirs) -> Rings {
-        let Theirs { memory: peer, capacity: peer_capacity, incoming } = theirs;
+        let Theirs { memory: peer, capacity: peer_capacity, incoming, stranger } = theirs;
         let Own { memory: own, capacity: own_capacity, doorbell, .. } = self;
         let bells = match (doorbell, incoming) {
             (Some((bell, _)), Some(incoming)) => Bells::Pipes { bell, incoming },
             _ => Bells::Socket,
         };
-        Rings { own, own_capacity, peer, peer_capacity, bells }
+        // A stranger's may have holes, whose pages would be made, and counted as this side's, when they are read.
+        let memory = segment_len(own_capacity) + if stranger { segment_len(peer_capacity) } else { 0 };
+        Rings { own, own_capacity, peer, peer_capacity, bells, memory }
     }
 }
 
@@ -208,6 +213,7 @@ struct Theirs {
     capacity: usize,
     /// Without it, the socket is the doorbell of both.
     incoming: Option<Incoming>,
+    stranger: bool,
 }
 
 impl Sent {
@@ -218,13 +224,15 @@ impl Sent {
             [segment, sound] => (segment, Some(sound)),
             other => return Err(SetupError::Descriptors(other.len())),
         };
-        let memory = segment::open(segment, self.capacity)?;
-        let incoming = sound
-            .map(|sound| if stranger { bell::check(sound).map(|()| None) } else { Incoming::new(sound).map(Some) });
-        let incoming = incoming.transpose()?.flatten();
+        let memory = segment::open(segment, self.capacity, stranger)?;
+        if stranger {
+            // What came beside the segment is not looked at: even that a stranger could make last.
+            return Ok(Theirs { memory, capacity: self.capacity, incoming: None, stranger });
+        }
+        let incoming = sound.map(Incoming::new).transpose()?;
         // A memory file and a pipe: nobody can make it take long to close them.
         drop(self.descriptors.trust());
-        Ok(Theirs { memory, capacity: self.capacity, incoming })
+        Ok(Theirs { memory, capacity: self.capacity, incoming, stranger })
     }
 }
 

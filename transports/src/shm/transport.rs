@@ -15,8 +15,8 @@ use trunkline_core::{ConnectionError, ProtocolError};
 use super::SCHEME;
 use super::line::{Line, Peer};
 use super::memory::{OwnMemory, PeerMemory};
-use super::ring::{Bell, Consumer, Producer, Room, Sleep, Violation, record_len_max, segment_len};
-use super::setup::Rings;
+use super::ring::{Bell, Consumer, Producer, Room, Sleep, Violation, record_len_max};
+use super::setup::{CAPACITY_MAX, Rings};
 
 /// The two rings between this process and another, as a transport.
 #[derive(Debug)]
@@ -43,11 +43,11 @@ impl Transport for ShmTransport {
         // The longest record holds the longest frame of a chunk.
         Properties::new(SCHEME, self.peer.clone())
             .chunk_len(record_len_max(capacity) - FRAME_OVERHEAD_MAX)
-            .memory(segment_len(capacity))
+            .memory(self.rings.memory)
     }
 
     fn split(self, frame_len_max: usize) -> (ShmSender, ShmWriter, ShmReceiver) {
-        let Rings { own, own_capacity, peer, peer_capacity, bells } = self.rings;
+        let Rings { own, own_capacity, peer, peer_capacity, bells, .. } = self.rings;
         let line = Arc::new(Line::new(self.socket, bells));
         let sender =
             ShmSender { producer: Some(Producer::new(own.clone(), peer.clone(), own_capacity)), end: 0, broken: None };
@@ -58,6 +58,7 @@ impl Transport for ShmTransport {
             sleep: Sleep::want_space(),
             parked: Bell::park(),
             written: 0,
+            turns_left: TURNS_AFTER_END,
         };
         let receiver = ShmReceiver {
             consumer: Consumer::new(own.clone(), peer.clone(), peer_capacity, frame_len_max),
@@ -156,7 +157,12 @@ pub struct ShmWriter {
     sleep: Sleep,
     parked: Bell,
     written: u64,
+    /// How often it is still waited for room of a peer that has ended.
+    turns_left: u32,
 }
+
+/// In each of them at least as much is read as an inbox holds: the largest ring, four times.
+const TURNS_AFTER_END: u32 = 4 * (CAPACITY_MAX / INBOX_FULL) as u32;
 
 impl ShmWriter {
     /// Rings if the peer sleeps; what it wants to know of the room that was missing is left.
@@ -189,12 +195,17 @@ impl BatchWriter for ShmWriter {
     fn poll_write(&mut self, cx: &mut Context<'_>, batch: &mut ShmBatch) -> Poll<io::Result<()>> {
         if let Some(room) = self.announce(batch)? {
             let ShmWriter { line, own, peer, sleep, .. } = self;
-            let announcements = sleep.announcements();
             let mut peer_is = Ok(Peer::Lives);
-            let waits = sleep.announce(own, || peer_is = line.clear(cx, announcements), || room.is_there(peer))?;
+            let waits = sleep.announce(own, || peer_is = line.clear(cx), || room.is_there(peer))?;
             if waits {
                 return match peer_is {
                     Ok(Peer::Lives) => Poll::Pending,
+                    // The receiving half has its turns first: what the peer has published counts.
+                    Ok(Peer::Ended) if self.turns_left > 0 => {
+                        self.turns_left -= 1;
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    }
                     Ok(Peer::Ended) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
                     Err(error) => Poll::Ready(Err(error)),
                 };
@@ -282,13 +293,9 @@ impl FrameReceiver for ShmReceiver {
             }
             self.release(true)?;
             let ShmReceiver { consumer, line, own, sleep, .. } = self;
-            let announcements = sleep.announcements();
             let mut peer_is = Ok(Peer::Lives);
-            let waits = sleep.announce(
-                own,
-                || peer_is = line.clear(cx, announcements),
-                || consumer.next().map(|record| record.is_some()),
-            )?;
+            let waits =
+                sleep.announce(own, || peer_is = line.clear(cx), || consumer.next().map(|record| record.is_some()))?;
             self.hung_up = peer_is? == Peer::Ended;
             if waits && !self.hung_up {
                 ready!(self.line.poll_end(cx))?;
@@ -321,13 +328,15 @@ struct Heat {
     misses: u32,
 }
 
+/// While it lasts, nobody looks whether the peer is still there.
+const POLL_FOR_MAX: Duration = Duration::from_millis(10);
 /// Asking the ring is cheaper than asking the clock.
 const MISSES_PER_CLOCK: u32 = 16;
 
 impl Heat {
     fn new(poll_for: Duration) -> Heat {
         // Cold: nothing has come yet.
-        Heat { poll_for, since: None, misses: u32::MAX }
+        Heat { poll_for: poll_for.min(POLL_FOR_MAX), since: None, misses: u32::MAX }
     }
 
     fn renew(&mut self) {

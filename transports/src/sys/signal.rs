@@ -65,11 +65,15 @@ mod flagged {
             return None;
         }
         let slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        let here: libc::c_long = -1;
+        let (fd, one, here, flags) = (
+            libc::c_long::from(fd.as_raw_fd()),
+            1 as libc::c_long,
+            -1 as libc::c_long,
+            libc::c_long::from(RWF_NOSIGNAL),
+        );
         // SAFETY: one slice is announced and one is there; the call only reads what it points to. An offset of -1, in
         // two halves, means that of the descriptor.
-        let n =
-            unsafe { libc::syscall(libc::SYS_pwritev2, fd.as_raw_fd(), &raw const slice, 1, here, here, RWF_NOSIGNAL) };
+        let n = unsafe { libc::syscall(libc::SYS_pwritev2, fd, &raw const slice, one, here, here, flags) };
         let Ok(n) = usize::try_from(n) else {
             let error = io::Error::last_os_error();
             if !matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS | libc::EPERM)) {

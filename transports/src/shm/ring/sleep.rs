@@ -78,11 +78,6 @@ impl Sleep {
             own.store(self.at, self.epoch, Ordering::Relaxed);
         }
     }
-
-    /// How often this side has announced a sleep: the peer has rung at most as often.
-    pub(crate) fn announcements(&self) -> u64 {
-        self.epoch.div_ceil(2)
-    }
 }
 
 /// The other side of a [`Sleep`]: whether its peer is to be rung for.
