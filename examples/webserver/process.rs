@@ -104,9 +104,10 @@ pub struct Directory {
 }
 
 impl Directory {
-    pub fn new() -> io::Result<Directory> {
+    pub fn new() -> Result<Directory, String> {
         let path = env::temp_dir().join(format!("trunkline-webserver-{}", process::id()));
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| format!("cannot make {}, where sockets would be: {error}", path.display()))?;
         Ok(Directory { path, sockets: AtomicU64::new(0) })
     }
 
