@@ -1,10 +1,11 @@
 //! Attacks: peers that break the protocol in every way, beside honest ones that must not notice.
 //!
 //! The server is a real process: this binary once more (`another_process`). Attackers write bytes by hand, over Unix
-//! sockets, TCP, and a bridge into the server's process for `mem:`. After each attack [`arena::Arena`] checks that the
+//! sockets, TCP, rings in shared memory, and a bridge into the server's process for `mem:`. After each attack [`arena::Arena`] checks that the
 //! process is the same, its memory flat, its accounts and descriptors back, and every honest call answered.
 
-#![cfg(all(target_os = "linux", feature = "tcp", feature = "unix", feature = "mem"))]
+#![cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little"))]
+#![cfg(all(feature = "tcp", feature = "unix", feature = "mem", feature = "shm"))]
 
 #[path = "attack/arena.rs"]
 mod arena;
@@ -24,6 +25,12 @@ mod hostile_server;
 mod known;
 #[path = "attack/payloads.rs"]
 mod payloads;
+#[path = "attack/ring.rs"]
+mod ring;
+#[path = "attack/ring_live.rs"]
+mod ring_live;
+#[path = "attack/ring_setup.rs"]
+mod ring_setup;
 #[path = "attack/target.rs"]
 mod target;
 #[path = "attack/wire.rs"]
@@ -41,6 +48,9 @@ fn another_process() {
     match role.as_str() {
         "server" => target::serve(Path::new(&dir), &argument),
         "client" => crowds::client(&argument),
+        "hostile ring client" => ring_live::hostile_client(&argument),
+        "hostile ring server" => ring_live::hostile_server(&argument),
+        "besieged" => ring_live::besieged(&argument),
         _ => panic!("no such role: {role}"),
     }
 }

@@ -20,6 +20,8 @@ pub(crate) const ROLE: &str = "TRUNKLINE_ATTACK_ROLE";
 pub(crate) const DIR: &str = "TRUNKLINE_ATTACK_DIR";
 pub(crate) const ARGUMENT: &str = "TRUNKLINE_ATTACK_ARGUMENT";
 
+/// Connections at rest: an honest client on each transport, and the one that asks.
+pub(crate) const EVERYBODY: usize = 5;
 /// What a server's high-water mark may grow by beyond the attack's budget.
 const SLACK: u64 = 16 << 20;
 /// When the attacker is gone, everything is back within this time.
@@ -89,11 +91,15 @@ impl Arena {
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let unix = format!("unix:{}", dir.join("rpc.sock").display());
-        let honest = Some(Honest::start(vec![unix.clone(), format!("tcp://{tcp}")]));
+        let honest = Some(Honest::start(vec![
+            unix.clone(),
+            format!("tcp://{tcp}"),
+            format!("shm:{}", dir.join("ring.sock").display()),
+        ]));
         let control = runtime.block_on(TargetClient::connect(unix)).unwrap();
         let start = Baseline { gauges: Gauges::default(), fds: 0, resident: 0 };
         let mut arena = Arena { server, _stdin, dir, tcp, honest, runtime, control, start };
-        arena.wait("everybody is there", |gauges, _| gauges.connections == 4 && gauges.mem_answered > 20);
+        arena.wait("everybody is there", |gauges, _| gauges.connections == EVERYBODY && gauges.mem_answered > 20);
         arena.start = arena.baseline();
         arena
     }
@@ -104,6 +110,11 @@ impl Arena {
 
     pub(crate) fn tcp(&self) -> Door {
         Door::Tcp(self.tcp.clone())
+    }
+
+    /// Where rings are set up. No door: what comes in is no stream of bytes.
+    pub(crate) fn ring(&self) -> PathBuf {
+        self.dir.join("ring.sock")
     }
 
     pub(crate) fn doors(&self) -> [Door; 3] {
@@ -152,18 +163,22 @@ impl Arena {
     }
 
     pub(crate) fn attack_one(&mut self, terms: &Terms, door: &Door, attack: impl Fn(&Arena, &Door)) {
+        self.attack_as(door.name(), terms, |arena| attack(arena, door));
+    }
+
+    /// The same for an attack that comes in another way.
+    pub(crate) fn attack_as(&mut self, name: &str, terms: &Terms, attack: impl FnOnce(&Arena)) {
         let before = self.baseline();
         let answered = self.honest_answered();
-        attack(self, door);
-        self.check(terms, door, &before, answered);
+        attack(self);
+        self.check(terms, name, &before, answered);
     }
 
     fn honest_answered(&self) -> u64 {
         self.honest.as_ref().map_or(0, |honest| honest.answered.load(Relaxed))
     }
 
-    fn check(&mut self, terms: &Terms, door: &Door, before: &Baseline, answered: u64) {
-        let name = door.name();
+    fn check(&mut self, terms: &Terms, name: &str, before: &Baseline, answered: u64) {
         // The same process: its handle has not been waited for, and it has not ended.
         assert_eq!(self.server.try_wait().unwrap(), None, "{name}: the server has ended");
         let (start, fds) = (self.start.gauges, self.start.fds);
@@ -174,7 +189,7 @@ impl Arena {
                 && now <= fds
         });
         self.wait(&format!("{name}: the honest clients go on"), |gauges, _| {
-            gauges.mem_answered > before.gauges.mem_answered + 3 && self.honest_answered() > answered + 6
+            gauges.mem_answered > before.gauges.mem_answered + 3 && self.honest_answered() > answered + 9
         });
         let after = self.gauges();
         assert_eq!(after.mem_failed, 0, "{name}: an honest call over mem failed");

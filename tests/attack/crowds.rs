@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use crate::arena::{Arena, Terms, again};
+use crate::arena::{Arena, EVERYBODY, Terms, again};
 use crate::evil::Evil;
 use crate::frames::{point, still_lives};
 use crate::target::{Point, TargetClient};
@@ -32,7 +32,7 @@ fn two_thousand_peers_that_say_nothing() {
         let fds = arena.fds();
         assert!(door.name() == "mem" || fds < 20 + 200 + 64, "{fds} descriptors for 200 connections");
         // Those that got a place lose it.
-        arena.wait("their patience is over", |gauges, _| gauges.connections <= 4);
+        arena.wait("their patience is over", |gauges, _| gauges.connections <= EVERYBODY);
         still_lives(&mut door.greet(), 1);
         drop(silent);
     });
@@ -41,7 +41,7 @@ fn two_thousand_peers_that_say_nothing() {
 /// Who comes when there are too many is told so, and gets nothing done, however quickly it asks.
 #[test]
 fn a_peer_too_many_is_not_served() {
-    let mut arena = Arena::new("too-many", "connections=14");
+    let mut arena = Arena::new("too-many", "connections=15");
     let terms = Terms { budget: 0, counter: Some(|gauges| gauges.connections_refused) };
     arena.attack(&terms, |_, door| {
         let kept: Vec<Evil> = (0..10).map(|_| door.greet()).collect();
@@ -68,7 +68,7 @@ fn two_thousand_peers_that_talk_nonsense() {
                 evil
             })
             .collect();
-        arena.wait("the server has hung up", |gauges, _| gauges.connections == 4);
+        arena.wait("the server has hung up", |gauges, _| gauges.connections == EVERYBODY);
         still_lives(&mut door.greet(), 1);
         drop(nonsense);
     });

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::arena::{Arena, Terms};
+use crate::arena::{Arena, EVERYBODY, Terms};
 use crate::evil::{Door, Evil};
 use crate::frames::{point, still_lives};
 use crate::wire::{CLOSE_TIMEOUT, Got, Hello, call, call_begun, call_head, credit, frame, frame_with, kind};
@@ -117,7 +117,7 @@ fn a_client_that_never_reads_its_replies() {
             evil.send(&call(2 * id + 1, "reply", &(1_u32 << 20).to_le_bytes()));
         }
         let name = door.name();
-        arena.wait(&format!("{name}: it is given up"), |gauges, _| gauges.connections == 4);
+        arena.wait(&format!("{name}: it is given up"), |gauges, _| gauges.connections == EVERYBODY);
         drop(evil);
         // The same, but it says now and then that it is alive.
         let mut evil = door.greet();

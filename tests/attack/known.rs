@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::arena::{Arena, Terms};
+use crate::arena::{Arena, EVERYBODY, Terms};
 use crate::evil::Evil;
 use crate::frames::{point, still_lives};
 use crate::wire::{CLOSE_PROTOCOL, Hello, MESSAGE_LEN, MORE, REPLY_WINDOW, call, call_begun, frame, frame_with, kind};
@@ -47,7 +47,7 @@ fn a_peer_that_hangs_up_still_pays_for_its_handlers() {
         }
         still_lives(&mut evil, 1001);
         drop(evil);
-        arena.wait("it has hung up", |gauges, _| gauges.connections == 4);
+        arena.wait("it has hung up", |gauges, _| gauges.connections == EVERYBODY);
         let gauges = arena.gauges();
         assert!(gauges.running < gauges.calls_in_flight, "{}: handlers that nobody counts: {gauges:?}", door.name());
     });

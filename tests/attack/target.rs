@@ -1,4 +1,4 @@
-//! The process under attack: a server on `unix:`, `tcp:` and `mem:` at once, and what it says of itself.
+//! The process under attack: a server on `unix:`, `tcp:`, `mem:` and `shm:` at once, and what it says of itself.
 
 use std::future::poll_fn;
 use std::path::Path;
@@ -217,6 +217,7 @@ pub(crate) fn serve(dir: &Path, limits_text: &str) {
         let builder = Server::builder().service(TargetServer::new(Victim)).limits(limits(limits_text));
         let server = builder.bind(format!("unix:{}", dir.join("rpc.sock").display())).await.unwrap();
         let server = server.bind("tcp://127.0.0.1:0").await.unwrap().bind("mem:target").await.unwrap();
+        let server = server.bind(format!("shm:{}", dir.join("ring.sock").display())).await.unwrap();
         let _ = HANDLE.set(server.handle());
         let endpoints = server.endpoints();
         let running = tokio::spawn(server.run());

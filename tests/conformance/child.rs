@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use trunkline::Server;
-use trunkline::transport::Over;
+use trunkline::transport::Listener;
 
 use crate::fixture::{Accounts, Carrier, Endpoint, Report, Setup, Streams, server_builder};
 use crate::harness::{runtime, soon};
 use crate::ledger::Ledger;
+use crate::pipes::Pipes;
 use crate::raw;
 
 const ROLE: &str = "TRUNKLINE_CONFORMANCE_ROLE";
@@ -74,11 +74,7 @@ impl Child {
         }
         let mut child = Child::spawn(&role);
         let endpoints = child.line().await;
-        let endpoints = endpoints.split_whitespace().map(|uri| match uri.strip_prefix("path:") {
-            Some(path) => Endpoint::Path(PathBuf::from(path)),
-            None => Endpoint::Uri(uri.to_owned()),
-        });
-        (endpoints.collect(), child)
+        (endpoints.split_whitespace().map(endpoint).collect(), child)
     }
 
     /// Starts a client that says `what` to the server at `endpoint`, then nothing more, and waits until it has.
@@ -86,7 +82,8 @@ impl Child {
         let place = match endpoint {
             Endpoint::Uri(uri) => uri.clone(),
             Endpoint::Path(path) => format!("path:{}", path.display()),
-            Endpoint::Duplex(_) | Endpoint::Own(_) => panic!("another process cannot get there"),
+            Endpoint::Pipes(path) => format!("pipes:{}", path.display()),
+            Endpoint::Duplex(_) | Endpoint::Own(_) | Endpoint::Pipe(_) => panic!("another process cannot get there"),
         };
         let mut child = Child::spawn(&format!("client\n{place}\n{what}"));
         assert_eq!(soon("the raw client", child.line()).await, "said");
@@ -142,6 +139,15 @@ pub(crate) fn main() {
         Some("server") => serve(&mut lines),
         Some("client") => speak(&mut lines),
         role => panic!("an unknown role: {role:?}"),
+    }
+}
+
+/// A place that another process names.
+fn endpoint(place: &str) -> Endpoint {
+    match place.split_once(':') {
+        Some(("path", path)) => Endpoint::Path(PathBuf::from(path)),
+        Some(("pipes", path)) => Endpoint::Pipes(PathBuf::from(path)),
+        _ => Endpoint::Uri(place.to_owned()),
     }
 }
 
@@ -207,12 +213,15 @@ async fn bind(carrier: &str, setup: &Setup, scratch: &Path) -> Server {
             "Unix" => format!("unix:{}", path.display()),
             "Shm" => format!("shm:{}", path.display()),
             "Tcp" => "tcp://127.0.0.1:0".to_owned(),
-            "Over" => {
+            "Over" | "Pipe" => {
                 let socket = tokio::net::UnixListener::bind(&path).expect("a socket");
-                let streams = Streams { socket, path };
+                let listener: Box<dyn Listener> = match carrier {
+                    "Over" => Box::new(Streams { socket, path }),
+                    _ => Box::new(Pipes { socket, path }),
+                };
                 server = Some(match (server.take(), builder.take()) {
-                    (Some(server), _) => server.listen(streams),
-                    (None, builder) => builder.expect("the first listener").listen(streams),
+                    (Some(server), _) => server.listen(listener),
+                    (None, builder) => builder.expect("the first listener").listen(listener),
                 });
                 continue;
             }
@@ -232,10 +241,7 @@ fn speak<'a>(role: &mut impl Iterator<Item = &'a str>) {
     let what = role.next().expect("what to say").to_owned();
     let mut orders = orders();
     runtime(1).block_on(async {
-        let mut peer = match place.strip_prefix("path:") {
-            Some(path) => raw::raw(Over::new(UnixStream::connect(path).await.expect("it is there"))),
-            None => Endpoint::Uri(place).raw().await,
-        };
+        let mut peer = endpoint(&place).raw().await;
         for part in what.split(' ') {
             let bytes = words(part);
             let sent = if part.starts_with("half-") { peer.send_part(&bytes).await } else { peer.send(&bytes).await };

@@ -11,8 +11,8 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use trunkline::codec::CodecId;
 use trunkline::transport::{
-    BoxTransport, Listener, MemConnector, MemListener, Over, ShmConnector, ShmListener, TcpConnector, TcpListener,
-    UnixConnector, UnixListener,
+    BoxTransport, Listener, MemConnector, MemListener, Over, PipeTransport, ShmConnector, ShmListener, TcpConnector,
+    TcpListener, UnixConnector, UnixListener, pipe,
 };
 use trunkline::{BindError, ConnectError, Connection, ConnectionBuilder, DrainReport, Limits, Server, ServerHandle};
 
@@ -30,6 +30,8 @@ pub(crate) enum Carrier {
     Unix,
     Shm,
     Tcp,
+    /// Pipes between processes that are there already. How a child gets its own is tested in `tests/spawn`.
+    Pipe,
     /// Any stream of bytes: a duplex of tokio's in one process, a Unix socket that nobody vouches for across two.
     Over,
     /// A transport of the program's own.
@@ -155,11 +157,18 @@ pub(crate) enum Endpoint {
     Uri(String),
     Duplex(Handing<DuplexStreamTransport>),
     Own(Handing<Own>),
+    Pipe(Handing<PipeTransport>),
+    /// A Unix socket that takes pipes.
+    Pipes(PathBuf),
     /// A Unix socket whose stream is treated as any other.
     Path(PathBuf),
 }
 
 pub(crate) type DuplexStreamTransport = Over<DuplexStream>;
+
+fn pipes() -> (PipeTransport, PipeTransport) {
+    pipe::pair().expect("there are descriptors left")
+}
 
 fn duplex() -> (DuplexStreamTransport, DuplexStreamTransport) {
     let (here, there) = tokio::io::duplex(64 << 10);
@@ -172,6 +181,8 @@ impl fmt::Debug for Endpoint {
             Endpoint::Uri(uri) => f.write_str(uri),
             Endpoint::Duplex(_) => f.write_str("a duplex stream"),
             Endpoint::Own(_) => f.write_str("a transport of our own"),
+            Endpoint::Pipe(_) => f.write_str("pipes"),
+            Endpoint::Pipes(path) => write!(f, "pipes to {}", path.display()),
             Endpoint::Path(path) => write!(f, "a stream to {}", path.display()),
         }
     }
@@ -183,6 +194,8 @@ impl Endpoint {
             Endpoint::Uri(uri) => builder.connect(uri).await,
             Endpoint::Duplex(handing) => builder.connect_with(handing).await,
             Endpoint::Own(handing) => builder.connect_with(handing).await,
+            Endpoint::Pipe(handing) => builder.connect_with(handing).await,
+            Endpoint::Pipes(path) => builder.over_transport(connect_pipes(path)).await,
             Endpoint::Path(path) => builder.over(UnixStream::connect(path).await.expect("the socket is there")).await,
         }
     }
@@ -193,6 +206,8 @@ impl Endpoint {
             Endpoint::Uri(uri) => SuiteClient::connect(uri).await,
             Endpoint::Duplex(handing) => SuiteClient::over_transport(handing.connect_own()?).await,
             Endpoint::Own(handing) => SuiteClient::over_transport(handing.connect_own()?).await,
+            Endpoint::Pipe(handing) => SuiteClient::over_transport(handing.connect_own()?).await,
+            Endpoint::Pipes(path) => SuiteClient::over_transport(connect_pipes(path)).await,
             Endpoint::Path(path) => {
                 SuiteClient::over(UnixStream::connect(path).await.expect("the socket is there")).await
             }
@@ -213,9 +228,15 @@ impl Endpoint {
             },
             Endpoint::Duplex(handing) => raw(handing.connect_own().expect("it is there")),
             Endpoint::Own(handing) => raw(handing.connect_own().expect("it is there")),
+            Endpoint::Pipe(handing) => raw(handing.connect_own().expect("it is there")),
+            Endpoint::Pipes(path) => raw(connect_pipes(path)),
             Endpoint::Path(path) => raw(Over::new(UnixStream::connect(path).await.expect("it is there"))),
         }
     }
+}
+
+fn connect_pipes(path: &Path) -> PipeTransport {
+    crate::pipes::connect(path).expect("the socket is there")
 }
 
 /// Accepts peers without shaking hands with them.
@@ -226,6 +247,7 @@ pub(crate) enum RawListener {
     Tcp(TcpListener),
     Duplex(Handed<DuplexStreamTransport>),
     Own(Handed<Own>),
+    Pipe(Handed<PipeTransport>),
 }
 
 impl RawListener {
@@ -237,6 +259,7 @@ impl RawListener {
             RawListener::Tcp(listener) => raw(listener.accept_transport().await.expect("a client")),
             RawListener::Duplex(listener) => raw(listener.next().await.expect("a client")),
             RawListener::Own(listener) => raw(listener.next().await.expect("a client")),
+            RawListener::Pipe(listener) => raw(listener.next().await.expect("a client")),
         }
     }
 }
@@ -314,6 +337,10 @@ impl Fixture {
             Carrier::Unix => (Box::new(UnixListener::bind(scratch.join(format!("{at}.sock")))?), None),
             Carrier::Shm => (Box::new(ShmListener::bind(scratch.join(format!("{at}.sock")))?), None),
             Carrier::Tcp => (Box::new(TcpListener::bind("127.0.0.1:0").await?), None),
+            Carrier::Pipe => {
+                let (listener, handing) = handed("pipe", pipes);
+                (Box::new(listener), Some(Endpoint::Pipe(handing)))
+            }
             Carrier::Over => {
                 let (listener, handing) = handed("over", duplex);
                 (Box::new(listener), Some(Endpoint::Duplex(handing)))
@@ -349,6 +376,10 @@ impl Fixture {
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
                 let uri = listener.endpoint();
                 (RawListener::Tcp(listener), Endpoint::Uri(uri))
+            }
+            Carrier::Pipe => {
+                let (listener, handing) = handed("pipe", pipes);
+                (RawListener::Pipe(listener), Endpoint::Pipe(handing))
             }
             Carrier::Over => {
                 let (listener, handing) = handed("over", duplex);

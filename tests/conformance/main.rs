@@ -25,6 +25,7 @@ mod fixture;
 mod harness;
 mod ledger;
 mod own_transport;
+mod pipes;
 mod raw;
 mod service;
 mod table;
@@ -218,6 +219,12 @@ columns! {
     tcp {
         one_process: Tcp, OneProcess;
         two_processes: Tcp, TwoProcesses;
+    }
+    pipe {
+        one_process: Pipe, OneProcess;
+        one_thread: Pipe, OneThread;
+        two_processes: Pipe, TwoProcesses;
+        two_processes_one_thread: Pipe, TwoProcessesOneThread;
     }
     over {
         one_thread: Over, OneThread;

@@ -29,11 +29,11 @@ impl Which {
             Which::OneProcess => placement.is_one_process(),
             Which::TwoProcesses => !placement.is_one_process(),
             Which::OneServerThread => placement.server_threads() == 1,
-            Which::NoUri => matches!(carrier, Carrier::Over | Carrier::Own),
+            Which::NoUri => matches!(carrier, Carrier::Pipe | Carrier::Over | Carrier::Own),
             Which::ProcessesApart => {
                 carrier == Carrier::Mem
                     || carrier == Carrier::Own
-                    || (carrier == Carrier::Over && placement.is_one_process())
+                    || (matches!(carrier, Carrier::Pipe | Carrier::Over) && placement.is_one_process())
             }
         }
     }
@@ -43,8 +43,8 @@ impl Which {
             Which::OneProcess => "server in the same process",
             Which::TwoProcesses => "server in another process",
             Which::OneServerThread => "server on one thread",
-            Which::NoUri => "`over` and `own`",
-            Which::ProcessesApart => "`mem`, `own`, and `over` in one process",
+            Which::NoUri => "`pipe`, `over` and `own`",
+            Which::ProcessesApart => "`mem`, `own`, and `pipe` and `over` in one process",
         }
     }
 }
@@ -86,7 +86,7 @@ const EXCEPTIONS: &[Exception] = &[
     Exception {
         cases: &["a_connection_without_a_runtime", "nobody_there_is_said_so"],
         which: Which::NoUri,
-        why: "the program brings the stream or the transport along, connected: there is no endpoint to name",
+        why: "the program brings the pipes, the stream or the transport along, connected: there is no endpoint to name",
     },
 ];
 

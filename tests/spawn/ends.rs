@@ -3,12 +3,13 @@
 use std::future::poll_fn;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use trunkline::transport::{BatchWriter, FrameReceiver, FrameSender, Inherited, Transport};
 use trunkline::{CallError, ConnectError, Connection, ConnectionError, HandshakeError, Limits, Reason};
 
-use crate::kit::{self, Doomed, command, run, spawn, until, worker};
+use crate::kit::{self, Doomed, Mute, command, run, spawn, until, worker};
 use crate::service::WorkerClient;
 
 fn ended(error: &CallError) -> ExitStatus {
@@ -110,26 +111,26 @@ fn a_program_that_does_not_exist_or_cannot_be_run_is_named() {
 #[test]
 fn a_program_that_does_not_speak_is_ended_and_reaped() {
     run(async {
-        let (shell, file) = kit::mute();
-        let limits = Limits::default().hello_timeout(Duration::from_millis(300));
-        let error = Connection::builder().limits(limits).spawn(shell).await.unwrap_err();
+        let mute = Mute::new();
+        let limits = Limits::default().hello_timeout(Duration::from_millis(100)).linger(Duration::from_millis(100));
+        let error = Connection::builder().limits(limits).connect_with(&mute).await.unwrap_err();
         assert!(matches!(error, ConnectError::Handshake(HandshakeError::Timeout(_))), "{error:?}");
-        let pid = file.pid();
-        until("it is reaped", || kit::is_reaped(pid)).await;
-        assert!(kit::is_gone(pid));
+        until("it is reaped", || kit::is_reaped(mute.pid())).await;
+        assert!(kit::is_gone(mute.pid()));
     });
 }
 
 #[test]
 fn an_attempt_that_is_given_up_leaves_no_process() {
     run(async {
-        let (shell, file) = kit::mute();
-        let attempt = tokio::spawn(WorkerClient::spawn(spawn(shell)));
-        until("it has started", || file.text().ends_with('\n')).await;
+        let mute = Arc::new(Mute::new());
+        let theirs = Arc::clone(&mute);
+        let limits = Limits::default().linger(Duration::from_millis(100));
+        let attempt = tokio::spawn(async move { Connection::builder().limits(limits).connect_with(&*theirs).await });
+        until("it has started", || mute.pid() != 0).await;
         attempt.abort();
-        let pid = file.pid();
-        until("it is reaped", || kit::is_reaped(pid)).await;
-        assert!(kit::is_gone(pid));
+        until("it is reaped", || kit::is_reaped(mute.pid())).await;
+        assert!(kit::is_gone(mute.pid()));
     });
 }
 
@@ -137,13 +138,29 @@ fn an_attempt_that_is_given_up_leaves_no_process() {
 fn a_child_that_ignores_its_end_is_killed() {
     run(async {
         // It speaks, and then blocks for longer than it is given.
-        let connection = Connection::builder().spawn(spawn(command("serve"))).await.unwrap();
+        let limits = Limits::default().linger(Duration::from_millis(100));
+        let connection = Connection::builder().limits(limits).spawn(spawn(command("serve"))).await.unwrap();
         let worker: WorkerClient = connection.client();
         let (pid, _) = worker.who().await.unwrap();
         let blocked = worker.block(1_000_000, 1).send().await.unwrap();
         drop((blocked, connection));
         until("it is reaped", || kit::is_reaped(pid)).await;
         assert!(kit::is_gone(pid));
+    });
+}
+
+#[test]
+fn a_program_that_ignores_sigchld_hears_of_the_end_without_the_status() {
+    kit::ends_well("ignores-sigchld");
+}
+
+/// In a process whose children are reaped by the kernel.
+pub(crate) fn without_a_status() {
+    run(async {
+        let worker = worker().await;
+        let error = worker.exit(7).await.unwrap_err();
+        let lost = Some(&Reason::ConnectionLost(ConnectionError::PeerGone));
+        assert_eq!(error.reason(), lost, "{error:?}");
     });
 }
 

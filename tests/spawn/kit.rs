@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 use tokio::runtime::{Builder, Runtime};
-use trunkline::Server;
-use trunkline::transport::{Inherited, Spawn};
+use trunkline::transport::{BoxTransport, Connector, Inherited, PeerIdentity, Spawn, async_trait};
+use trunkline::{ConnectError, Server};
 
 use crate::service::{Host, WorkerClient, WorkerServer};
 use crate::{ends, lives, pipes, refused};
@@ -56,6 +56,20 @@ pub(crate) fn play() {
         "serve-stdio" => {
             get_stdout_back();
             serve("stdio:");
+        }
+        "serve-inetd" => {
+            // The harness has printed to nowhere; from here on it is one socket for all three.
+            nix::unistd::dup2_stdout(std::io::stdin()).expect("it can be copied");
+            serve("stdio:");
+        }
+        "call-stdio" => {
+            get_stdout_back();
+            pipes::calls_over_standard_streams();
+        }
+        "ignores-sigchld" => {
+            // SAFETY: no handler is installed.
+            unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.expect("it can be set");
+            ends::without_a_status();
         }
         "bind" => eprintln!("{}", runtime().block_on(bind_error())),
         "descriptors" => lives::descriptors_in_a_process_of_its_own(),
@@ -115,13 +129,39 @@ impl Drop for Mark {
     }
 }
 
-/// A program that never says anything, and the file that it writes its process id to.
-pub(crate) fn mute() -> (Command, File) {
-    let file = File::new();
-    let mut shell = Command::new("sh");
-    shell.args(["-c", r#"echo $$ > "$0"; exec sleep 1000"#]).arg(file.path());
-    shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    (shell, file)
+/// Starts a program that never says anything, which is killed soon after nobody wants it, and remembers its id.
+pub(crate) struct Mute {
+    spawn: Spawn,
+    /// 0 until it has started.
+    pid: AtomicU32,
+}
+
+impl Mute {
+    pub(crate) fn new() -> Mute {
+        let mut sleep = Command::new("sleep");
+        sleep.arg("1000").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Mute { spawn: spawn(sleep), pid: AtomicU32::new(0) }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        // A number alone.
+        self.pid.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Connector for Mute {
+    async fn connect(&self) -> Result<BoxTransport, ConnectError> {
+        let transport = self.spawn.connect().await?;
+        if let PeerIdentity::Child { pid } = transport.properties().peer {
+            self.pid.store(pid, Ordering::Relaxed);
+        }
+        Ok(transport)
+    }
+
+    fn endpoint(&self) -> String {
+        self.spawn.endpoint()
+    }
 }
 
 /// A file that is not there yet, gone with the test.

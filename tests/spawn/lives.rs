@@ -1,11 +1,15 @@
 //! How long a child lives, and what is left of it.
 
 use std::process::Command;
+use std::time::Duration;
 
 use trunkline::{Connection, Limits};
 
 use crate::kit::{self, File, MARK, command, run, runtime, until, worker};
 use crate::service::WorkerClient;
+
+/// For what would otherwise take its time.
+const QUICK: Duration = Duration::from_millis(200);
 
 #[test]
 fn parent_and_child_know_each_other() {
@@ -116,10 +120,10 @@ pub(crate) fn descriptors_in_a_process_of_its_own() {
                         worker.who().await.unwrap().0
                     }
                     2 => {
-                        let limits = Limits::default().hello_timeout(std::time::Duration::from_millis(200));
-                        let (mute, file) = kit::mute();
-                        Connection::builder().limits(limits).spawn(kit::spawn(mute)).await.unwrap_err();
-                        file.pid()
+                        let limits = Limits::default().hello_timeout(QUICK).linger(QUICK);
+                        let mute = kit::Mute::new();
+                        Connection::builder().limits(limits).connect_with(&mute).await.unwrap_err();
+                        mute.pid()
                     }
                     _ => {
                         WorkerClient::spawn(Command::new("/nonexistent")).await.unwrap_err();

@@ -42,7 +42,9 @@ pub mod pipe;
 pub mod shm;
 #[cfg(all(unix, any(feature = "tcp", feature = "unix")))]
 pub mod socket;
-#[cfg(all(unix, any(feature = "pipe", feature = "shm")))]
+#[cfg(all(unix, feature = "unix"))]
+mod suspect;
+#[cfg(all(unix, any(feature = "pipe", feature = "unix")))]
 mod sys;
 #[cfg(all(unix, feature = "tcp"))]
 pub mod tcp;

@@ -11,6 +11,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Deref;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll, ready};
 
@@ -20,6 +21,8 @@ use trunkline_core::transport::{BoxTransport, Listener, PeerIdentity, Properties
 
 use crate::BindError;
 use crate::socket::{self, SocketTransport};
+use crate::suspect::Suspect;
+use crate::sys;
 
 use bind::SocketFile;
 pub use connect::UnixConnector;
@@ -89,7 +92,10 @@ impl UnixListener {
             };
             match peer_of(&stream) {
                 Ok((uid, peer)) if self.admitted.contain(uid) => return Poll::Ready(Ok((stream, peer))),
-                Ok(_) | Err(_) => self.refused += 1,
+                Ok(_) | Err(_) => {
+                    self.refused += 1;
+                    drop(Suspect::new(stream));
+                }
             }
         }
     }
@@ -161,6 +167,9 @@ impl UnixListenerBuilder {
             what: "registering the socket with the runtime",
             source,
         })?;
+        if !self.address.has_descriptors() {
+            sys::refuse_descriptors(socket.as_fd());
+        }
         Ok(UnixListener { _file: file, socket, address: self.address, admitted: self.admitted, refused: 0 })
     }
 }
@@ -219,6 +228,11 @@ pub(crate) struct Address {
 impl Address {
     pub(crate) fn new(scheme: &'static str, path: &Path) -> Address {
         Address { scheme, path: path.to_owned() }
+    }
+
+    /// Whether peers send descriptors. To a stream of bytes none do.
+    fn has_descriptors(&self) -> bool {
+        self.scheme != SCHEME
     }
 }
 

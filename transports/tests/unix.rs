@@ -9,13 +9,11 @@ use std::future::Future;
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net as std_net;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::pin::pin;
-use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
 use std::task::{Context, Waker};
 
+use kit::stranger::{STRANGER, as_stranger, path_for_stranger, succeed};
 use kit::{Directory, End, guard};
 use trunkline_core::ConnectError;
 use trunkline_core::transport::{Connector, Filled, Listener, PeerIdentity, Transport};
@@ -254,38 +252,6 @@ fn outside_a_runtime_there_is_an_error_and_no_panic() {
         panic!("it waits for a runtime");
     };
     assert!(matches!(outcome, Err(ConnectError::NoRuntime)));
-}
-
-/// Another user, whom only root can become.
-const STRANGER: u32 = 65534;
-
-/// This test program again, as another user, running one of the tests below that do nothing otherwise.
-fn as_stranger(role: &str, path: &Path) -> Option<Child> {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can become somebody else");
-        return None;
-    }
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", role, "--nocapture"])
-        .env(PATH_FOR_STRANGER, path)
-        .uid(STRANGER)
-        .gid(STRANGER)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn();
-    child.inspect_err(|error| eprintln!("skipped: {error}")).ok()
-}
-
-/// Where a test that runs as another user is to connect or listen; `None` in the others' run.
-fn path_for_stranger() -> Option<std::ffi::OsString> {
-    std::env::var_os(PATH_FOR_STRANGER)
-}
-
-const PATH_FOR_STRANGER: &str = "TRUNKLINE_TEST_PATH";
-
-fn succeed(child: Child) {
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[tokio::test]

@@ -87,7 +87,10 @@ pub(crate) async fn the_peer_is_identified(fixture: Fixture) {
             assert!(addr.ip().is_loopback());
         }
         (Carrier::Mem | Carrier::Own, PeerIdentity::SameProcess) => assert_eq!(told, "this process"),
-        (Carrier::Over, PeerIdentity::Unknown) => assert_eq!(told, "unknown"),
+        (Carrier::Pipe, PeerIdentity::SameProcess) if fixture.placement.is_one_process() => {
+            assert_eq!(told, "this process");
+        }
+        (Carrier::Pipe | Carrier::Over, PeerIdentity::Unknown) => assert_eq!(told, "unknown"),
         (carrier, peer) => panic!("{carrier:?}: {peer:?}"),
     }
     let name = match fixture.carrier {
@@ -95,6 +98,7 @@ pub(crate) async fn the_peer_is_identified(fixture: Fixture) {
         Carrier::Unix => "unix",
         Carrier::Shm => "shm",
         Carrier::Tcp => "tcp",
+        Carrier::Pipe => "pipe",
         Carrier::Over => "over",
         Carrier::Own => "own",
     };

@@ -163,3 +163,53 @@ fn kill(process: &mut Child) {
     let _ = process.kill();
     let _ = process.wait();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::process::Command;
+
+    use super::*;
+
+    /// A child as where the kernel does not tell.
+    fn shell(line: &str, kill_after: Duration) -> ChildEnd {
+        let mut command = Command::new("sh");
+        let mut child = ChildEnd::new(command.args(["-c", line]).spawn().unwrap(), kill_after);
+        child.exit = None;
+        child
+    }
+
+    #[tokio::test]
+    async fn without_the_kernels_word_the_status_is_found() {
+        let mut child = shell("sleep 0.01; exit 3", Duration::ZERO);
+        // Time does not run out while the machine is busy.
+        child.until = Some(Instant::now() + Duration::from_secs(20));
+        let error = poll_fn(|cx| child.poll_end(cx)).await.unwrap_err();
+        let ConnectionError::ChildEnded(status) = ConnectionError::from(error) else {
+            panic!("something else");
+        };
+        assert_eq!(status.code(), Some(3));
+    }
+
+    #[tokio::test]
+    async fn without_the_kernels_word_a_child_is_killed_and_reaped() {
+        for spoke in [false, true] {
+            let mut child = shell("exec sleep 1000", Duration::from_millis(20));
+            child.spoke = spoke;
+            let pid = child.process.as_ref().unwrap().id();
+            drop(child);
+            let began = Instant::now();
+            // A child that has not been waited for can still be asked for its exit.
+            while sys::pidfd_open(pid).is_ok() {
+                assert!(began.elapsed() < Duration::from_secs(20));
+                sleep(Duration::from_millis(2)).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_child_that_lives_on_is_an_end_of_file() {
+        let mut child = shell("exec sleep 1000", Duration::ZERO);
+        assert_eq!(poll_fn(|cx| child.poll_end(cx)).await.unwrap(), 0);
+    }
+}

@@ -91,7 +91,7 @@ impl Spawn {
         self
     }
 
-    /// Sets how many bytes each pipe can hold, where the system lets it be set; it may round up. The default is 1 MiB,
+    /// Sets how many bytes each pipe can hold, where the system lets it be set; it may round up. The default is 256 KiB,
     /// or as much as the system allows.
     pub fn capacity(mut self, bytes: usize) -> Self {
         self.capacity = Capacity::Exactly(bytes);

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::task::{Context, Poll};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::pipe2;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -49,12 +49,14 @@ pub(super) struct Incoming {
 
 impl Incoming {
     /// Takes the reading end of the peer's pipe, if it is one.
-    pub(super) fn new(sound: OwnedFd) -> Result<Incoming, SetupError> {
-        let found = fstat(&sound).map_err(|errno| SetupError::io("looking at the doorbell")(errno.into()))?;
-        if found.st_mode & libc::S_IFMT != libc::S_IFIFO {
+    pub(super) fn new(sound: &OwnedFd) -> Result<Incoming, SetupError> {
+        // Neither asks the file system that the descriptor may be of, which could keep this side waiting: `fstat` would.
+        let path = nix::fcntl::readlink(own_path(sound).as_str());
+        let is_pipe = path.is_ok_and(|path| path.as_encoded_bytes().starts_with(b"pipe:["));
+        if !is_pipe || fcntl(sound, FcntlArg::F_GETPIPE_SZ).is_err() {
             return Err(SetupError::Bell("is no pipe"));
         }
-        let mode = fcntl(&sound, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+        let mode = fcntl(sound, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
         if !mode.is_ok_and(|mode| mode & OFlag::O_ACCMODE == OFlag::O_RDONLY) {
             return Err(SetupError::Bell("cannot be read"));
         }
@@ -92,9 +94,13 @@ impl Incoming {
 const DRAIN_MAX: usize = 64 << 10;
 
 /// The same pipe as an open file of this side's own, so that the peer cannot make reading it block.
-fn own_file(sound: OwnedFd) -> Result<OwnedFd, SetupError> {
-    let path = format!("/proc/self/fd/{}", sound.as_raw_fd());
+fn own_file(sound: &OwnedFd) -> Result<OwnedFd, SetupError> {
+    let path = own_path(sound);
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     nix::fcntl::open(path.as_str(), flags, Mode::empty())
         .map_err(|errno| SetupError::io("opening the doorbell anew, through /proc")(errno.into()))
+}
+
+fn own_path(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }

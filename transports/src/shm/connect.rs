@@ -8,6 +8,7 @@ use trunkline_core::ConnectError;
 use trunkline_core::transport::{BoxTransport, Connector};
 
 use super::{CAPACITY_DEFAULT, SCHEME, SETUP_TIMEOUT, ShmTransport, capacity_of, setup, unsupported};
+use crate::suspect::Suspect;
 use crate::unix::{Address, UnixConnector};
 
 /// Leads to the server on a socket file, if it is somebody to trust, and sets up a pair of rings with it.
@@ -73,10 +74,13 @@ impl ShmConnector {
         if let Some(why) = unsupported() {
             return Err(ConnectError::Endpoint { endpoint: self.endpoint(), why });
         }
+        let failed = |error| self.socket.unreachable(io::Error::other(error));
+        let own = setup::Own::create(self.capacity).map_err(failed)?;
         let (stream, peer) = self.socket.connect_stream().await?;
-        match tokio::time::timeout(SETUP_TIMEOUT, setup::connect(&stream, self.capacity)).await {
-            Ok(Ok(rings)) => Ok(ShmTransport::new(stream, peer, rings, self.poll_for)),
-            Ok(Err(error)) => Err(self.socket.unreachable(io::Error::other(error))),
+        let stream = Suspect::new(stream);
+        match tokio::time::timeout(SETUP_TIMEOUT, setup::connect(&stream, own)).await {
+            Ok(Ok(rings)) => Ok(ShmTransport::new(stream.trust(), peer, rings, self.poll_for)),
+            Ok(Err(error)) => Err(failed(error)),
             Err(_) => Err(ConnectError::Timeout { endpoint: self.endpoint(), after: SETUP_TIMEOUT }),
         }
     }

@@ -4,19 +4,27 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, Sleep};
 use trunkline_core::transport::{BoxTransport, Listener, PeerIdentity};
 
 use super::{CAPACITY_DEFAULT, SCHEME, SETUP_TIMEOUT, ShmTransport, capacity_of, setup, unsupported};
 use crate::BindError;
+use crate::suspect::Suspect;
 use crate::unix::{Address, UnixListener, UnixListenerBuilder};
 
-/// Set-ups at a time. One more, and the oldest is given up: an honest client is through in a millisecond.
+/// Set-ups at a time. One more has to wait until one ends, or gives up its place.
 const SETUPS_MAX: usize = 64;
+/// How long a client that is waited for has its place for itself. From then on, one that stands in line takes that of the
+/// one that has been waited for longest. An honest client speaks in the moment it connects; silent ones hold up the line
+/// for little more than this.
+const SETUP_PLACE: Duration = Duration::from_millis(100);
 
 /// Accepts clients on a socket file, and sets up a pair of rings with each.
 ///
@@ -28,8 +36,24 @@ pub struct ShmListener {
     poll_for: Duration,
     setups: JoinSet<Option<ShmTransport>>,
     /// In the order they began.
-    begun: VecDeque<AbortHandle>,
+    begun: VecDeque<Begun>,
+    /// Until one of them may have to go.
+    place: Pin<Box<Sleep>>,
     failed: u64,
+}
+
+/// A set-up.
+#[derive(Debug)]
+struct Begun {
+    task: AbortHandle,
+    /// Since when the client has been waited for. Not while it is this side that has something to do.
+    waits: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Begun {
+    fn waits_since(&self) -> Option<Instant> {
+        *self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl ShmListener {
@@ -54,7 +78,7 @@ impl ShmListener {
     }
 
     /// How many connections came to nothing because the peer sent no ring, or none that can be trusted, within 5 s; or
-    /// because 64 newer ones were being set up.
+    /// within 100 ms, while 64 were being set up and more stood in line.
     pub fn failed(&self) -> u64 {
         self.failed
     }
@@ -80,25 +104,49 @@ impl ShmListener {
                     Ok(None) | Err(_) => self.failed += 1,
                 }
             }
+            ready!(self.poll_place(cx));
             // What begins here is waited for in the next round.
             let (stream, peer) = ready!(self.socket.poll_accept_stream(cx))?;
             self.begin(stream, peer);
         }
     }
 
-    fn begin(&mut self, stream: UnixStream, peer: PeerIdentity) {
-        self.begun.retain(|begun| !begun.is_finished());
-        if self.begun.len() >= SETUPS_MAX {
-            if let Some(oldest) = self.begun.pop_front() {
-                oldest.abort();
+    /// Ready when there is place for one more set-up. That another has ended wakes the task anyway.
+    fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.begun.retain(|begun| !begun.task.is_finished());
+            if self.begun.len() < SETUPS_MAX {
+                return Poll::Ready(());
+            }
+            let now = Instant::now();
+            let waiting = self.begun.iter().enumerate().filter_map(|(at, begun)| Some((begun.waits_since()?, at)));
+            let oldest = waiting.min();
+            let until = oldest.map_or(now, |(since, _)| since) + SETUP_PLACE;
+            match oldest.filter(|_| until <= now).and_then(|(_, at)| self.begun.remove(at)) {
+                Some(oldest) => oldest.task.abort(),
+                None => {
+                    self.place.as_mut().reset(until);
+                    ready!(self.place.as_mut().poll(cx));
+                }
             }
         }
+    }
+
+    fn begin(&mut self, stream: UnixStream, peer: PeerIdentity) {
         let (capacity, poll_for) = (self.capacity, self.poll_for);
-        let handle = self.setups.spawn(async move {
-            let rings = tokio::time::timeout(SETUP_TIMEOUT, setup::accept(&stream, capacity)).await.ok()?.ok()?;
-            Some(ShmTransport::new(stream, peer, rings, poll_for))
+        let stream = Suspect::new(stream);
+        let waits = Arc::<Mutex<Option<Instant>>>::default();
+        let theirs = Arc::clone(&waits);
+        let task = self.setups.spawn(async move {
+            let waits = |waits: bool| {
+                let mut since = theirs.lock().unwrap_or_else(PoisonError::into_inner);
+                *since = since.or_else(|| Some(Instant::now())).filter(|_| waits);
+            };
+            let accepted = setup::accept(&stream, capacity, waits);
+            let rings = tokio::time::timeout(SETUP_TIMEOUT, accepted).await.ok()?.ok()?;
+            Some(ShmTransport::new(stream.trust(), peer, rings, poll_for))
         });
-        self.begun.push_back(handle);
+        self.begun.push_back(Begun { task, waits });
     }
 }
 
@@ -179,6 +227,7 @@ impl ShmListenerBuilder {
             poll_for: self.poll_for,
             setups: JoinSet::new(),
             begun: VecDeque::new(),
+            place: Box::pin(tokio::time::sleep(SETUP_PLACE)),
             failed: 0,
         })
     }

@@ -7,10 +7,8 @@
 #![allow(unsafe_code)] // A mapping's address becomes memory that the ring reads and writes.
 
 use std::any::Any;
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -18,8 +16,9 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::fstat;
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
-use nix::unistd::ftruncate;
+use nix::unistd::{Whence, ftruncate, lseek};
 
 use super::memory::{OwnMemory, PeerMemory};
 use super::ring::segment_len;
@@ -30,7 +29,7 @@ const SEALS: SealFlag = SealFlag::F_SEAL_FUTURE_WRITE
     .union(SealFlag::F_SEAL_SHRINK)
     .union(SealFlag::F_SEAL_GROW)
     .union(SealFlag::F_SEAL_SEAL);
-/// Mappings up to this length are faulted in at once, so that the first calls do not pay for it page by page.
+/// A peer's segment up to this length is faulted in at once, so that the first calls do not pay for it page by page.
 const POPULATED_MAX: usize = 2 << 20;
 /// `MFD_NOEXEC_SEAL`: where an administrator forbids memory files that could be executed, one without it is refused.
 const NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(8);
@@ -48,7 +47,9 @@ pub(super) fn create(capacity: usize) -> Result<(OwnedFd, OwnMemory), SetupError
     ftruncate(&file, len as i64).map_err(failed("sizing the memory file"))?;
     // Takes the pages now: no memory is an error here, not a SIGBUS when they are written.
     fallocate(&file, FallocateFlags::empty(), 0, len as i64).map_err(failed("reserving the ring's memory"))?;
-    let mapping = options(len).map_raw(&file).map_err(SetupError::io("mapping the ring"))?;
+    let mapping = MmapOptions::new().len(len).map_raw(&file).map_err(SetupError::io("mapping the ring"))?;
+    // The peer sees the pages only once they have been written.
+    mapping.advise(Advice::PopulateWrite).map_err(SetupError::io("making the ring's memory"))?;
     fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS)).map_err(failed("sealing the ring's memory"))?;
     let (start, mapping) = keep(mapping)?;
     // SAFETY: `start` begins a mapping of `len` bytes, which lives as long as `mapping`. Nobody else in this process has
@@ -57,43 +58,36 @@ pub(super) fn create(capacity: usize) -> Result<(OwnedFd, OwnMemory), SetupError
 }
 
 /// Maps a peer's segment, if it is what it has to be.
-pub(super) fn open(file: OwnedFd, capacity: usize) -> Result<PeerMemory, SetupError> {
+pub(super) fn open(file: &OwnedFd, capacity: usize) -> Result<PeerMemory, SetupError> {
     let len = segment_len(capacity);
-    let file = File::from(file);
     // Fails for whatever is no memory file.
-    let seals = fcntl(&file, FcntlArg::F_GET_SEALS).map_err(|_| SetupError::Segment("is no memory file"))?;
+    let seals = fcntl(file, FcntlArg::F_GET_SEALS).map_err(|_| SetupError::Segment("is no memory file"))?;
     if !SealFlag::from_bits_retain(seals).contains(SEALS) {
         return Err(SetupError::Segment("is not sealed"));
     }
-    let found = file.metadata().map_err(SetupError::io("looking at the peer's segment"))?;
-    if !found.is_file() || found.file_type().is_fifo() {
-        return Err(SetupError::Segment("is no plain file"));
-    }
-    let system = fstatfs(&file).map_err(failed("looking at the peer's segment"))?;
+    let found = fstat(file).map_err(failed("looking at the peer's segment"))?;
+    let system = fstatfs(file).map_err(failed("looking at the peer's segment"))?;
     if system.filesystem_type() != TMPFS_MAGIC {
         return Err(SetupError::Segment("is not made of plain pages"));
     }
-    if found.size() != len as u64 {
+    if found.st_size != len as i64 {
         return Err(SetupError::Segment("has another size than announced"));
     }
-    // A file with holes would have its pages made, at this side's cost, when this side reads them.
-    if found.blocks() * 512 < len as u64 {
+    // A file with holes would have its pages made, at this side's cost, when this side reads them. How many blocks it has
+    // says nothing of where they are: they may lie beyond its end.
+    if lseek(file, 0, Whence::SeekHole) != Ok(len as i64) {
         return Err(SetupError::Segment("has no memory behind it"));
     }
-    let mapping = options(len).map_raw_read_only(&file).map_err(SetupError::io("mapping the peer's ring"))?;
-    let (start, mapping) = keep(mapping)?;
-    // SAFETY: `start` begins a mapping of `len` bytes, which lives as long as `mapping`, and which cannot become shorter
-    // since the file is sealed. It is only ever read, as memory that changes at any time.
-    Ok(unsafe { PeerMemory::new(start, len, mapping) })
-}
-
-fn options(len: usize) -> MmapOptions {
     let mut options = MmapOptions::new();
     options.len(len);
     if len <= POPULATED_MAX {
         options.populate();
     }
-    options
+    let mapping = options.map_raw_read_only(file).map_err(SetupError::io("mapping the peer's ring"))?;
+    let (start, mapping) = keep(mapping)?;
+    // SAFETY: `start` begins a mapping of `len` bytes, which lives as long as `mapping`, and which cannot become shorter
+    // since the file is sealed. It is only ever read, as memory that changes at any time.
+    Ok(unsafe { PeerMemory::new(start, len, mapping) })
 }
 
 /// Where a mapping begins, and what keeps it.
@@ -113,6 +107,7 @@ mod tests {
     use super::*;
     use crate::shm::memory::{Own, Peer};
     use crate::shm::ring::DATA;
+    use std::fs::File;
     use std::sync::atomic::Ordering;
 
     const CAPACITY: usize = 64 << 10;
@@ -124,7 +119,7 @@ mod tests {
     }
 
     fn refused(file: OwnedFd, why: &str) {
-        match open(file, CAPACITY) {
+        match open(&file, CAPACITY) {
             Err(SetupError::Segment(said)) => assert_eq!(said, why),
             Err(error) => panic!("{error}"),
             Ok(_) => panic!("taken, though it {why}"),
@@ -134,7 +129,7 @@ mod tests {
     #[test]
     fn what_one_side_writes_the_other_sees() {
         let (file, own) = create(CAPACITY).unwrap();
-        let peer = open(file, CAPACITY).unwrap();
+        let peer = open(&file, CAPACITY).unwrap();
         for at in [0x80, DATA, DATA + CAPACITY - 8] {
             own.store(at, at as u64, Ordering::Relaxed);
             assert_eq!(peer.load(at), at as u64);
@@ -144,10 +139,10 @@ mod tests {
     #[test]
     fn nobody_can_write_a_segment_but_its_maker() {
         let (file, own) = create(CAPACITY).unwrap();
-        assert!(options(segment_len(CAPACITY)).map_raw(&file).is_err());
+        assert!(MmapOptions::new().len(segment_len(CAPACITY)).map_raw(&file).is_err());
         let reopened = std::path::PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file)));
         let reopened = File::options().read(true).write(true).open(reopened).unwrap();
-        assert!(options(segment_len(CAPACITY)).map_raw(&reopened).is_err());
+        assert!(MmapOptions::new().len(segment_len(CAPACITY)).map_raw(&reopened).is_err());
         assert!(reopened.set_len(0).is_err());
         assert!(reopened.set_len(1 << 30).is_err());
         assert!(io::Write::write(&mut &reopened, b"x").is_err());
@@ -178,6 +173,20 @@ mod tests {
         let sparse = memory_file(sealable, whole);
         seal(&sparse, SEALS);
         refused(sparse, "has no memory behind it");
+
+        // As many blocks as it should have, but beyond its end.
+        let hollow = memory_file(sealable, whole);
+        fallocate(&hollow, FallocateFlags::FALLOC_FL_KEEP_SIZE, whole, whole).unwrap();
+        seal(&hollow, SEALS);
+        refused(hollow, "has no memory behind it");
+
+        // Whole but for one page.
+        let pierced = memory_file(sealable, whole);
+        for page in (0..whole as usize).step_by(4096).filter(|page| *page != 8192) {
+            nix::sys::uio::pwrite(&pierced, &[1], page as i64).unwrap();
+        }
+        seal(&pierced, SEALS);
+        refused(pierced, "has no memory behind it");
 
         for other in [0, 4096, whole - 4096, whole + 4096] {
             let file = memory_file(sealable, other);

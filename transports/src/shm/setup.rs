@@ -5,17 +5,22 @@
 
 #![allow(unsafe_code)] // Descriptors that come with a message get an owner.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::pin::pin;
 
-use nix::cmsg_space;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use super::bell::{self, Bell, Incoming};
 use super::memory::{OwnMemory, PeerMemory};
 use super::segment;
+use crate::suspect::Suspect;
+use crate::sys;
 
 /// The version of the set-up and of what stands in the rings beside frames.
 const VERSION: u16 = 1;
@@ -47,6 +52,8 @@ pub(super) enum SetupError {
     Segment(&'static str),
     #[error("the peer's doorbell {0}")]
     Bell(&'static str),
+    #[error("the peer says more than it should")]
+    TooMuch,
     #[error("the peer left")]
     Left,
     #[error("{what}: {source}")]
@@ -112,18 +119,26 @@ pub(super) struct Rings {
     pub(super) incoming: Incoming,
 }
 
-/// The client's side.
-pub(super) async fn connect(stream: &UnixStream, capacity: usize) -> Result<Rings, SetupError> {
-    let own = Own::create(capacity)?;
+/// The client's side. What it brings was made before it connected: from then on a server's place is taken up.
+pub(super) async fn connect(stream: &UnixStream, own: Own) -> Result<Rings, SetupError> {
     send(stream, 0, Some(&own)).await?;
     let theirs = receive(stream).await?.open()?;
+    end(stream)?;
     Ok(own.join(theirs))
 }
 
-/// The server's side: nothing is made before the client has shown what it has.
-pub(super) async fn accept(stream: &UnixStream, capacity: usize) -> Result<Rings, SetupError> {
+/// The server's side: nothing is made before the client has shown what it has. `waits` is told whether it is the client
+/// that is waited for.
+pub(super) async fn accept(stream: &UnixStream, capacity: usize, waits: impl Fn(bool)) -> Result<Rings, SetupError> {
     let made = async {
-        let theirs = receive(stream).await?.open()?;
+        let mut receiving = pin!(receive(stream));
+        let sent = poll_fn(|cx| {
+            let sent = receiving.as_mut().poll(cx);
+            waits(sent.is_pending());
+            sent
+        });
+        let theirs = sent.await?.open()?;
+        end(stream)?;
         Ok((Own::create(capacity)?, theirs))
     };
     match made.await {
@@ -140,7 +155,7 @@ pub(super) async fn accept(stream: &UnixStream, capacity: usize) -> Result<Rings
 }
 
 /// What this side brings.
-struct Own {
+pub(super) struct Own {
     segment: OwnedFd,
     memory: OwnMemory,
     capacity: usize,
@@ -150,7 +165,7 @@ struct Own {
 }
 
 impl Own {
-    fn create(capacity: usize) -> Result<Own, SetupError> {
+    pub(super) fn create(capacity: usize) -> Result<Own, SetupError> {
         let (segment, memory) = segment::create(capacity)?;
         let (bell, sound) = bell::pair().map_err(SetupError::io("making a doorbell"))?;
         Ok(Own { segment, memory, capacity, bell, sound })
@@ -165,8 +180,8 @@ impl Own {
 
 /// What the other side sent.
 struct Sent {
-    segment: OwnedFd,
-    sound: OwnedFd,
+    /// The segment and the doorbell, if that is what they are.
+    descriptors: Suspect<Vec<OwnedFd>>,
     capacity: usize,
 }
 
@@ -179,8 +194,14 @@ struct Theirs {
 
 impl Sent {
     fn open(self) -> Result<Theirs, SetupError> {
-        let memory = segment::open(self.segment, self.capacity)?;
-        Ok(Theirs { memory, capacity: self.capacity, incoming: Incoming::new(self.sound)? })
+        let [segment, sound] = &self.descriptors[..] else {
+            return Err(SetupError::Descriptors(self.descriptors.len()));
+        };
+        let memory = segment::open(segment, self.capacity)?;
+        let incoming = Incoming::new(sound)?;
+        // A memory file and a pipe: nobody can make it take long to close them.
+        drop(self.descriptors.trust());
+        Ok(Theirs { memory, capacity: self.capacity, incoming })
     }
 }
 
@@ -193,19 +214,26 @@ async fn send(stream: &UnixStream, status: u16, half: Option<&Own>) -> Result<()
     let descriptors = half.map(|half| [half.segment.as_raw_fd(), half.sound.as_raw_fd()]);
     let control: Vec<ControlMessage<'_>> = descriptors.iter().map(|fds| ControlMessage::ScmRights(fds)).collect();
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-    let write = || Ok(sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&message)], &control, flags, None)?);
-    // A socket on which nothing was sent before takes so little whole.
-    match stream.async_io(Interest::WRITABLE, write).await {
+    let write =
+        || sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&message)], &control, flags, None).map_err(io::Error::from);
+    // A socket on which nothing was sent before takes so little whole, and at once.
+    let sent = match write() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.async_io(Interest::WRITABLE, write).await,
+        sent => sent,
+    };
+    match sent {
         Ok(LEN) => Ok(()),
         Ok(_) => Err(SetupError::Left),
         Err(error) if is_gone(&error) => Err(SetupError::Left),
+        // A socket that takes no descriptors.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(SetupError::NotShm),
         Err(error) => Err(SetupError::io("sending the ring")(error)),
     }
 }
 
 async fn receive(stream: &UnixStream) -> Result<Sent, SetupError> {
     let mut message = [0; LEN];
-    let mut descriptors = Vec::new();
+    let mut descriptors = Suspect::new(Vec::new());
     let mut len = 0;
     while len < LEN {
         let rest = &mut message[len..];
@@ -235,26 +263,68 @@ async fn receive(stream: &UnixStream) -> Result<Sent, SetupError> {
     if !capacity.is_power_of_two() || !(CAPACITY_MIN as u64..=CAPACITY_MAX as u64).contains(&capacity) {
         return Err(SetupError::Capacity(capacity));
     }
-    let count = descriptors.len();
-    let [segment, sound] =
-        <[OwnedFd; DESCRIPTORS]>::try_from(descriptors).map_err(|_| SetupError::Descriptors(count))?;
-    Ok(Sent { segment, sound, capacity: capacity as usize })
+    if descriptors.len() != DESCRIPTORS {
+        return Err(SetupError::Descriptors(descriptors.len()));
+    }
+    Ok(Sent { descriptors, capacity: capacity as usize })
+}
+
+/// No more descriptors from here on, and nothing else either.
+fn end(stream: &UnixStream) -> Result<(), SetupError> {
+    sys::refuse_descriptors(stream.as_fd());
+    let mut byte = [MaybeUninit::uninit()];
+    // Not taken off the socket: descriptors may be with it.
+    match SockRef::from(stream).peek(&mut byte) {
+        Ok(1..) => Err(SetupError::TooMuch),
+        // Its end is noticed when it is waited for.
+        Ok(0) | Err(_) => Ok(()),
+    }
 }
 
 /// One `recvmsg`. Descriptors that come along are owned at once, whatever becomes of the message.
+///
+/// By hand: where the kernel had to leave some out, since this process may have no more, `nix` does not show the others.
 fn receive_some(stream: &UnixStream, into: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
-    let mut control = cmsg_space!([RawFd; DESCRIPTORS_MAX]);
-    let mut slices = [IoSliceMut::new(into)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let received = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
-    for message in received.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(fds) = message {
-            // SAFETY: the kernel has just made these descriptors for this message; nobody else knows them.
-            descriptors.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+    // Words, so that it is aligned for the headers in it.
+    let mut control = [0_u64; CONTROL_LEN / size_of::<u64>()];
+    let mut slice = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    // SAFETY: a plain C structure, of which all zeroes are a value.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &mut slice;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&control);
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the header names two buffers that are borrowed here, with their lengths.
+    let len = unsafe { libc::recvmsg(stream.as_raw_fd(), &mut header, flags) };
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has filled the header in.
+    let mut at = unsafe { libc::CMSG_FIRSTHDR(&header) };
+    // SAFETY: null, or a header in `control`, which is aligned for it.
+    while let Some(message) = unsafe { at.as_ref() } {
+        if (message.cmsg_level, message.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: the first only computes; the second is where this message's data begin.
+            let (empty, data) = unsafe { (libc::CMSG_LEN(0) as usize, libc::CMSG_DATA(at).cast::<RawFd>()) };
+            for n in 0..message.cmsg_len.saturating_sub(empty) / size_of::<RawFd>() {
+                // SAFETY: inside the data, by the length that the kernel gave. It has just made these descriptors for this
+                // message; nobody else knows them.
+                descriptors.push(unsafe { OwnedFd::from_raw_fd(data.add(n).read_unaligned()) });
+            }
         }
+        // SAFETY: `at` is a header of this message.
+        at = unsafe { libc::CMSG_NXTHDR(&header, at) };
     }
-    Ok(received.bytes)
+    // All that a message can have has room in `control`: what is left out, this process cannot have.
+    if header.msg_flags & libc::MSG_CTRUNC != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
+    Ok(len)
 }
+
+/// What the control part of a message with [`DESCRIPTORS_MAX`] takes, in whole words.
+// SAFETY: it only computes.
+const CONTROL_LEN: usize = unsafe { libc::CMSG_SPACE((DESCRIPTORS_MAX * size_of::<RawFd>()) as u32) as usize }
+    .next_multiple_of(size_of::<u64>());
 
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)

@@ -1,9 +1,11 @@
 //! The client's side: find the socket, and see who serves it before a byte is sent.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 use trunkline_core::ConnectError;
@@ -11,6 +13,7 @@ use trunkline_core::transport::{BoxTransport, Connector, PeerIdentity};
 
 use super::{Address, SCHEME, Users, own_uid, peer_of, transport};
 use crate::socket::SocketTransport;
+use crate::sys;
 
 /// Leads to whoever listens on a socket file, if it is somebody to trust: this process's own user or root, unless told
 /// otherwise.
@@ -75,7 +78,7 @@ impl UnixConnector {
         let since = Instant::now();
         let mut pause = PAUSE_MIN;
         loop {
-            match UnixStream::connect(&*self.address).await {
+            match connect_now(&self.address) {
                 Ok(stream) => return Ok(stream),
                 // Neither is a full line something to wait for in the system, nor does it say when it has moved on.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -106,6 +109,18 @@ impl UnixConnector {
     pub(crate) fn unreachable(&self, source: io::Error) -> ConnectError {
         ConnectError::Unreachable { endpoint: self.address.to_string(), source }
     }
+}
+
+/// Connecting to a socket file takes no time: it is done, or it fails, at once. To wait until the socket can be written,
+/// which it can, would only let others pass.
+fn connect_now(path: &Address) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    if !path.has_descriptors() {
+        sys::refuse_descriptors(socket.as_fd());
+    }
+    socket.connect(&SockAddr::unix(&**path)?)?;
+    UnixStream::from_std(OwnedFd::from(socket).into())
 }
 
 #[async_trait::async_trait]

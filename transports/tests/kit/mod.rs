@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+#[cfg(unix)]
+pub(crate) mod stranger;
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::path::{Path, PathBuf};

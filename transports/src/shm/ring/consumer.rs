@@ -23,6 +23,8 @@ pub(crate) struct Consumer<O, P> {
     position: u64,
     /// The position that the producer was last told of.
     released: u64,
+    /// The next record, if it has been found.
+    found: Option<Record>,
     violation: Option<Violation>,
 }
 
@@ -50,7 +52,7 @@ impl<O: Own, P: Peer> Consumer<O, P> {
     pub(crate) fn new(own: O, peer: P, capacity_of_peer: usize, frame_len_max: usize) -> Consumer<O, P> {
         let ring = Index::new(capacity_of_peer);
         let len_max = frame_len_max.min(ring.record_len_max());
-        Consumer { own, peer, ring, len_max, position: 0, released: 0, violation: None }
+        Consumer { own, peer, ring, len_max, position: 0, released: 0, found: None, violation: None }
     }
 
     /// The next record, if one has been published. It stays the next until it is [taken](Consumer::take).
@@ -60,9 +62,16 @@ impl<O: Own, P: Peer> Consumer<O, P> {
     /// If what is there is no honest peer's, now or ever before.
     pub(crate) fn next(&mut self) -> Result<Option<Record>, Violation> {
         self.violation.map_or(Ok(()), Err)?;
-        let record = self.find();
-        self.violation = record.err();
-        record
+        if self.found.is_some() {
+            // What stands there by now is not asked for: a peer that takes it back again and again gets nobody to go round
+            // in circles.
+            return Ok(self.found);
+        }
+        match self.find() {
+            Ok(record) => self.found = record,
+            Err(violation) => self.violation = Some(violation),
+        }
+        self.violation.map_or(Ok(self.found), Err)
     }
 
     /// Copies the record's frame into `into`, which has its length, and consumes it.
@@ -77,6 +86,7 @@ impl<O: Own, P: Peer> Consumer<O, P> {
         first.copy_from_slice(&record.first_word.to_le_bytes());
         self.peer.copy(self.ring.byte(record.position) + FIRST_WORD_LEN, rest);
         self.position = record.position + span(record.len);
+        self.found = None;
     }
 
     /// Tells the producer how far this side has come, if a quarter of the ring has been consumed since it was told, or

@@ -347,17 +347,22 @@ fn a_record_that_does_not_fit_the_end_is_found_at_the_beginning() {
     });
 }
 
+/// A ring that has gone around once, so that what is old is no zero, and is full of frames 1 to 7.
+fn full() -> (Sending, Receiving) {
+    let (mut sending, mut receiving) = pair(512);
+    go_around(&mut sending, &mut receiving, 512);
+    for number in 1..=7 {
+        assert!(sending.commit(&frame(number, 24)));
+        assert!(sending.producer.publish());
+    }
+    assert!(!sending.commit(&frame(8, 24)));
+    (sending, receiving)
+}
+
 #[test]
 fn a_producer_without_room_is_woken() {
     check(Some(4), || {
-        let (mut sending, mut receiving) = pair(512);
-        // Once around, so that what is old is no zero; then full.
-        go_around(&mut sending, &mut receiving, 512);
-        for number in 1..=7 {
-            assert!(sending.commit(&frame(number, 24)));
-            assert!(sending.producer.publish());
-        }
-        assert!(!sending.commit(&frame(8, 24)));
+        let (mut sending, mut receiving) = full();
         loom::explore();
         let producing = thread::spawn(move || {
             sending.send(&frame(8, 24));
@@ -368,6 +373,29 @@ fn a_producer_without_room_is_woken() {
             receiving.release(false);
         }
         producing.join().unwrap();
+        assert_eq!(receiving.take(), None);
+    });
+}
+
+/// Nobody sleeps and no bell is looked at: with their fences they would order what the read position has to.
+#[test]
+fn what_is_being_read_is_not_overwritten() {
+    check(None, || {
+        let (mut sending, mut receiving) = full();
+        loom::explore();
+        let producing = thread::spawn(move || {
+            let count = (8..=10).take_while(|&number| sending.commit(&frame(number, 24))).count() as u64;
+            sending.producer.publish();
+            count
+        });
+        for number in 1..=3 {
+            assert_eq!(receiving.take(), Some(frame(number, 24)));
+            receiving.consumer.release(true);
+        }
+        let count = producing.join().unwrap();
+        for number in 4..8 + count {
+            assert_eq!(receiving.take(), Some(frame(number, 24)));
+        }
         assert_eq!(receiving.take(), None);
     });
 }

@@ -1,0 +1,126 @@
+//! Shared memory: who gets in, what is set up, and how both sides sleep and wake.
+
+#![cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
+
+mod kit;
+
+use std::fs;
+use std::time::Duration;
+
+use kit::stranger::{STRANGER, as_stranger, path_for_stranger, succeed};
+use kit::{Directory, End, guard};
+use trunkline_core::ConnectError;
+use trunkline_core::transport::{Connector, Filled, Listener, PeerIdentity, Transport};
+use trunkline_transports::shm::{ShmConnector, ShmListener, ShmTransport};
+
+async fn pair(directory: &Directory, poll_for: Duration) -> (ShmTransport, ShmTransport) {
+    let path = directory.join("s");
+    let mut listener = ShmListener::builder(&path).poll_for(poll_for).bind().unwrap();
+    let connector = ShmConnector::new(&path).poll_for(poll_for);
+    assert_eq!(connector.endpoint(), listener.endpoint());
+    assert_eq!(connector.endpoint(), format!("shm:{}", path.display()));
+    let (a, b) = guard(async { tokio::join!(connector.connect_transport(), listener.accept_transport()) }).await;
+    (a.unwrap(), b.unwrap())
+}
+
+#[tokio::test]
+async fn both_sides_know_each_other_and_what_they_take() {
+    let (a, b) = pair(&Directory::new(), Duration::ZERO).await;
+    for transport in [a, b] {
+        let properties = transport.properties();
+        let PeerIdentity::Unix { pid, .. } = properties.peer else { panic!("no identity") };
+        assert_eq!(pid, Some(std::process::id() as i32));
+        assert_eq!((properties.name, properties.memory), ("shm", (256 << 10) + 4096));
+        assert!(properties.chunk_len > 28_000 && properties.chunk_len < 32_768);
+    }
+}
+
+#[tokio::test]
+async fn each_side_has_the_capacity_it_was_given() {
+    let directory = Directory::new();
+    let path = directory.join("s");
+    for (ours, theirs, rounded) in [(1, 65_537, (64 << 10, 128 << 10)), (usize::MAX, 1 << 20, (64 << 20, 1 << 20))] {
+        let mut listener = ShmListener::builder(&path).capacity(theirs).bind().unwrap();
+        let connector = ShmConnector::new(&path).capacity(ours);
+        let (a, b) = guard(async { tokio::join!(connector.connect_transport(), listener.accept_transport()) }).await;
+        let (a, b) = (a.unwrap(), b.unwrap());
+        assert_eq!((a.properties().memory - 4096, b.properties().memory - 4096), rounded);
+        let (mut a, mut b) = (End::new(a, 8192), End::new(b, 8192));
+        for id in 0..100 {
+            tokio::join!(a.send(id, 5000), b.expect(id, 5000));
+            tokio::join!(b.send(id, 4000), a.expect(id, 4000));
+        }
+    }
+}
+
+/// More announcements than a pipe has room for rings, had nobody drained it.
+#[tokio::test]
+async fn a_hundred_thousand_sleeps_end() {
+    let (a, b) = pair(&Directory::new(), Duration::ZERO).await;
+    let (mut a, mut b) = (End::new(a, 4096), End::new(b, 4096));
+    tokio::time::timeout(Duration::from_secs(60), async {
+        for id in 0..100_000 {
+            tokio::join!(a.send(id, 64), b.expect(id, 64));
+        }
+    })
+    .await
+    .expect("a sleeper was not woken");
+}
+
+#[tokio::test]
+async fn who_polls_for_a_while_still_sleeps_and_wakes() {
+    let (a, b) = pair(&Directory::new(), Duration::from_micros(200)).await;
+    let (mut a, mut b) = (End::new(a, 4096), End::new(b, 4096));
+    for id in 0..50 {
+        guard(async { tokio::join!(a.send(id, 64), b.expect(id, 64)) }).await;
+        guard(async { tokio::join!(b.send(id, 64), a.expect(id, 64)) }).await;
+        if id % 10 == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    drop(a);
+    assert_eq!(guard(b.fill()).await.unwrap(), Filled::Closed);
+}
+
+#[tokio::test]
+async fn nothing_is_left_behind_in_any_directory() {
+    let before = fs::read_dir("/dev/shm").map(Iterator::count).unwrap_or_default();
+    let directory = Directory::new();
+    let (a, b) = pair(&directory, Duration::ZERO).await;
+    assert_eq!(fs::read_dir("/dev/shm").map(Iterator::count).unwrap_or_default(), before);
+    drop((a, b));
+    let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["s.lock"]);
+}
+
+#[tokio::test]
+async fn stranger_is_kept_out() {
+    let Some(path) = path_for_stranger() else { return };
+    let error = ShmConnector::new(path).connect().await.unwrap_err();
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn stranger_connects() {
+    let Some(path) = path_for_stranger() else { return };
+    let mut end = End::new(ShmConnector::new(path).connect_transport().await.unwrap(), 4096);
+    guard(end.expect(1, 16)).await;
+}
+
+#[tokio::test]
+async fn other_users_share_memory_where_they_are_admitted() {
+    let directory = Directory::new();
+    let path = directory.join("s");
+    let listener = ShmListener::bind(&path).unwrap();
+    let Some(child) = as_stranger("stranger_is_kept_out", &path) else { return };
+    succeed(child);
+    drop(listener);
+
+    let mut listener = ShmListener::builder(&path).allow_uid(STRANGER).bind().unwrap();
+    let child = as_stranger("stranger_connects", &path).unwrap();
+    let transport = guard(listener.accept_transport()).await.unwrap();
+    let PeerIdentity::Unix { uid, pid, .. } = transport.properties().peer else { panic!("no identity") };
+    assert_eq!((uid, pid), (STRANGER, Some(child.id() as i32)));
+    End::new(transport, 4096).send(1, 16).await;
+    tokio::task::spawn_blocking(|| succeed(child)).await.unwrap();
+}
