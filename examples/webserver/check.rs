@@ -55,7 +55,7 @@ pub async fn check(pool: Pool, time: Duration) -> Result<(), Box<dyn Error + Sen
         found.add(part?);
     }
     enough.cancel();
-    let killed = killer.await??;
+    let killed = killer.await?;
     let mut pids: HashSet<u32> = killed.iter().copied().chain(workers.pids()).collect();
     let replaced = until(|| workers.replaced() >= killed.len() as u64 && workers.pids().len() == count).await;
     pids.extend(workers.pids());
@@ -85,22 +85,20 @@ pub async fn check(pool: Pool, time: Duration) -> Result<(), Box<dyn Error + Sen
 }
 
 /// Whom it killed.
-async fn kill_each_second(workers: Arc<Workers>, enough: CancellationToken) -> nix::Result<Vec<u32>> {
+async fn kill_each_second(workers: Arc<Workers>, enough: CancellationToken) -> Vec<u32> {
     let (mut dice, mut killed) = (Dice(u64::from(process::id())), Vec::new());
     let mut seconds = interval(KILL_EVERY);
     // The first tick comes at once.
     seconds.tick().await;
     while enough.run_until_cancelled(seconds.tick()).await.is_some() {
         let pids = workers.pids();
-        if let Some(pid) = pids.get(dice.below(pids.len().max(1) as u64) as usize) {
-            // One that has just been killed may be on the list for another moment.
-            if !killed.contains(pid) {
-                kill(Pid::from_raw(*pid as i32), Signal::SIGKILL)?;
-                killed.push(*pid);
-            }
+        let Some(&pid) = pids.get(dice.below(pids.len().max(1) as u64) as usize) else { continue };
+        // One that has just been killed may be on the list for another moment.
+        if !killed.contains(&pid) && kill(Pid::from_raw(pid as i32), Signal::SIGKILL).is_ok() {
+            killed.push(pid);
         }
     }
-    Ok(killed)
+    killed
 }
 
 /// Sends requests over one connection, one after the other, until the time is up.

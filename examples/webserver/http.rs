@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -52,10 +52,9 @@ pub async fn serve(listener: TcpListener, workers: &Arc<Workers>, stop: impl Fut
 
 async fn answer(request: Request<Incoming>, workers: &Workers) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
-    let body = match Limited::new(body, BODY_LEN_MAX).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return refusal(StatusCode::PAYLOAD_TOO_LARGE),
-        Err(_) => return refusal(StatusCode::BAD_REQUEST),
+    let body = match read(body).await {
+        Ok(body) => body,
+        Err(status) => return refusal(status),
     };
     match workers.page(head.method.as_str(), head.uri.path(), &body).await {
         Ok(page) => {
@@ -72,6 +71,20 @@ async fn answer(request: Request<Incoming>, workers: &Workers) -> Response<Full<
     }
 }
 
+/// A body, whole; or the status that says why not.
+async fn read(body: Incoming) -> Result<Bytes, StatusCode> {
+    // What the client announces; what it then sends is another matter.
+    if body.size_hint().lower() > BODY_LEN_MAX as u64 {
+        return Err(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    match timeout(BODY_TIME_MAX, Limited::new(body, BODY_LEN_MAX).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
+        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST),
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
+    }
+}
+
 fn refusal(status: StatusCode) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(format!("{status}\n")));
     *response.status_mut() = status;
@@ -80,5 +93,7 @@ fn refusal(status: StatusCode) -> Response<Full<Bytes>> {
 
 /// The longest body of a request.
 const BODY_LEN_MAX: usize = 1 << 20;
+/// How long a client may take to send it.
+const BODY_TIME_MAX: Duration = Duration::from_secs(20);
 /// How long requests may go on after the end has begun.
 const DRAIN_MAX: Duration = Duration::from_secs(30);

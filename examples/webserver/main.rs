@@ -114,7 +114,8 @@ async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     let listener = TcpListener::bind(("127.0.0.1", options.port)).await?;
     println!("http://{}, with workers {:?}", listener.local_addr()?, pool.workers().pids());
     http::serve(listener, pool.workers(), ends.next()).await;
-    println!("{} workers were replaced", pool.workers().replaced());
+    let workers = pool.workers();
+    println!("workers replaced: {}, requests sent to one more: {}", workers.replaced(), workers.repeated());
     pool.stop().await;
     Ok(())
 }

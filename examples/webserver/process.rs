@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 use tokio::time::timeout;
-use trunkline::transport::Spawn;
+use trunkline::transport::{PeerIdentity, Spawn};
 use trunkline::{Connection, Limits};
 
 /// What carries the calls to the workers.
@@ -47,7 +47,7 @@ impl Process {
     async fn start_over_pipes() -> Result<Process, Box<dyn Error + Send + Sync>> {
         let spawn = Spawn::from(&mut command()?).kill_after(END_MAX);
         let connection = Connection::builder().limits(limits()).spawn(spawn).await?;
-        let trunkline::transport::PeerIdentity::Child { pid } = *connection.peer() else {
+        let PeerIdentity::Child { pid } = *connection.peer() else {
             return Err("the peer is no child".into());
         };
         Ok(Process { pid, connection, child: None })
@@ -104,9 +104,10 @@ pub struct Directory {
 }
 
 impl Directory {
-    pub fn new() -> io::Result<Directory> {
+    pub fn new() -> Result<Directory, String> {
         let path = env::temp_dir().join(format!("trunkline-webserver-{}", process::id()));
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| format!("cannot make {}, where sockets would be: {error}", path.display()))?;
         Ok(Directory { path, sockets: AtomicU64::new(0) })
     }
 
