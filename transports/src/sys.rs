@@ -10,7 +10,7 @@ mod signal;
 #[cfg(feature = "unix")]
 pub(crate) use descriptors::refuse_descriptors;
 #[cfg(feature = "pipe")]
-pub(crate) use process::{pass_on_exec, pidfd_open, take_inherited};
+pub(crate) use process::{pass_on_exec, pidfd_kill, pidfd_open, take_inherited};
 #[cfg(target_vendor = "apple")]
 pub(crate) use signal::never_sigpipe;
 #[cfg(feature = "pipe")]

@@ -20,7 +20,7 @@ use super::Closing;
 use super::dispatch::Dispatcher;
 use super::shared::{EndGuard, Shared};
 use crate::clock;
-use crate::error::{CloseReason, ConnectionError};
+use crate::error::{CloseReason, ConnectionError, HandshakeError};
 use crate::protocol::Effects;
 use crate::transport::{Filled, FrameReceiver, Transport};
 
@@ -149,6 +149,10 @@ impl<T: Transport> Driver<T> {
                         if let Err(error) = handled {
                             break Err(error);
                         }
+                    }
+                    // Before the handshake it is no frame gone wrong, but something else altogether.
+                    Err(_) if !state.protocol.is_open() => {
+                        break Err(ConnectionError::Protocol(HandshakeError::NotTrunkline.into()));
                     }
                     Err(error) => break Err(ConnectionError::Protocol(error.into())),
                 }

@@ -126,7 +126,7 @@ impl Drop for ChildEnd {
         let theirs = Arc::clone(&process);
         let reap = move || reap(&mut theirs.lock().unwrap_or_else(PoisonError::into_inner), exit, grace);
         if thread::Builder::new().name("trunkline-reap".to_owned()).spawn(reap).is_err() {
-            kill(&mut process.lock().unwrap_or_else(PoisonError::into_inner));
+            kill(&mut process.lock().unwrap_or_else(PoisonError::into_inner), None);
         }
     }
 }
@@ -138,7 +138,7 @@ fn reap(process: &mut Child, exit: Option<OwnedFd>, grace: Duration) {
     while matches!(process.try_wait(), Ok(None)) {
         let left = grace.saturating_sub(began.elapsed());
         if left.is_zero() {
-            return kill(process);
+            return kill(process, exit.as_ref());
         }
         match &exit {
             Some(exit) => {
@@ -159,8 +159,11 @@ fn reap(process: &mut Child, exit: Option<OwnedFd>, grace: Duration) {
     }
 }
 
-fn kill(process: &mut Child) {
-    let _ = process.kill();
+fn kill(process: &mut Child, exit: Option<&OwnedFd>) {
+    // Where it fails, it has ended, or the kernel does not know how.
+    if exit.is_none_or(|exit| sys::pidfd_kill(exit.as_fd()).is_err()) {
+        let _ = process.kill();
+    }
     let _ = process.wait();
 }
 

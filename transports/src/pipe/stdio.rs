@@ -6,12 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 use trunkline_core::ConnectError;
 use trunkline_core::transport::{BoxTransport, Connector, Listener};
 
-use super::{Kind, PipeTransport};
+use super::{Capacity, Kind, PipeTransport, prepare};
 use crate::BindError;
 
 /// Standard input and output, taken away from the rest of the program: a listener with one connection, or a connector
@@ -106,6 +107,9 @@ fn take_away(stdin: BorrowedFd<'_>, stdout: BorrowedFd<'_>) -> io::Result<(Owned
     let nowhere = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     let read = own(stdin, OpenOptions::new().read(true), "/proc/self/fd/0")?;
     let write = own(stdout, OpenOptions::new().write(true), "/proc/self/fd/1")?;
+    // Whatever is wrong with them is said here, and not when the connection is made.
+    prepare(read.as_fd(), OFlag::O_WRONLY, Capacity::Default)?;
+    prepare(write.as_fd(), OFlag::O_RDONLY, Capacity::Default)?;
     let stderr = io::stderr();
     if is_same(stderr.as_fd(), stdout)? || is_same(stderr.as_fd(), stdin)? {
         dup2_stderr(&nowhere)?;

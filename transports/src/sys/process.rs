@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
@@ -25,6 +25,32 @@ pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     }
     // SAFETY: the call has just made this descriptor, close-on-exec, for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Ends the process that `pidfd` stands for, at once. It can be no other's, whatever became of its number.
+///
+/// # Errors
+///
+/// Those of the system: it may have ended.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn pidfd_kill(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    let (fd, kill, none) =
+        (libc::c_long::from(pidfd.as_raw_fd()), libc::c_long::from(libc::SIGKILL), 0 as libc::c_long);
+    // SAFETY: the call takes numbers, and no pointer but null.
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, kill, none, none) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// There is no such descriptor here.
+///
+/// # Errors
+///
+/// Always.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn pidfd_kill(_pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// There is no such descriptor here.
@@ -88,8 +114,6 @@ pub(crate) fn take_inherited(number: RawFd, inode: u64) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
-
     use super::*;
 
     #[test]
