@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::task::{Context, Poll, ready};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -18,6 +19,29 @@ pub(crate) fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> i
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             outcome => return outcome,
+        }
+    }
+}
+
+/// One read a wake-up. Readiness is taken before reading. A read that comes out short has emptied what there was, and what
+/// came later has made it ready anew, so that clearing loses nothing.
+pub(crate) fn poll_read<F: AsRawFd>(
+    fd: &AsyncFd<F>,
+    cx: &mut Context<'_>,
+    into: &mut [u8],
+    mut read: impl FnMut(&F, &mut [u8]) -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        let mut guard = ready!(fd.poll_read_ready(cx))?;
+        match retry_interrupted(|| read(fd.get_ref(), into)) {
+            Ok(n) => {
+                if 0 < n && n < into.len() {
+                    guard.clear_ready();
+                }
+                return Poll::Ready(Ok(n));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+            Err(error) => return Poll::Ready(Err(error)),
         }
     }
 }

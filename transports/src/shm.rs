@@ -43,13 +43,32 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Fits into the second-level cache of most processors, next to the other direction's.
 const CAPACITY_DEFAULT: usize = 256 << 10;
 
-fn capacity_of(bytes: usize) -> usize {
-    bytes.clamp(setup::CAPACITY_MIN, setup::CAPACITY_MAX).next_power_of_two()
+/// What either side can say about its rings.
+#[derive(Clone, Copy, Debug)]
+struct Options {
+    /// Of this side's ring, in bytes.
+    capacity: usize,
+    poll_for: Duration,
+    /// Whether this process's own user and root are no strangers.
+    trusting: bool,
 }
 
-/// Whether the peer is neither this process's own user nor root, who could stop this process anyway.
-fn is_stranger(peer: &PeerIdentity) -> bool {
-    !matches!(peer, PeerIdentity::Unix { uid, .. } if [nix::unistd::geteuid().as_raw(), 0].contains(uid))
+impl Default for Options {
+    fn default() -> Self {
+        Options { capacity: CAPACITY_DEFAULT, poll_for: Duration::ZERO, trusting: true }
+    }
+}
+
+impl Options {
+    fn set_capacity(&mut self, bytes: usize) {
+        self.capacity = bytes.clamp(setup::CAPACITY_MIN, setup::CAPACITY_MAX).next_power_of_two();
+    }
+
+    /// Whether the peer could not stop this process anyway, as its own user and root can.
+    fn is_stranger(&self, peer: &PeerIdentity) -> bool {
+        let own = [nix::unistd::geteuid().as_raw(), 0];
+        !self.trusting || !matches!(peer, PeerIdentity::Unix { uid, .. } if own.contains(uid))
+    }
 }
 
 /// Why this system cannot do it, if it cannot.

@@ -12,7 +12,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use trunkline_core::transport::Properties;
 
-use crate::fd::{register, retry_interrupted};
+use crate::fd::{self, register, retry_interrupted};
 use crate::framing::{ByteReader, ByteTransport, ByteWriter};
 
 /// A connected socket as a transport.
@@ -38,22 +38,8 @@ impl ByteReader for SocketReader {
         retry_interrupted(|| self.fd.get_ref().read(into))
     }
 
-    /// One `recv` a wake-up. Readiness is taken before reading, so that clearing it after a read that came out short
-    /// (the socket is drained) cannot lose bytes that came in between: they have made it ready anew.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let mut guard = ready!(self.fd.poll_read_ready(cx))?;
-            match retry_interrupted(|| self.fd.get_ref().read(into)) {
-                Ok(n) => {
-                    if 0 < n && n < into.len() {
-                        guard.clear_ready();
-                    }
-                    return Poll::Ready(Ok(n));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        fd::poll_read(&self.fd, cx, into, |mut socket, into| socket.read(into))
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::Kind;
 use super::child::{ChildEnd, PATIENCE};
-use crate::fd::{register, retry_interrupted};
+use crate::fd::{self, register, retry_interrupted};
 use crate::framing::{ByteReader, ByteWriter};
 use crate::sys;
 
@@ -49,24 +49,6 @@ impl PipeReader {
         }
         child.is_closed()
     }
-
-    /// One read a wake-up. Readiness is taken before reading. A read that comes out short has emptied the pipe, and
-    /// what came later has made it ready anew, so that clearing loses nothing.
-    fn poll_pipe(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let mut guard = ready!(self.fd.poll_read_ready(cx))?;
-            match retry_interrupted(|| Ok(nix::unistd::read(self.fd.get_ref(), into)?)) {
-                Ok(n) => {
-                    if 0 < n && n < into.len() {
-                        guard.clear_ready();
-                    }
-                    return Poll::Ready(Ok(n));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
 }
 
 impl ByteReader for PipeReader {
@@ -80,7 +62,7 @@ impl ByteReader for PipeReader {
     /// is read before it is told.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         if !self.child.as_ref().is_some_and(ChildEnd::is_closed) {
-            let read = match self.poll_pipe(cx, into) {
+            let read = match fd::poll_read(&self.fd, cx, into, |fd, into| Ok(nix::unistd::read(fd, into)?)) {
                 Poll::Ready(read) => read,
                 Poll::Pending => {
                     let Some(child) = &mut self.child else {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use trunkline_core::ConnectError;
 use trunkline_core::transport::{BoxTransport, Connector};
 
-use super::{CAPACITY_DEFAULT, SCHEME, SETUP_TIMEOUT, ShmTransport, capacity_of, is_stranger, setup, unsupported};
+use super::{Options, SCHEME, SETUP_TIMEOUT, ShmTransport, setup, unsupported};
 use crate::suspect::Suspect;
 use crate::unix::{Address, UnixConnector};
 
@@ -17,20 +17,13 @@ use crate::unix::{Address, UnixConnector};
 #[derive(Clone, Debug)]
 pub struct ShmConnector {
     socket: UnixConnector,
-    capacity: usize,
-    poll_for: Duration,
-    trusting: bool,
+    options: Options,
 }
 
 impl ShmConnector {
     /// Leads to the server at `path`.
     pub fn new(path: impl AsRef<Path>) -> ShmConnector {
-        ShmConnector {
-            socket: UnixConnector::of(Address::new(SCHEME, path.as_ref())),
-            capacity: CAPACITY_DEFAULT,
-            poll_for: Duration::ZERO,
-            trusting: true,
-        }
+        ShmConnector { socket: UnixConnector::of(Address::new(SCHEME, path.as_ref())), options: Options::default() }
     }
 
     /// Trusts servers run by this user too.
@@ -48,7 +41,7 @@ impl ShmConnector {
     /// Sets how many bytes the ring from this client to the server holds: rounded up to a power of two from 64 KiB to
     /// 64 MiB. 256 KiB by default. Messages over an eighth of it, less some 4 KiB, travel in chunks.
     pub fn capacity(mut self, bytes: usize) -> Self {
-        self.capacity = capacity_of(bytes);
+        self.options.set_capacity(bytes);
         self
     }
 
@@ -58,7 +51,7 @@ impl ShmConnector {
     /// come within that time, at the price of a busy processor: the runtime's thread runs other tasks in between, but does
     /// not rest. Some 50 us suit most; 10 ms is the most.
     pub fn poll_for(mut self, time: Duration) -> Self {
-        self.poll_for = time;
+        self.options.poll_for = time;
         self
     }
 
@@ -68,7 +61,7 @@ impl ShmConnector {
     /// With strangers the doorbell is the socket. It takes a microsecond or two longer to ring than a pipe, which a
     /// stranger could block.
     pub fn distrust_own_user(mut self) -> Self {
-        self.trusting = false;
+        self.options.trusting = false;
         self
     }
 
@@ -87,12 +80,12 @@ impl ShmConnector {
             return Err(ConnectError::Endpoint { endpoint: self.endpoint(), why });
         }
         let failed = |error| self.socket.unreachable(io::Error::other(error));
-        let own = setup::Own::create(self.capacity, !self.trusting).map_err(failed)?;
+        let own = setup::Own::create(self.options.capacity, !self.options.trusting).map_err(failed)?;
         let (stream, peer) = self.socket.connect_stream().await?;
         let stream = Suspect::new(stream);
-        let stranger = !self.trusting || is_stranger(&peer);
+        let stranger = self.options.is_stranger(&peer);
         match tokio::time::timeout(SETUP_TIMEOUT, setup::connect(&stream, own, stranger)).await {
-            Ok(Ok(rings)) => Ok(ShmTransport::new(stream.trust(), peer, rings, self.poll_for)),
+            Ok(Ok(rings)) => Ok(ShmTransport::new(stream.trust(), peer, rings, self.options.poll_for)),
             Ok(Err(error)) => Err(failed(error)),
             Err(_) => Err(ConnectError::Timeout { endpoint: self.endpoint(), after: SETUP_TIMEOUT }),
         }

@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 use trunkline_core::transport::{BoxTransport, Listener, PeerIdentity};
 
-use super::{CAPACITY_DEFAULT, SCHEME, SETUP_TIMEOUT, ShmTransport, capacity_of, is_stranger, setup, unsupported};
+use super::{Options, SCHEME, SETUP_TIMEOUT, ShmTransport, setup, unsupported};
 use crate::BindError;
 use crate::suspect::Suspect;
 use crate::unix::{Address, UnixListener, UnixListenerBuilder};
@@ -32,9 +32,7 @@ const SETUP_PLACE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct ShmListener {
     socket: UnixListener,
-    capacity: usize,
-    poll_for: Duration,
-    trusting: bool,
+    options: Options,
     /// Accepted, and without a place yet.
     next: Option<(UnixStream, PeerIdentity)>,
     setups: JoinSet<Option<ShmTransport>>,
@@ -72,7 +70,7 @@ impl ShmListener {
     /// Like [`bind`](ShmListener::bind), with options.
     pub fn builder(path: impl AsRef<Path>) -> ShmListenerBuilder {
         let socket = UnixListenerBuilder::of(Address::new(SCHEME, path.as_ref()));
-        ShmListenerBuilder { socket, capacity: CAPACITY_DEFAULT, poll_for: Duration::ZERO, trusting: true }
+        ShmListenerBuilder { socket, options: Options::default() }
     }
 
     /// How many connections were dropped because their user is not admitted.
@@ -141,8 +139,8 @@ impl ShmListener {
     }
 
     fn begin(&mut self, stream: UnixStream, peer: PeerIdentity) {
-        let (capacity, poll_for) = (self.capacity, self.poll_for);
-        let stranger = !self.trusting || is_stranger(&peer);
+        let Options { capacity, poll_for, .. } = self.options;
+        let stranger = self.options.is_stranger(&peer);
         let stream = Suspect::new(stream);
         let waits = Arc::<Mutex<Option<Instant>>>::default();
         let theirs = Arc::clone(&waits);
@@ -174,9 +172,7 @@ impl Listener for ShmListener {
 #[derive(Clone, Debug)]
 pub struct ShmListenerBuilder {
     socket: UnixListenerBuilder,
-    capacity: usize,
-    poll_for: Duration,
-    trusting: bool,
+    options: Options,
 }
 
 impl ShmListenerBuilder {
@@ -207,7 +203,7 @@ impl ShmListenerBuilder {
     /// Sets how many bytes the ring from the server to each client holds: rounded up to a power of two from 64 KiB to
     /// 64 MiB. 256 KiB by default. Messages over an eighth of it, less some 4 KiB, travel in chunks.
     pub fn capacity(mut self, bytes: usize) -> Self {
-        self.capacity = capacity_of(bytes);
+        self.options.set_capacity(bytes);
         self
     }
 
@@ -217,7 +213,7 @@ impl ShmListenerBuilder {
     /// come within that time, at the price of a busy processor: the runtime's thread runs other tasks in between, but does
     /// not rest. Some 50 us suit most; 10 ms is the most.
     pub fn poll_for(mut self, time: Duration) -> Self {
-        self.poll_for = time;
+        self.options.poll_for = time;
         self
     }
 
@@ -227,7 +223,7 @@ impl ShmListenerBuilder {
     /// With strangers the doorbell is the socket. It takes a microsecond or two longer to ring than a pipe, which a
     /// stranger could block.
     pub fn distrust_own_user(mut self) -> Self {
-        self.trusting = false;
+        self.options.trusting = false;
         self
     }
 
@@ -243,9 +239,7 @@ impl ShmListenerBuilder {
         }
         Ok(ShmListener {
             socket: listener,
-            capacity: self.capacity,
-            poll_for: self.poll_for,
-            trusting: self.trusting,
+            options: self.options,
             next: None,
             setups: JoinSet::new(),
             begun: VecDeque::new(),
