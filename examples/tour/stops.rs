@@ -114,20 +114,18 @@ impl Served {
 
     /// Who answers, in words, if it is the server that was started.
     pub fn meet(&self, pid: u32, vouched: &PeerIdentity) -> Result<String, Box<dyn Error>> {
-        let started = match (&self.server, vouched) {
-            (Running::Process(server), _) => server.id(),
-            (Running::Child, PeerIdentity::Child { pid }) => *pid,
-            (Running::Child | Running::Thread(..), _) => process::id(),
+        let started = match &self.server {
+            Running::Process(server) => Some(server.id()),
+            Running::Child => vouched.pid(),
+            Running::Thread(..) => Some(process::id()),
         };
-        let (right, peer) = match vouched {
-            PeerIdentity::Tcp { addr } => (true, format!("process {pid} at {addr}")),
-            PeerIdentity::Unix { uid, pid: vouched, .. } => {
-                (vouched.is_none_or(|vouched| vouched as u32 == pid), format!("process {pid} of user {uid}"))
-            }
-            PeerIdentity::Child { .. } => (true, format!("child process {pid}")),
-            _ => (true, "this process".to_owned()),
+        let peer = match vouched {
+            PeerIdentity::Tcp { addr } => format!("process {pid} at {addr}"),
+            PeerIdentity::Unix { uid, .. } => format!("process {pid} of user {uid}"),
+            PeerIdentity::Child { .. } => format!("child process {pid}"),
+            _ => "this process".to_owned(),
         };
-        if right && pid == started {
+        if started == Some(pid) && vouched.pid().is_none_or(|vouched| vouched == pid) {
             Ok(peer)
         } else {
             Err(format!("{peer} is not the server that was started").into())

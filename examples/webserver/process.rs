@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 use tokio::time::timeout;
-use trunkline::transport::{PeerIdentity, Spawn};
+use trunkline::transport::Spawn;
 use trunkline::{Connection, Limits};
 
 /// What carries the calls to the workers.
@@ -47,9 +47,7 @@ impl Process {
     async fn start_over_pipes() -> Result<Process, Box<dyn Error + Send + Sync>> {
         let spawn = Spawn::from(&mut command()?).kill_after(END_MAX);
         let connection = Connection::builder().limits(limits()).spawn(spawn).await?;
-        let PeerIdentity::Child { pid } = *connection.peer() else {
-            return Err("the peer is no child".into());
-        };
+        let pid = connection.peer().pid().ok_or("the peer is no child")?;
         Ok(Process { pid, connection, child: None })
     }
 

@@ -235,6 +235,24 @@ pub enum PeerIdentity {
     Unknown,
 }
 
+impl PeerIdentity {
+    /// The peer's process, where it is on this machine and the system tells.
+    ///
+    /// ```
+    /// # use trunkline_core::transport::PeerIdentity;
+    /// assert_eq!(PeerIdentity::Child { pid: 7 }.pid(), Some(7));
+    /// assert_eq!(PeerIdentity::Unknown.pid(), None);
+    /// ```
+    pub fn pid(&self) -> Option<u32> {
+        match *self {
+            PeerIdentity::Unix { pid, .. } => pid.and_then(|pid| u32::try_from(pid).ok()),
+            PeerIdentity::Child { pid } | PeerIdentity::Parent { pid } => Some(pid),
+            PeerIdentity::SameProcess => Some(std::process::id()),
+            PeerIdentity::Tcp { .. } | PeerIdentity::Unknown => None,
+        }
+    }
+}
+
 impl fmt::Display for PeerIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
