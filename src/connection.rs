@@ -159,7 +159,7 @@ impl ConnectionBuilder {
         self.connect_with(&command.into()).await
     }
 
-    /// Connects to an endpoint: `tcp://host:port`, `unix:/path`, `mem:name`, `stdio:`, and `exec:./program` where
+    /// Connects to an endpoint: `tcp://host:port`, `unix:/path`, `shm:/path`, `mem:name`, `stdio:`, and `exec:./program` where
     /// [`allow_exec`](Self::allow_exec) is given. Needs a tokio runtime.
     ///
     /// # Errors

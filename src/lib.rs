@@ -31,6 +31,18 @@
 //! # }
 //! ```
 //!
+//! # Endpoints
+//!
+//! | URI | feature | systems |
+//! |---|---|---|
+//! | `tcp://host:port` | `tcp` | Unix |
+//! | `unix:/path` | `unix` | Unix |
+//! | `shm:/path` | `shm` | Linux 5.14 and later, 64 bits, little-endian |
+//! | `inherited:`, `stdio:`, `exec:program`, and `spawn` | `pipe` | Unix |
+//! | `mem:name` | `mem` | all |
+//!
+//! All features are on by default. `over` takes any `AsyncRead + AsyncWrite`, `over_transport` a transport of one's own.
+//!
 //! # What holds
 //!
 //! - A call that failed says whether it may have run: see [`CallError`].
@@ -77,7 +89,7 @@ pub mod descriptor {
 /// What carries frames: the traits behind every transport, and the transports there are.
 ///
 /// Programs that use URIs need nothing from here. It is for transports of one's own, and for those that take options:
-/// a Unix socket for other users, a TCP listener for the network.
+/// a Unix socket for other users, a ring of another size, a child with a grace, a TCP listener for the network.
 pub mod transport {
     /// For implementing [`Listener`] and [`Connector`], whose methods are async and whose values are boxed.
     pub use async_trait::async_trait;
@@ -90,11 +102,11 @@ pub mod transport {
     #[cfg(all(unix, feature = "pipe"))]
     pub use trunkline_transports::pipe::{self, Inherited, PipeTransport, Spawn, Stdio};
     #[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
-    pub use trunkline_transports::shm::{ShmConnector, ShmListener};
+    pub use trunkline_transports::shm::{ShmConnector, ShmListener, ShmListenerBuilder};
     #[cfg(all(unix, feature = "tcp"))]
-    pub use trunkline_transports::tcp::{TcpConnector, TcpListener};
+    pub use trunkline_transports::tcp::{TcpConnector, TcpListener, TcpListenerBuilder};
     #[cfg(all(unix, feature = "unix"))]
-    pub use trunkline_transports::unix::{UnixConnector, UnixListener};
+    pub use trunkline_transports::unix::{UnixConnector, UnixListener, UnixListenerBuilder};
 }
 
 /// What generated code names. Not for programs: it may change with any version.

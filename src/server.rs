@@ -60,7 +60,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Listens at an endpoint: `tcp://host:port`, `unix:/path`, `mem:name`, `inherited:`, `stdio:`. Port 0 takes a free one.
+    /// Listens at an endpoint: `tcp://host:port`, `unix:/path`, `shm:/path`, `mem:name`, `inherited:`, `stdio:`. Port 0
+    /// takes a free one.
     ///
     /// # Errors
     ///

@@ -353,7 +353,7 @@ pub enum ProtocolError {
     #[error("an unexpected {0}")]
     Unexpected(&'static str),
     /// The peer's half of the shared memory holds what no honest peer writes.
-    #[error("{what} of {value} in the peer's shared memory")]
+    #[error("{what} in the peer's shared memory: {value:#x}")]
     SharedMemory {
         /// What is wrong.
         what: &'static str,

@@ -32,7 +32,8 @@ pub struct Limits {
     pub memory_in: usize,
     /// Payload bytes that a connection holds of what it will send. Default 8 MiB.
     pub memory_out: usize,
-    /// Payload bytes that all connections of a server hold. Default 512 MiB.
+    /// Bytes that all connections of a server hold: payloads, what decoding them takes, and the rings of `shm:` connections.
+    /// Default 512 MiB.
     pub memory_total: usize,
     /// Connections of a server. Default 1,024.
     pub connections: usize,

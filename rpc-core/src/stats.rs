@@ -55,11 +55,12 @@ pub struct ServerStats {
     pub connections: usize,
     /// Calls in flight on all connections. A gauge.
     pub calls_in_flight: usize,
-    /// Payload bytes held on all connections. A gauge.
+    /// Payload bytes held on all connections, without rings. A gauge.
     pub memory: u64,
     /// Connections accepted so far.
     pub connections_accepted: u64,
-    /// Connections turned away because [`Limits::connections`](crate::Limits::connections) was reached.
+    /// Connections turned away because [`Limits::connections`](crate::Limits::connections) was reached, or because their
+    /// ring found no room in [`Limits::memory_total`](crate::Limits::memory_total).
     pub connections_refused: u64,
     /// Times that accepting failed and was tried again a little later.
     pub accept_errors: u64,

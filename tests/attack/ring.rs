@@ -103,9 +103,9 @@ pub(crate) struct Ring {
     peer: Words,
     own_capacity: usize,
     peer_capacity: usize,
-    /// The writing end of its pipe.
+    /// The writing end of its pipe; the socket once more, where that is the doorbell.
     pub(crate) bell: Option<OwnedFd>,
-    /// The reading end of the peer's.
+    /// The reading end of the peer's pipe.
     pub(crate) sound: Option<OwnedFd>,
     pub(crate) published: u64,
     pub(crate) consumed: u64,
@@ -117,25 +117,31 @@ pub(crate) struct Ring {
 impl Ring {
     /// Sets rings up with the server at `path`, as it should be done.
     pub(crate) fn connect(path: &Path) -> io::Result<Ring> {
+        Ring::connect_as(path, false)
+    }
+
+    /// The same; a `stranger` sends no pipe, so that both ring by the socket.
+    pub(crate) fn connect_as(path: &Path, stranger: bool) -> io::Result<Ring> {
         let socket = UnixStream::connect(path)?;
         socket.set_read_timeout(Some(GUARD))?;
-        let (map, bell) = offer(&socket)?;
+        let (map, bell) = offer(&socket, stranger)?;
         let theirs = receive(&socket)?;
         Ok(Ring::join(socket, map, bell, theirs))
     }
 
     /// The same from the server's side.
-    pub(crate) fn accept(listener: &UnixListener) -> io::Result<Ring> {
+    pub(crate) fn accept_as(listener: &UnixListener, stranger: bool) -> io::Result<Ring> {
         let (socket, _) = listener.accept()?;
         socket.set_read_timeout(Some(GUARD))?;
         let theirs = receive(&socket)?;
-        let (map, bell) = offer(&socket)?;
+        let (map, bell) = offer(&socket, stranger)?;
         Ok(Ring::join(socket, map, bell, theirs))
     }
 
-    fn join(socket: UnixStream, own: MmapRaw, bell: OwnedFd, theirs: (MmapRaw, OwnedFd)) -> Ring {
+    fn join(socket: UnixStream, own: MmapRaw, bell: Option<OwnedFd>, theirs: (MmapRaw, Option<OwnedFd>)) -> Ring {
         socket.set_nonblocking(true).unwrap();
         let (peer, sound) = theirs;
+        let bell = bell.filter(|_| sound.is_some()).or_else(|| Some(socket.try_clone().ok()?.into()));
         let peer_capacity = peer.len() - DATA;
         Ring {
             socket: Some(socket),
@@ -143,8 +149,8 @@ impl Ring {
             peer: Words(Arc::new(peer)),
             own_capacity: CAPACITY,
             peer_capacity,
-            bell: Some(bell),
-            sound: Some(sound),
+            bell,
+            sound,
             published: 0,
             consumed: 0,
             rings: true,
@@ -154,7 +160,7 @@ impl Ring {
 
     pub(crate) fn ring(&self) {
         if let Some(bell) = &self.bell {
-            let _ = nix::unistd::write(bell, &[1]);
+            let _ = nix::unistd::write(bell, &[0]);
         }
     }
 
@@ -273,23 +279,28 @@ impl Ring {
 
     pub(crate) fn fill_bell(&self, len: usize) {
         if let Some(bell) = &self.bell {
-            let _ = nix::unistd::write(bell, &vec![1; len]);
+            let _ = nix::unistd::write(bell, &vec![0; len]);
         }
     }
 }
 
 /// Sends this side's half.
-fn offer(socket: &UnixStream) -> io::Result<(MmapRaw, OwnedFd)> {
+fn offer(socket: &UnixStream, stranger: bool) -> io::Result<(MmapRaw, Option<OwnedFd>)> {
     let (file, map) = segment(CAPACITY);
+    if stranger {
+        send(socket, &message(1, 0, CAPACITY as u64), &[file.as_raw_fd()])?;
+        return Ok((map, None));
+    }
     let (sound, bell) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     send(socket, &message(1, 0, CAPACITY as u64), &[file.as_raw_fd(), sound.as_raw_fd()])?;
-    Ok((map, bell))
+    Ok((map, Some(bell)))
 }
 
 /// Takes the other side's half.
-fn receive(socket: &UnixStream) -> io::Result<(MmapRaw, OwnedFd)> {
-    let (message, mut fds) = receive_message(socket)?;
-    let (Some(sound), Some(segment), 64) = (fds.pop(), fds.pop(), message.len()) else {
+fn receive(socket: &UnixStream) -> io::Result<(MmapRaw, Option<OwnedFd>)> {
+    let (message, fds) = receive_message(socket)?;
+    let mut fds = fds.into_iter();
+    let (Some(segment), sound, 64) = (fds.next(), fds.next(), message.len()) else {
         return Err(io::Error::other(format!("no offer: {message:?}")));
     };
     let capacity = u64::from_le_bytes(message[16..24].try_into().unwrap()) as usize;

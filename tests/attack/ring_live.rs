@@ -254,7 +254,7 @@ pub(crate) fn hostile_client(text: &str) {
     let (path, time, mut random) = arguments(text);
     let (since, mut tally) = (Instant::now(), Tally::default());
     while since.elapsed() < time {
-        let mut ring = match Ring::connect(&path) {
+        let mut ring = match Ring::connect_as(&path, random.below(2) == 0) {
             Ok(ring) => ring,
             Err(error) => {
                 tally.add(format!("not set up ({:?})", error.kind()));
@@ -298,7 +298,7 @@ pub(crate) fn hostile_server(text: &str) {
     let listener = UnixListener::bind(&path).unwrap();
     println!("\nlistening");
     loop {
-        let Ok(mut ring) = Ring::accept(&listener) else { continue };
+        let Ok(mut ring) = Ring::accept_as(&listener, random.below(2) == 0) else { continue };
         if random.below(10) > 0 {
             ring.publish(&Hello::honest().bytes());
         }

@@ -320,6 +320,7 @@ fn leaving_at_every_moment() {
                 thread::sleep(Duration::from_micros(37 * (round % 4)));
             }
             drop(Ring::connect(&path));
+            drop(Ring::connect_as(&path, true));
             let mut ring = Ring::connect(&path).unwrap();
             ring.publish(&Hello::honest().bytes());
             drop(ring);

@@ -3,10 +3,12 @@
 //!
 //! # Invariants
 //!
-//! - A child that was started here is reaped, whoever drops what; if it does not end by itself, it is killed.
+//! - A child that was started here is reaped, whoever drops what, and killed if it does not end by itself, as long as this
+//!   process lives.
 //! - A child gets its own two ends and no others; no process that is started at the same time gets any.
 //! - SIGPIPE is never raised, whatever the program does with that signal.
-//! - O_NONBLOCK is set on descriptions of our own only, apart from sockets on standard input and output.
+//! - O_NONBLOCK is set on descriptions of our own only, apart from sockets and from pipes that cannot be opened anew on
+//!   standard input and output, and from what is given to [`PipeTransport::builder`].
 //!
 //! # Limits of the mechanism
 //!

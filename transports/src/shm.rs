@@ -2,12 +2,13 @@
 //!
 //! Each side makes a segment of memory that only it can write, and the kernel sees to that. In it lies the ring of what
 //! it sends, and how far it has read the other's. A frame is written where it is to be read, and its own first word,
-//! stored last, makes it visible: one line of 64 bytes each way for a small call. Who finds nothing to read says so in its
-//! segment and sleeps on a pipe.
+//! stored last, makes it visible: one line of 64 bytes each way for a small call. A side that finds nothing to read says so
+//! in its segment and sleeps until it is rung: by a pipe between processes of one user, or with root; by a byte on the
+//! socket where the peer is a stranger.
 //!
-//! The segments come into being over a Unix socket that is found and guarded like any `unix:` endpoint's. It stays open
-//! without carrying anything: its hang-up is the kernel's word that the peer is gone. There is no other name anywhere, so
-//! nothing is left behind by a process that was killed.
+//! The segments come into being over a Unix socket that is found and guarded like any `unix:` endpoint's. The socket stays
+//! open; between strangers it carries rings, otherwise nothing. Its hang-up is the kernel's word that the peer is gone. There
+//! is no other name anywhere, so a process that was killed leaves nothing behind but its socket file.
 //!
 //! `docs/shared-memory.md` has the layout, the order of every store, and what a peer can and cannot do.
 //!
@@ -83,5 +84,6 @@ fn unsupported() -> Option<String> {
     })
 }
 
-/// Sealing against other writers is older; that a pipe tells of every byte written to it, read or not, is from here on.
+/// Sealing against other writers is older; `MADV_POPULATE_WRITE`, and that a pipe tells of every byte written to it, read or
+/// not, are from here on.
 const LINUX_MIN: (u32, u32) = (5, 14);

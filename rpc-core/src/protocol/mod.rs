@@ -165,6 +165,8 @@ pub(crate) struct Protocol {
     caller: Caller,
     callee: Callee,
     latches: Latches,
+    /// CLOSE has been placed: nothing goes after it.
+    said_close: bool,
     drain: Drain,
     /// Who places frames first where room is short: replies, calls, or chunks.
     turn: usize,
@@ -202,6 +204,7 @@ impl Protocol {
             caller,
             callee,
             latches: Latches { hello: config.side == Side::Client, ..Latches::default() },
+            said_close: false,
             drain: Drain::No,
             turn: 0,
             requests_next: false,

@@ -19,6 +19,9 @@ impl Protocol {
     ///
     /// Answers `false` if something is left that had no room. `wakers` gets those for whom there is room now.
     pub(crate) fn transmit<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
+        if self.said_close {
+            return true;
+        }
         if self.ended().is_some() {
             return self.transmit_close(out);
         }
@@ -120,6 +123,8 @@ impl Protocol {
         let placed = Head::new(Kind::Close, 0).place(&[reason.to_wire()], out);
         if placed {
             self.latches.close = None;
+            self.said_close = true;
+            self.callee.silence();
         }
         placed
     }

@@ -172,12 +172,16 @@ const _: () = {
             ::trunkline::__private::connect_blocking(endpoint.as_ref())
                 .map(|client| Self { client })
         }
-        /// Starts `command`, a program that serves `inherited:`, and speaks to it. It ends with this client's
-        /// connection.
+        /// Starts `command`, a `std::process::Command` or a `Spawn` with options, whose program serves
+        /// `inherited:`, and speaks to it. It ends with this client's connection. Needs a tokio runtime.
         ///
         /// # Errors
         ///
         /// If the program cannot be started, ends before it has answered, or the two sides cannot agree.
+        ///
+        /// # Cancel safety
+        ///
+        /// Dropping the future gives the attempt up; the child is ended.
         pub async fn spawn(
             command: impl ::core::convert::Into<::trunkline::__private::Spawn>,
         ) -> ::core::result::Result<Self, ::trunkline::ConnectError> {

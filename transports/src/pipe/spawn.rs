@@ -24,6 +24,8 @@ use crate::sys;
 ///
 /// The child ends by itself when the connection does: it reads an end of file, drains, and its `serve` returns. If it
 /// does not end, it is killed after [`kill_after`](Spawn::kill_after). It is waited for in either case; no zombie stays.
+/// A thread of this process does so: if this process ends first, nobody kills the child. Its `serve` returns all the same,
+/// and its `main` should, too.
 /// Where it ends first, calls fail with [`ConnectionError::ChildEnded`](trunkline_core::ConnectionError::ChildEnded).
 ///
 /// It is started by the thread that connects. In a terminal, `Ctrl-C` reaches it as well, unless the command says

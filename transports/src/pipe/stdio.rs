@@ -19,7 +19,7 @@ use crate::BindError;
 /// that connects once.
 ///
 /// Once they are taken, file descriptor 1 leads to standard error, so that a `println!` is harmless, and 0 to
-/// `/dev/null`. Where standard error is the connection as well (`inetd`, or `2>&1`), both lead to `/dev/null`.
+/// `/dev/null`. Where standard error is the connection as well (`inetd`, or `2>&1`), 1 and 2 lead to `/dev/null` as well.
 ///
 /// What the program has read from its standard input before, or printed, is lost to the connection or in its way: take
 /// them first.

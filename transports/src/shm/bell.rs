@@ -1,4 +1,4 @@
-//! The doorbell between processes of one user: a pipe in each direction, whose bytes mean nothing but "look".
+//! The doorbell between processes of one user, or with root: a pipe in each direction, whose bytes mean nothing but "look".
 //!
 //! A pipe and not an eventfd, because a peer must not be able to make this side block. Whether a descriptor blocks is a
 //! property of the open file, which both holders of an eventfd share; a pipe has two, and this side has the writing one

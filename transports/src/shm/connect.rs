@@ -39,7 +39,8 @@ impl ShmConnector {
     }
 
     /// Sets how many bytes the ring from this client to the server holds: rounded up to a power of two from 64 KiB to
-    /// 64 MiB. 256 KiB by default. Messages over an eighth of it, less some 4 KiB, travel in chunks.
+    /// 64 MiB. 256 KiB by default. Messages over an eighth of the smaller of the two rings, less some 4 KiB, travel in
+    /// chunks: to send larger ones, enlarge both.
     pub fn capacity(mut self, bytes: usize) -> Self {
         self.options.set_capacity(bytes);
         self

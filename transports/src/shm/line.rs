@@ -25,7 +25,7 @@ pub(super) struct Line {
 /// What is rung with.
 #[derive(Debug)]
 pub(super) enum Bells {
-    /// The quicker: between processes of one user, who can stop each other anyway.
+    /// The quicker: between processes of one user, who can stop each other anyway, and with root.
     Pipes {
         /// Rung by this side.
         bell: Bell,

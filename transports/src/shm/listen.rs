@@ -1,4 +1,4 @@
-//! The server's side: streams come in on a Unix socket, and become rings one by one, each at its client's pace.
+//! The server's side: streams come in on a Unix socket and become rings, up to 64 at a time, each at its client's pace.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -79,7 +79,7 @@ impl ShmListener {
     }
 
     /// How many connections came to nothing because the peer sent no ring, or none that can be trusted, within 5 s; or
-    /// within 100 ms, while 64 were being set up and more stood in line.
+    /// within 100 ms, while 64 were being set up and more stood in line; or because this side lacked memory or descriptors.
     pub fn failed(&self) -> u64 {
         self.failed
     }
@@ -201,7 +201,8 @@ impl ShmListenerBuilder {
     }
 
     /// Sets how many bytes the ring from the server to each client holds: rounded up to a power of two from 64 KiB to
-    /// 64 MiB. 256 KiB by default. Messages over an eighth of it, less some 4 KiB, travel in chunks.
+    /// 64 MiB. 256 KiB by default. Messages over an eighth of the smaller of the two rings, less some 4 KiB, travel in
+    /// chunks: to send larger ones, enlarge both.
     pub fn capacity(mut self, bytes: usize) -> Self {
         self.options.set_capacity(bytes);
         self

@@ -111,6 +111,8 @@ pub(crate) struct Callee {
     drained_at: Option<u64>,
     /// The connection is over; handlers that still run keep their share of the server until they are gone.
     ended: bool,
+    /// CLOSE has been placed, and no answer goes after it.
+    silent: bool,
     unstamped: bool,
     share: Arc<Share>,
     pub(crate) accepted: u64,
@@ -153,6 +155,7 @@ impl Callee {
             encoders: Vec::new(),
             drained_at: None,
             ended: false,
+            silent: false,
             unstamped: false,
             share: config.share,
             accepted: 0,
@@ -401,6 +404,11 @@ impl Callee {
     /// No call after this is taken; returns the id of the last one that was.
     pub(crate) fn drain(&mut self) -> u64 {
         *self.drained_at.get_or_insert(self.last_id)
+    }
+
+    /// Handlers that end from now on are not answered.
+    pub(crate) fn silence(&mut self) {
+        self.silent = true;
     }
 
     /// The connection is over: everything is let go of, but what belongs to handlers that still run. A peer that comes

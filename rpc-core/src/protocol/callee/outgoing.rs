@@ -23,7 +23,7 @@ impl Callee {
         let (held, charged) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.charged));
         self.requests.release(held);
         self.share.release(charged);
-        if self.ended {
+        if self.ended || self.silent {
             return self.remove(id);
         }
         let bytes = payload.as_slice();

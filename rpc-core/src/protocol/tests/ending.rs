@@ -118,6 +118,24 @@ fn close_is_said_after_everything_that_is_owed() {
 }
 
 #[test]
+fn nothing_goes_after_close() {
+    let mut pair = Pair::new();
+    let (replied, failed) = (pair.client.place(b"x".to_vec()), pair.client.place(b"y".to_vec()));
+    pair.settle();
+    pair.server.protocol.close(CloseReason::Protocol);
+    let kinds = |frames: Vec<Vec<u8>>| frames.iter().map(|frame| frame[4]).collect::<Vec<u8>>();
+    assert_eq!(kinds(pair.server.output()), [Kind::Close as u8]);
+    // Handlers that end between CLOSE and the end of the connection, on another thread.
+    pair.server.finish(replied, b"too late");
+    pair.server.finish_with(failed, Failure::maybe_executed(Reason::Cancelled));
+    assert!(pair.server.output().is_empty());
+    pair.server.end(ConnectionError::ClosedHere, u64::MAX - 1);
+    assert!(pair.server.output().is_empty());
+    assert!(pair.server.stats().is_at_rest());
+    assert_eq!((pair.server.share.calls(), pair.server.share.bytes()), (0, 0));
+}
+
+#[test]
 fn every_close_reason_survives_the_wire() {
     for code in 0..=255 {
         let mut pair = Pair::new();
