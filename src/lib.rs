@@ -90,6 +90,28 @@ pub mod descriptor {
 ///
 /// Programs that use URIs need nothing from here. It is for transports of one's own, and for those that take options:
 /// a Unix socket for other users, a ring of another size, a child with a grace, a TCP listener for the network.
+///
+/// ```no_run
+/// # #[trunkline::service] trait Kv { async fn get(&self, key: &str) -> Option<String>; }
+/// # #[cfg(all(target_os = "linux", target_pointer_width = "64", feature = "shm", feature = "pipe"))]
+/// # async fn example(store: impl Kv) -> Result<(), Box<dyn std::error::Error>> {
+/// use std::process::Command;
+/// use std::time::Duration;
+/// use trunkline::transport::{ShmConnector, ShmListener, Spawn};
+/// use trunkline::{Connection, Server};
+///
+/// let listener = ShmListener::builder("/run/kv.sock").capacity(1 << 20).bind()?;
+/// let server = Server::builder().service(KvServer::new(store)).listen(listener);
+///
+/// let connector = ShmConnector::new("/run/kv.sock").capacity(1 << 20).poll_for(Duration::from_micros(50));
+/// let connection = Connection::builder().connect_with(&connector).await?; // keep it: its clients do not
+/// let kv: KvClient = connection.client();
+///
+/// let spawn = Spawn::from(Command::new("./kv").arg("--threads=1")).kill_after(Duration::from_secs(5));
+/// let kv = KvClient::spawn(spawn).await?;
+/// # server.run().await;
+/// # Ok(()) }
+/// ```
 pub mod transport {
     /// For implementing [`Listener`] and [`Connector`], whose methods are async and whose values are boxed.
     pub use async_trait::async_trait;
