@@ -19,6 +19,40 @@
 //!   after it was loaded once. A peer can end its connection, and nothing else.
 //! - Whoever goes to sleep is rung for whatever happens after it looked for the last time.
 
+/// The setters of [`Options`], which both sides have.
+macro_rules! ring_options {
+    ($from_whom:literal) => {
+        #[doc = concat!("Sets how many bytes the ring ", $from_whom, " holds: rounded up to a power of two from 64 KiB")]
+        /// to 64 MiB. 256 KiB by default. Messages over an eighth of the smaller of the two rings, less some 4 KiB, travel
+        /// in chunks: to send larger ones, enlarge both.
+        pub fn capacity(mut self, bytes: usize) -> Self {
+            self.options.capacity =
+                bytes.clamp($crate::shm::setup::CAPACITY_MIN, $crate::shm::setup::CAPACITY_MAX).next_power_of_two();
+            self
+        }
+
+        /// Sets how long this side goes on asking its ring after something came, before it sleeps: not at all by default.
+        ///
+        /// To be woken takes several microseconds, to find an answer by asking takes a fraction of one. It pays where
+        /// answers come within that time, at the price of a busy processor: the runtime's thread runs other tasks in
+        /// between, but does not rest. Some 50 us suit most; 10 ms is the most.
+        pub fn poll_for(mut self, time: std::time::Duration) -> Self {
+            self.options.poll_for = time;
+            self
+        }
+
+        /// Treats processes of this process's own user, and root's, as strangers too: those in a sandbox, say, that could
+        /// not stop or inspect this one.
+        ///
+        /// With strangers the doorbell is the socket. It takes a microsecond or two longer to ring than a pipe, which a
+        /// stranger could block.
+        pub fn distrust_own_user(mut self) -> Self {
+            self.options.trusting = false;
+            self
+        }
+    };
+}
+
 mod bell;
 mod connect;
 mod copy;
@@ -61,10 +95,6 @@ impl Default for Options {
 }
 
 impl Options {
-    fn set_capacity(&mut self, bytes: usize) {
-        self.capacity = bytes.clamp(setup::CAPACITY_MIN, setup::CAPACITY_MAX).next_power_of_two();
-    }
-
     /// Whether the peer could not stop this process anyway, as its own user and root can.
     fn is_stranger(&self, peer: &PeerIdentity) -> bool {
         let own = [nix::unistd::geteuid().as_raw(), 0];

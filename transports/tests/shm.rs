@@ -5,12 +5,13 @@
 mod kit;
 
 use std::fs;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use kit::stranger::{STRANGER, as_stranger, path_for_stranger, succeed};
 use kit::{Directory, End, guard};
 use trunkline_core::ConnectError;
-use trunkline_core::transport::{Connector, Filled, Listener, PeerIdentity, Transport};
+use trunkline_core::transport::{BatchWriter, Connector, Filled, Listener, PeerIdentity, Transport};
 use trunkline_transports::shm::{ShmConnector, ShmListener, ShmListenerBuilder, ShmTransport};
 
 async fn pair(directory: &Directory, poll_for: Duration) -> (ShmTransport, ShmTransport) {
@@ -75,6 +76,50 @@ async fn a_hundred_thousand_sleeps_of_strangers_end() {
     let listener = ShmListener::builder(directory.join("s")).distrust_own_user();
     let connector = ShmConnector::new(directory.join("s"));
     sleeps_end(pair_of(listener, connector, &directory, Duration::ZERO).await).await;
+}
+
+async fn strangers() -> (End<ShmTransport>, End<ShmTransport>) {
+    let directory = Directory::new();
+    let listener = ShmListener::builder(directory.join("s")).distrust_own_user();
+    let connector = ShmConnector::new(directory.join("s"));
+    let (a, b) = pair_of(listener, connector, &directory, Duration::ZERO).await;
+    (End::new(a, 8192), End::new(b, 8192))
+}
+
+/// Waits for room, as the driver does: by announcing it.
+fn waits_for_room(end: &mut End<ShmTransport>) -> bool {
+    end.writer.poll_write(&mut Context::from_waker(Waker::noop()), &mut end.batch).is_pending()
+}
+
+/// Whichever half hears of the end, the receiving one is told.
+#[tokio::test]
+async fn the_end_is_not_lost_on_the_half_that_waits_for_room() {
+    let (mut a, mut b) = strangers().await;
+    b.stuff(5000);
+    a.shutdown().await;
+    assert!(waits_for_room(&mut b));
+    assert_eq!(guard(b.fill()).await.unwrap(), Filled::Closed);
+}
+
+async fn what_was_published_is_read((mut a, mut b): (End<ShmTransport>, End<ShmTransport>)) {
+    let placed = a.stuff(5000);
+    assert!(waits_for_room(&mut a));
+    drop(a);
+    guard(async {
+        for id in 0..placed {
+            b.expect(id, 5000).await;
+        }
+        assert!(b.next().await.is_none());
+    })
+    .await;
+}
+
+/// To tell it that there is room again is in vain, and no reason to throw away what it has said.
+#[tokio::test]
+async fn what_a_peer_published_before_it_died_waiting_for_room_is_read() {
+    let (a, b) = pair(&Directory::new(), Duration::ZERO).await;
+    what_was_published_is_read((End::new(a, 8192), End::new(b, 8192))).await;
+    what_was_published_is_read(strangers().await).await;
 }
 
 async fn sleeps_end((a, b): (ShmTransport, ShmTransport)) {

@@ -210,6 +210,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_child_may_be_waited_for_without_end() {
+        let mut child = Command::new("sleep").arg("0.05").spawn().unwrap();
+        let exit = sys::pidfd_open(child.id()).ok();
+        reap(&mut child, exit, Duration::MAX);
+        assert!(child.try_wait().unwrap().is_some());
+    }
+
     #[tokio::test]
     async fn a_child_that_lives_on_is_an_end_of_file() {
         let mut child = shell("exec sleep 1000", Duration::ZERO);

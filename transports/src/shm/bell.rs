@@ -34,12 +34,17 @@ pub(super) fn pair() -> io::Result<(Bell, OwnedFd)> {
 impl Bell {
     /// Never waits.
     pub(super) fn ring(&self) -> io::Result<()> {
-        match retry_interrupted(|| sys::write_nosignal(self.0.as_fd(), &[0])) {
-            // It is full of rings that nobody listened to, and one more would say nothing new; or nobody is there, which
-            // the receiving half finds out once it has read what is left.
-            Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::BrokenPipe) => Err(error),
-            _ => Ok(()),
-        }
+        rung(retry_interrupted(|| sys::write_nosignal(self.0.as_fd(), &[0])))
+    }
+}
+
+/// What came of ringing. In vain is well, too: there are rings enough that nobody has listened to; or nobody is there, which
+/// the receiving half finds out once it has read what is left.
+pub(super) fn rung(outcome: io::Result<usize>) -> io::Result<()> {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, WouldBlock};
+    match outcome {
+        Err(error) if !matches!(error.kind(), WouldBlock | BrokenPipe | ConnectionReset) => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 use tokio::net::UnixStream;
 use trunkline_core::{ConnectionError, ProtocolError};
 
-use super::bell::{Bell, Incoming};
+use super::bell::{Bell, Incoming, rung};
 use crate::fd::retry_interrupted;
 
 /// How the two sides wake each other, and learn of each other's end.
@@ -20,6 +20,9 @@ pub(super) struct Line {
     bells: Bells,
     /// How often rings have been forgotten: once for each announcement, so that the peer has rung no more often.
     cleared: AtomicU64,
+    /// Where the socket is the doorbell: whether the peer has said that nothing more will come. Either half may be the one
+    /// that hears it.
+    heard_end: AtomicBool,
 }
 
 /// What is rung with.
@@ -40,10 +43,6 @@ pub(super) enum Bells {
 
 /// A pipe holds 65,536 rings.
 const CLEARED_PER_DRAIN: u64 = 1024;
-const NO_ROOM: io::ErrorKind = io::ErrorKind::WouldBlock;
-const GONE: io::ErrorKind = io::ErrorKind::BrokenPipe;
-const RESET: io::ErrorKind = io::ErrorKind::ConnectionReset;
-
 /// On a socket: "look".
 const RING: u8 = 0;
 /// On a socket: "nothing more comes".
@@ -51,17 +50,16 @@ const END: u8 = 1;
 /// Reads of a socket after which other tasks get their turn.
 const READS_MAX: usize = 16;
 
-/// Whether anything more can come.
+/// Whether anybody is there to ring, and to be rung.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
     Lives,
-    /// It will publish no more: what it has published is there.
     Ended,
 }
 
 impl Line {
     pub(super) fn new(socket: UnixStream, bells: Bells) -> Line {
-        Line { socket, bells, cleared: AtomicU64::new(0) }
+        Line { socket, bells, cleared: AtomicU64::new(0), heard_end: AtomicBool::new(false) }
     }
 
     /// Wakes the peer. Never waits.
@@ -72,7 +70,7 @@ impl Line {
         }
     }
 
-    /// Forgets rings up to now and has the task woken at the next, and at the peer's end.
+    /// Forgets rings up to now and has the task woken at the next, and when the peer says that nothing more will come.
     ///
     /// Either half may forget a ring that was meant for the other: the ring has woken the task they share, which asks
     /// both again, and each looks at the ring of frames itself.
@@ -89,11 +87,12 @@ impl Line {
         }
     }
 
-    /// Ready at the peer's end, where [`clear`](Line::clear) does not tell of it: when it has closed its socket, as the
-    /// kernel does for it however it ends.
+    /// Ready when nothing more will come: the peer has [said so](Line::shut), or its socket is closed, as the kernel does
+    /// for it however it ends. Asked after [`clear`](Line::clear), which takes bytes off a socket that is the doorbell.
     pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Bells::Socket = self.bells {
-            return Poll::Pending;
+            // Both halves are in one task.
+            return if self.heard_end.load(Ordering::Relaxed) { Poll::Ready(Ok(())) } else { Poll::Pending };
         }
         loop {
             ready!(self.socket.poll_read_ready(cx))?;
@@ -115,11 +114,7 @@ impl Line {
 
     fn say(&self, byte: u8) -> io::Result<()> {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        match retry_interrupted(|| SockRef::from(&self.socket).send_with_flags(&[byte], flags)) {
-            // As with a pipe.
-            Err(error) if !matches!(error.kind(), NO_ROOM | GONE | RESET) => Err(error),
-            _ => Ok(()),
-        }
+        rung(retry_interrupted(|| SockRef::from(&self.socket).send_with_flags(&[byte], flags)))
     }
 
     /// Takes what there is off the socket, and registers the task for more.
@@ -131,8 +126,8 @@ impl Line {
             };
             match self.read(&mut bytes)? {
                 Some(0) => return Ok(Peer::Ended),
-                Some(len) if bytes[..len].contains(&END) => return Ok(Peer::Ended),
-                Some(len) if bytes[..len].iter().any(|byte| *byte != RING) => return Err(unexpected()),
+                Some(len) if bytes[..len].iter().any(|byte| ![RING, END].contains(byte)) => return Err(unexpected()),
+                Some(len) if bytes[..len].contains(&END) => self.heard_end.store(true, Ordering::Relaxed),
                 Some(_) | None => {}
             }
         }

@@ -200,33 +200,7 @@ impl ShmListenerBuilder {
         self
     }
 
-    /// Sets how many bytes the ring from the server to each client holds: rounded up to a power of two from 64 KiB to
-    /// 64 MiB. 256 KiB by default. Messages over an eighth of the smaller of the two rings, less some 4 KiB, travel in
-    /// chunks: to send larger ones, enlarge both.
-    pub fn capacity(mut self, bytes: usize) -> Self {
-        self.options.set_capacity(bytes);
-        self
-    }
-
-    /// Sets how long this side goes on asking its ring after something came, before it sleeps: not at all by default.
-    ///
-    /// To be woken takes several microseconds, to find an answer by asking takes a fraction of one. It pays where answers
-    /// come within that time, at the price of a busy processor: the runtime's thread runs other tasks in between, but does
-    /// not rest. Some 50 us suit most; 10 ms is the most.
-    pub fn poll_for(mut self, time: Duration) -> Self {
-        self.options.poll_for = time;
-        self
-    }
-
-    /// Treats processes of this process's own user, and root's, as strangers too: those in a sandbox, say, that could not
-    /// stop or inspect this one.
-    ///
-    /// With strangers the doorbell is the socket. It takes a microsecond or two longer to ring than a pipe, which a
-    /// stranger could block.
-    pub fn distrust_own_user(mut self) -> Self {
-        self.options.trusting = false;
-        self
-    }
+    ring_options!("from the server to each client");
 
     /// Listens. Only inside a tokio runtime.
     ///
