@@ -1,4 +1,4 @@
-//! Rings in shared memory: `shm:/path`. Two processes on one machine, and no system call while both are busy.
+//! Rings in shared memory: `shm:/path`. Two processes on one machine, and no system call of ours while both are busy.
 //!
 //! Each side makes a segment of memory that only it can write, and the kernel sees to that. In it lies the ring of what
 //! it sends, and how far it has read the other's. A frame is written where it is to be read, and its own first word,
@@ -35,7 +35,8 @@ macro_rules! ring_options {
         ///
         /// To be woken takes several microseconds, to find an answer by asking takes a fraction of one. It pays where
         /// answers come within that time, at the price of a busy processor: the runtime's thread runs other tasks in
-        /// between, but does not rest. Some 50 us suit most; 10 ms is the most.
+        /// between, but does not rest. Some 50 us suit most; 10 ms is the most. On a current-thread runtime, make the calls in a
+        /// spawned task: the future that `block_on` was given is looked at only once in 61 turns meanwhile.
         pub fn poll_for(mut self, time: std::time::Duration) -> Self {
             self.options.poll_for = time;
             self
@@ -44,7 +45,7 @@ macro_rules! ring_options {
         /// Treats processes of this process's own user, and root's, as strangers too: those in a sandbox, say, that could
         /// not stop or inspect this one.
         ///
-        /// With strangers the doorbell is the socket. It takes a microsecond or two longer to ring than a pipe, which a
+        /// With strangers the doorbell is the socket. It takes two or three microseconds longer to ring than a pipe, which a
         /// stranger could block.
         pub fn distrust_own_user(mut self) -> Self {
             self.options.trusting = false;

@@ -1,11 +1,12 @@
 //! What both halves wait with: the doorbell and the socket. Both belong to the driver's task when they wait.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use trunkline_core::{ConnectionError, ProtocolError};
 
@@ -137,11 +138,19 @@ impl Line {
 
     /// `None` if there is nothing, 0 at the end.
     fn read(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
-        match self.socket.try_read(into) {
-            Ok(len) => Ok(Some(len)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+        let mut read = None;
+        let asked = self.socket.try_io(Interest::READABLE, || {
+            let len = (&*SockRef::from(&self.socket)).read(into)?;
+            read = Some(len);
+            // One that comes out short has emptied the socket: that is the same as nothing more for the runtime, and what
+            // comes later makes it ready anew. To ask once more would be a system call for each ring.
+            if 0 < len && len < into.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match asked {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(read),
             // Whatever else it says, there is nobody at the other end.
             Err(_) => Ok(Some(0)),
+            Ok(()) => Ok(read),
         }
     }
 }
