@@ -67,6 +67,9 @@ pub(super) struct Entry {
     held: u64,
     /// Payload bytes that count in the server's memory.
     charged: u64,
+    /// Bytes of a half-sent reply that will not be sent. The peer counts on them until it has read the FAIL, so that no
+    /// other reply may go in their place before that is placed.
+    cut: u64,
 }
 
 impl super::table::Keyed for Entry {
@@ -237,6 +240,7 @@ impl Callee {
             expired: false,
             held: len,
             charged: charge(total),
+            cut: 0,
         };
         self.unstamped = true;
         if frame.more() {
@@ -339,7 +343,7 @@ impl Callee {
                 self.backlog_free.retain(|other| *other != id);
                 self.backlog_credit.retain(|other| *other != id);
                 if message.begun {
-                    self.replies.unsend(message.unsent() as u64);
+                    entry.cut = message.unsent() as u64;
                 }
             }
         }

@@ -147,7 +147,10 @@ impl Callee {
             self.replies.sent(sent as u64);
         }
         match progress {
-            Progress::Done => self.remove(id),
+            Progress::Done => {
+                self.replies.unsend(std::mem::take(&mut entry.cut));
+                self.remove(id);
+            }
             Progress::More => self.sending.push_back(id),
             Progress::Blocked => {}
         }

@@ -97,11 +97,8 @@ impl Caller {
         let was_open = !std::mem::replace(&mut slot.terminal, true);
         slot.outcome = Some(outcome);
         wakers.extend(slot.waker.take());
-        let outgoing = slot.outgoing.take();
         self.open -= usize::from(was_open);
-        if let Some(message) = outgoing {
-            self.unsend(message.unsent());
-        }
+        self.unsend(id);
     }
 
     /// FAIL of the framework. It supersedes a reply that has come in part.

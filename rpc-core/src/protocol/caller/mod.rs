@@ -96,6 +96,9 @@ struct Slot {
     /// The sender's position after the call's last frame; `u64::MAX` until that is placed.
     position: u64,
     outgoing: Option<Message>,
+    /// Bytes that will not be sent. The peer counts on them until it has read the CANCEL, so that nobody else may send
+    /// in their place before that is placed.
+    cut: u64,
     incoming: Option<(Half, Assembly)>,
     outcome: Option<Outcome>,
     /// The terminal frame has come.
@@ -117,6 +120,7 @@ impl Slot {
             deadline: None,
             position: u64::MAX,
             outgoing: None,
+            cut: 0,
             incoming: None,
             outcome: None,
             terminal: false,
@@ -366,20 +370,24 @@ impl Caller {
         if first {
             slot.cancel = Cancel::Due;
         }
-        let unsent = slot.outgoing.take().map(|message| message.unsent());
+        let unsent = slot.outgoing.take().map_or(0, |message| message.unsent());
+        slot.cut += unsent as u64;
         // Of a half-received reply the rest is still waited for: it may all be on its way, and then it ends the call.
         let dropped = slot.incoming.as_mut().map(|(_, assembly)| assembly.discard());
         self.cancels_due += usize::from(first);
-        if let Some(unsent) = unsent {
-            self.unsend(unsent);
-        }
+        self.sending_bytes -= unsent;
         self.replies.release(dropped.unwrap_or(0));
     }
 
-    /// The rest of a half-sent call will not be sent.
-    fn unsend(&mut self, unsent: usize) {
+    /// The rest of a half-sent call will not be sent, and the peer knows.
+    fn unsend(&mut self, id: u64) {
+        let Some(slot) = self.slot_mut(id) else {
+            return;
+        };
+        let unsent = slot.outgoing.take().map_or(0, |message| message.unsent());
+        let cut = std::mem::take(&mut slot.cut);
         self.sending_bytes -= unsent;
-        self.requests.unsend(unsent as u64);
+        self.requests.unsend(cut + unsent as u64);
     }
 
     /// The rest of a half-received reply will not come; if it does, it is stray.
@@ -389,6 +397,7 @@ impl Caller {
     }
 
     fn release(&mut self, id: u64) {
+        self.unsend(id);
         let Some(slot) = self.slot_mut(id) else {
             return;
         };
@@ -396,13 +405,9 @@ impl Caller {
         slot.id = 0;
         let was_open = !slot.terminal;
         let was_due = slot.cancel == Cancel::Due;
-        let unsent = slot.outgoing.take().map(|message| message.unsent());
         self.cancels_due -= usize::from(was_due);
         self.live -= 1;
         self.open -= usize::from(was_open);
-        if let Some(unsent) = unsent {
-            self.unsend(unsent);
-        }
     }
 
     /// Whether every account is as it was at the start.
@@ -410,7 +415,7 @@ impl Caller {
     pub(super) fn is_at_rest(&self) -> bool {
         !self.busy()
             && self.slots.iter().all(|slot| slot.id == 0 && slot.outcome.is_none() && slot.incoming.is_none())
-            && self.slots.iter().all(|slot| slot.outgoing.is_none() && slot.waker.is_none())
+            && self.slots.iter().all(|slot| slot.outgoing.is_none() && slot.cut == 0 && slot.waker.is_none())
             && (self.waiting.bytes(), self.sending_bytes, self.cancels_due) == (0, 0, 0)
             && self.requests.in_use() == 0
             && self.replies.is_at_rest()

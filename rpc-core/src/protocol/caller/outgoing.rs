@@ -33,7 +33,8 @@ impl Caller {
         let lane = if payload.len() > self.chunk_len { Lane::Large } else { Lane::Small };
         let held = self.waiting.bytes() + self.sending_bytes;
         let fits = held == 0 || held + payload.len() <= self.memory_max;
-        let free = self.open < self.limit && self.may_start(lane, len) && (fits || lane == Lane::Small);
+        let free =
+            !self.closing && self.open < self.limit && self.may_start(lane, len) && (fits || lane == Lane::Small);
         let placed = if free { self.place(call, payload, out) } else { None };
         if let Some(id) = placed {
             self.spent(lane, len);
@@ -167,6 +168,7 @@ impl Caller {
             }
             slot.cancel = Cancel::Sent;
             self.cancels_due -= 1;
+            self.requests.unsend(std::mem::take(&mut slot.cut));
         }
         true
     }

@@ -225,3 +225,53 @@ fn a_cancel_for_a_reply_that_waits_for_credit_frees_its_memory() {
     assert_eq!(pair.client.reply(first), bytes(8000, 1));
     pair.assert_at_rest();
 }
+
+/// A window of 16 KiB, and messages as long.
+fn narrow() -> Pair {
+    let limits = || Limits::default().message_len(16 << 10).memory_in(16 << 10);
+    Pair::with(limits(), limits())
+}
+
+#[test]
+fn nothing_is_sent_on_the_credit_of_a_call_whose_cancel_is_not_out() {
+    let mut pair = narrow();
+    let cut = pair.client.place(bytes(3 * CHUNK, 0));
+    pair.client.out.room = 0;
+    pair.client.abandon(cut);
+    pair.flush();
+    // There is room again, and the next call comes before anybody has placed what is owed.
+    pair.client.out.room = usize::MAX;
+    let ticket = pair.client.queue(bytes(3 * CHUNK, 1));
+    pair.settle();
+    assert_eq!(pair.server.error, None);
+    let Waited::Placed(id) = pair.client.poll_waiting(ticket) else { panic!("there is credit now") };
+    pair.server.finish(id, b"");
+    pair.settle();
+    pair.client.reply(id);
+    still_works(&mut pair);
+}
+
+#[test]
+fn nothing_is_sent_on_the_credit_of_a_reply_whose_failure_is_not_out() {
+    let mut pair = narrow();
+    let cut = pair.client.place(vec![]);
+    let next: Vec<u64> = (0..2).map(|_| pair.client.place(vec![])).collect();
+    pair.settle();
+    pair.server.out.room = CHUNK + 100;
+    pair.server.finish(cut, &bytes(4 * CHUNK, 0));
+    pair.flush();
+    pair.server.out.room = 0;
+    pair.client.abandon(cut);
+    pair.settle();
+    // There is room again, and the next replies come before anybody has placed what is owed.
+    pair.server.out.room = usize::MAX;
+    for id in &next {
+        pair.server.finish(*id, &bytes(3000, *id));
+    }
+    pair.settle();
+    assert_eq!(pair.client.error, None);
+    for id in next {
+        assert_eq!(pair.client.reply(id), bytes(3000, id));
+    }
+    still_works(&mut pair);
+}

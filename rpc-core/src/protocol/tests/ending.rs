@@ -148,3 +148,16 @@ fn every_close_reason_survives_the_wire() {
     violation(pair.client.receive(&raw(14, 0, 0, &[], &[])));
     violation(pair.client.receive(&raw(14, 0, 0, &[], &[0, 0])));
 }
+
+#[test]
+fn a_call_made_after_close_was_said_does_not_follow_it() {
+    let mut pair = Pair::new();
+    pair.client.protocol.close(CloseReason::Normal);
+    pair.flush();
+    let ticket = pair.client.queue(b"late".to_vec());
+    pair.flush();
+    assert_eq!(pair.server.coming(), [(Kind::Close, 0)]);
+    pair.client.end(ConnectionError::ClosedHere, u64::MAX - 1);
+    let Waited::Failed(failure) = pair.client.poll_waiting(ticket) else { panic!("it is over") };
+    assert_eq!(*not_executed(&failure), Reason::ConnectionLost(ConnectionError::ClosedHere));
+}
