@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Handle};
 use trunkline_core::codec::CodecId;
 use trunkline_core::transport::{BoxTransport, Connector, PeerIdentity, Transport};
-use trunkline_core::{Client, ConnectError, ConnectionError, ConnectionStats, Limits, Service, ServiceClient};
+use trunkline_core::{Client, ConnectError, ConnectionError, ConnectionStats, Latency, Limits, Service, ServiceClient};
 use trunkline_transports::over::Over;
 
 use crate::endpoint;
@@ -110,6 +110,12 @@ impl ConnectionBuilder {
     /// Sets the limits of this side.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.inner = self.inner.limits(limits);
+        self
+    }
+
+    /// Sets how much processor time this side may spend to answer sooner.
+    pub fn latency(mut self, latency: Latency) -> Self {
+        self.inner = self.inner.latency(latency);
         self
     }
 

@@ -68,7 +68,7 @@ pub use connection::{Connection, ConnectionBuilder};
 pub use server::{Server, ServerBuilder, serve};
 pub use trunkline_core::{
     Call, CallError, CloseReason, ConnectError, ConnectionError, ConnectionStats, Context, DrainReport, Execution,
-    HandshakeError, Limit, Limits, Peer, Pending, ProtocolError, Reason, ServerHandle, ServerStats, Service,
+    HandshakeError, Latency, Limit, Limits, Peer, Pending, ProtocolError, Reason, ServerHandle, ServerStats, Service,
     ServiceClient, allow_wait,
 };
 pub use trunkline_macros::service;
@@ -103,7 +103,7 @@ pub mod descriptor {
 /// let listener = ShmListener::builder("/run/kv.sock").capacity(1 << 20).bind()?;
 /// let server = Server::builder().service(KvServer::new(store)).listen(listener);
 ///
-/// let connector = ShmConnector::new("/run/kv.sock").capacity(1 << 20).poll_for(Duration::from_micros(50));
+/// let connector = ShmConnector::new("/run/kv.sock").capacity(1 << 20);
 /// let connection = Connection::builder().connect_with(&connector).await?; // keep it: its clients do not
 /// let kv: KvClient = connection.client();
 ///

@@ -5,7 +5,7 @@ use std::future::Future;
 
 use trunkline_core::codec::CodecId;
 use trunkline_core::transport::Listener;
-use trunkline_core::{DrainReport, Limits, ServerHandle, Service};
+use trunkline_core::{DrainReport, Latency, Limits, ServerHandle, Service};
 use trunkline_transports::BindError;
 
 use crate::endpoint;
@@ -47,6 +47,12 @@ impl ServerBuilder {
     /// Sets the limits.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.inner = self.inner.limits(limits);
+        self
+    }
+
+    /// Sets how much processor time connections may spend to answer sooner.
+    pub fn latency(mut self, latency: Latency) -> Self {
+        self.inner = self.inner.latency(latency);
         self
     }
 

@@ -20,6 +20,7 @@ pub mod client;
 pub mod codec;
 pub mod error;
 pub mod frame;
+pub mod latency;
 pub mod limits;
 pub mod method;
 pub mod server;
@@ -42,6 +43,7 @@ pub use context::{Context, Peer, allow_wait};
 pub use error::{
     CallError, CloseReason, ConnectError, ConnectionError, Execution, HandshakeError, ProtocolError, Reason,
 };
+pub use latency::Latency;
 pub use limits::{Limit, Limits};
 pub use protocol::{MAJOR, MINOR};
 pub use server::{DrainReport, Server, ServerBuilder, ServerHandle};

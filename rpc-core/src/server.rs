@@ -18,6 +18,7 @@ use crate::clock;
 use crate::codec::CodecId;
 use crate::connection::{Closing, Connection, Start};
 use crate::error::{CloseReason, ConnectionError};
+use crate::latency::Latency;
 use crate::limits::Limits;
 use crate::protocol::Side;
 use crate::service::{Router, Service};
@@ -37,6 +38,7 @@ const TURNED_AWAY_MAX: usize = 64;
 pub struct ServerBuilder {
     router: Router,
     limits: Limits,
+    latency: Latency,
     codecs: Option<Vec<CodecId>>,
 }
 
@@ -57,6 +59,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Sets how much processor time connections may spend to answer sooner.
+    pub fn latency(mut self, latency: Latency) -> Self {
+        self.latency = latency;
+        self
+    }
+
     /// Allows these codecs instead of all that are compiled in. The first of the client's that is among them is used.
     ///
     /// # Panics
@@ -74,6 +82,7 @@ impl ServerBuilder {
             router: Arc::new(self.router),
             share: Arc::new(Share::new(&self.limits)),
             limits: self.limits,
+            latency: self.latency,
             codecs: self.codecs.unwrap_or_else(|| CodecId::SUPPORTED.to_vec()),
             connections: Mutex::default(),
             next: AtomicU64::new(0),
@@ -214,6 +223,7 @@ pub struct DrainReport {
 struct Shared {
     router: Arc<Router>,
     limits: Limits,
+    latency: Latency,
     codecs: Vec<CodecId>,
     share: Arc<Share>,
     /// The open connections; none for a moment while one begins.
@@ -301,6 +311,7 @@ impl Shared {
         Start {
             side: Side::Server,
             limits: self.limits.clone(),
+            latency: self.latency,
             codecs: self.codecs.clone(),
             router: Arc::clone(&self.router),
             share: Arc::clone(&self.share),

@@ -31,17 +31,6 @@ macro_rules! ring_options {
             self
         }
 
-        /// Sets how long this side goes on asking its ring after something came, before it sleeps: not at all by default.
-        ///
-        /// To be woken takes several microseconds, to find an answer by asking takes a fraction of one. It pays where
-        /// answers come within that time, at the price of a busy processor: the runtime's thread runs other tasks in
-        /// between, but does not rest. Some 50 us suit most; 10 ms is the most. On a current-thread runtime, make the calls in a
-        /// spawned task: the future that `block_on` was given is looked at only once in 61 turns meanwhile.
-        pub fn poll_for(mut self, time: std::time::Duration) -> Self {
-            self.options.poll_for = time;
-            self
-        }
-
         /// Treats processes of this process's own user, and root's, as strangers too: those in a sandbox, say, that could
         /// not stop or inspect this one.
         ///
@@ -84,14 +73,13 @@ const CAPACITY_DEFAULT: usize = 256 << 10;
 struct Options {
     /// Of this side's ring, in bytes.
     capacity: usize,
-    poll_for: Duration,
     /// Whether this process's own user and root are no strangers.
     trusting: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { capacity: CAPACITY_DEFAULT, poll_for: Duration::ZERO, trusting: true }
+        Options { capacity: CAPACITY_DEFAULT, trusting: true }
     }
 }
 

@@ -14,20 +14,17 @@ use trunkline_core::ConnectError;
 use trunkline_core::transport::{BatchWriter, Connector, Filled, Listener, PeerIdentity, Transport};
 use trunkline_transports::shm::{ShmConnector, ShmListener, ShmListenerBuilder, ShmTransport};
 
-async fn pair(directory: &Directory, poll_for: Duration) -> (ShmTransport, ShmTransport) {
-    pair_of(ShmListener::builder(directory.join("s")), ShmConnector::new(directory.join("s")), directory, poll_for)
-        .await
+async fn pair(directory: &Directory) -> (ShmTransport, ShmTransport) {
+    pair_of(ShmListener::builder(directory.join("s")), ShmConnector::new(directory.join("s")), directory).await
 }
 
 async fn pair_of(
     listener: ShmListenerBuilder,
     connector: ShmConnector,
     directory: &Directory,
-    poll_for: Duration,
 ) -> (ShmTransport, ShmTransport) {
     let path = directory.join("s");
-    let mut listener = listener.poll_for(poll_for).bind().unwrap();
-    let connector = connector.poll_for(poll_for);
+    let mut listener = listener.bind().unwrap();
     assert_eq!(connector.endpoint(), listener.endpoint());
     assert_eq!(connector.endpoint(), format!("shm:{}", path.display()));
     let (a, b) = guard(async { tokio::join!(connector.connect_transport(), listener.accept_transport()) }).await;
@@ -36,7 +33,7 @@ async fn pair_of(
 
 #[tokio::test]
 async fn both_sides_know_each_other_and_what_they_take() {
-    let (a, b) = pair(&Directory::new(), Duration::ZERO).await;
+    let (a, b) = pair(&Directory::new()).await;
     for transport in [a, b] {
         let properties = transport.properties();
         let PeerIdentity::Unix { pid, .. } = properties.peer else { panic!("no identity") };
@@ -67,7 +64,7 @@ async fn each_side_has_the_capacity_it_was_given() {
 /// More announcements than a pipe has room for rings, had nobody drained it.
 #[tokio::test]
 async fn a_hundred_thousand_sleeps_end() {
-    sleeps_end(pair(&Directory::new(), Duration::ZERO).await).await;
+    sleeps_end(pair(&Directory::new()).await).await;
 }
 
 #[tokio::test]
@@ -75,14 +72,14 @@ async fn a_hundred_thousand_sleeps_of_strangers_end() {
     let directory = Directory::new();
     let listener = ShmListener::builder(directory.join("s")).distrust_own_user();
     let connector = ShmConnector::new(directory.join("s"));
-    sleeps_end(pair_of(listener, connector, &directory, Duration::ZERO).await).await;
+    sleeps_end(pair_of(listener, connector, &directory).await).await;
 }
 
 async fn strangers() -> (End<ShmTransport>, End<ShmTransport>) {
     let directory = Directory::new();
     let listener = ShmListener::builder(directory.join("s")).distrust_own_user();
     let connector = ShmConnector::new(directory.join("s"));
-    let (a, b) = pair_of(listener, connector, &directory, Duration::ZERO).await;
+    let (a, b) = pair_of(listener, connector, &directory).await;
     (End::new(a, 8192), End::new(b, 8192))
 }
 
@@ -117,7 +114,7 @@ async fn what_was_published_is_read((mut a, mut b): (End<ShmTransport>, End<ShmT
 /// To tell it that there is room again is in vain, and no reason to throw away what it has said.
 #[tokio::test]
 async fn what_a_peer_published_before_it_died_waiting_for_room_is_read() {
-    let (a, b) = pair(&Directory::new(), Duration::ZERO).await;
+    let (a, b) = pair(&Directory::new()).await;
     what_was_published_is_read((End::new(a, 8192), End::new(b, 8192))).await;
     what_was_published_is_read(strangers().await).await;
 }
@@ -134,25 +131,10 @@ async fn sleeps_end((a, b): (ShmTransport, ShmTransport)) {
 }
 
 #[tokio::test]
-async fn who_polls_for_a_while_still_sleeps_and_wakes() {
-    let (a, b) = pair(&Directory::new(), Duration::from_micros(200)).await;
-    let (mut a, mut b) = (End::new(a, 4096), End::new(b, 4096));
-    for id in 0..50 {
-        guard(async { tokio::join!(a.send(id, 64), b.expect(id, 64)) }).await;
-        guard(async { tokio::join!(b.send(id, 64), a.expect(id, 64)) }).await;
-        if id % 10 == 0 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-    drop(a);
-    assert_eq!(guard(b.fill()).await.unwrap(), Filled::Closed);
-}
-
-#[tokio::test]
 async fn nothing_is_left_behind_in_any_directory() {
     let before = fs::read_dir("/dev/shm").map(Iterator::count).unwrap_or_default();
     let directory = Directory::new();
-    let (a, b) = pair(&directory, Duration::ZERO).await;
+    let (a, b) = pair(&directory).await;
     assert_eq!(fs::read_dir("/dev/shm").map(Iterator::count).unwrap_or_default(), before);
     drop((a, b));
     let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

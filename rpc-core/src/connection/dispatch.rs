@@ -68,6 +68,10 @@ impl Dispatcher {
         }
     }
 
+    pub(super) fn is_multi_thread(&self) -> bool {
+        self.multi_thread
+    }
+
     pub(super) fn handle(&mut self, event: Event) {
         match event {
             Event::Request(incoming) => self.request(incoming),

@@ -9,29 +9,42 @@
 //! | closing | what was placed is out and the peer has read it, or the linger is over | the end |
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
 use super::Closing;
 use super::dispatch::Dispatcher;
-use super::shared::{EndGuard, Shared};
+use super::polling::Polling;
+use super::shared::{EndGuard, Outlook, Shared};
 use crate::clock;
 use crate::error::{CloseReason, ConnectionError, HandshakeError};
+use crate::latency::Latency;
 use crate::protocol::Effects;
 use crate::transport::{Filled, FrameReceiver, Transport};
 
 /// After this many reads in one turn, other tasks get theirs.
 const READS_PER_TURN: usize = 16;
+/// While it asks again and again, it looks after everything but frames only once in so many turns.
+const TURNS_PER_LOOK: u32 = 16;
 
 pub(super) struct Driver<T: Transport> {
     /// Dropped first, whenever and wherever the driver is.
     _end: EndGuard<T>,
     shared: Arc<Shared<T>>,
     receiver: T::Receiver,
+    /// There may be frames in the receiver that nobody has looked at.
+    more: bool,
+    polling: Polling,
+    /// One call of this side's is all that is waited for.
+    alone: bool,
+    turns: u32,
+    /// What the others wake it with.
+    waker: Waker,
     dispatcher: Dispatcher,
     effects: Effects,
     timer: Pin<Box<Sleep>>,
@@ -67,11 +80,21 @@ enum Phase {
 }
 
 impl<T: Transport> Driver<T> {
-    pub(super) fn new(shared: Arc<Shared<T>>, receiver: T::Receiver, dispatcher: Dispatcher) -> Driver<T> {
+    pub(super) fn new(
+        shared: Arc<Shared<T>>,
+        receiver: T::Receiver,
+        dispatcher: Dispatcher,
+        latency: Latency,
+    ) -> Driver<T> {
         Driver {
             _end: EndGuard(Arc::clone(&shared)),
             shared,
             receiver,
+            more: false,
+            polling: Polling::new(latency, dispatcher.is_multi_thread()),
+            alone: false,
+            turns: 0,
+            waker: Waker::noop().clone(),
             dispatcher,
             effects: Effects::default(),
             timer: Box::pin(tokio::time::sleep_until(clock::now().into())),
@@ -94,7 +117,6 @@ impl<T: Transport> Driver<T> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.shared.enter_driver(cx.waker());
         if !matches!(self.phase, Phase::Closing { .. }) {
             match self.poll_running(cx) {
                 Poll::Ready(error) => self.close(error),
@@ -111,23 +133,64 @@ impl<T: Transport> Driver<T> {
     }
 
     fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
-        self.shared.flush();
+        let look = self.is_called(cx);
+        if look {
+            self.shared.flush();
+        }
         for _ in 0..READS_PER_TURN {
+            if !self.more {
+                match self.receive(cx) {
+                    Poll::Ready(Ok(Filled::Some)) => {}
+                    Poll::Ready(Ok(Filled::Closed)) => return Poll::Ready(ConnectionError::PeerGone),
+                    Poll::Ready(Err(error)) => return Poll::Ready(error.into()),
+                    Poll::Pending if look || !self.polling.is_hot() => return self.poll_others(cx),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
             match self.take_frames(cx) {
                 Err(error) => return Poll::Ready(error),
-                // There is more, but other connections have waited long enough.
-                Ok(true) => break,
-                Ok(false) => {}
+                Ok(more) => self.more = more,
             }
-            match self.receiver.poll_fill(cx) {
-                Poll::Ready(Ok(Filled::Some)) => {}
-                Poll::Ready(Ok(Filled::Closed)) => return Poll::Ready(ConnectionError::PeerGone),
-                Poll::Ready(Err(error)) => return Poll::Ready(error.into()),
-                Poll::Pending => return self.poll_others(cx),
+            // There is more, but other connections have waited long enough.
+            if self.more {
+                break;
             }
         }
         cx.waker().wake_by_ref();
-        self.poll_others(cx)
+        if look { self.poll_others(cx) } else { Poll::Pending }
+    }
+
+    /// Whether there is more to do than to try again.
+    fn is_called(&mut self, cx: &mut Context<'_>) -> bool {
+        let called = self.shared.is_driver_called();
+        if !self.waker.will_wake(cx.waker()) {
+            self.waker.clone_from(cx.waker());
+            self.shared.set_driver(cx.waker());
+        }
+        self.turns = self.turns.wrapping_add(1);
+        called || !self.polling.is_hot() || self.turns % TURNS_PER_LOOK == 0
+    }
+
+    /// Receives, or sees to it that the task runs again when something has come: by trying again, or by sleeping.
+    fn receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Filled>> {
+        if self.polling.is_hot() {
+            if let Some(filled) = self.receiver.try_fill()? {
+                self.polling.hit(self.alone);
+                return Poll::Ready(Ok(filled));
+            }
+            let Outlook { blocked, calls, serves } = self.shared.outlook();
+            self.alone = calls == 1 && !serves;
+            if blocked && self.shared.retry_blocked() {
+                self.polling.hit(false);
+            }
+            if (blocked || calls > 0 || serves) && self.polling.again(cx) {
+                return Poll::Pending;
+            }
+            self.polling.rest();
+        }
+        let filled = ready!(self.receiver.poll_fill(cx));
+        self.polling.hit(false);
+        Poll::Ready(filled)
     }
 
     /// Handles the frames that are there, up to as many requests as one turn takes. `true` if there may be more.

@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod driver;
+mod polling;
 mod shared;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use tokio::sync::Notify;
 use crate::client::{Client, ServiceClient};
 use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError};
+use crate::latency::Latency;
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
 use crate::protocol::{Begun, Config, Finish, NewCall, Payload, Side, Ticket, Waited};
@@ -187,6 +189,7 @@ impl fmt::Debug for Connection {
 #[must_use]
 pub struct ConnectionBuilder {
     limits: Limits,
+    latency: Latency,
     router: Router,
     codecs: Option<Vec<CodecId>>,
 }
@@ -195,6 +198,12 @@ impl ConnectionBuilder {
     /// Sets the limits of this side.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Sets how much processor time this side may spend to answer sooner.
+    pub fn latency(mut self, latency: Latency) -> Self {
+        self.latency = latency;
         self
     }
 
@@ -236,6 +245,7 @@ impl ConnectionBuilder {
             side: Side::Client,
             share: Arc::new(Share::new(&self.limits)),
             limits: self.limits,
+            latency: self.latency,
             codecs: self.codecs.unwrap_or_else(|| CodecId::SUPPORTED.to_vec()),
             router: Arc::new(self.router),
             on_end: None,
@@ -254,6 +264,7 @@ pub(crate) type OnEnd = Box<dyn FnOnce(&ConnectionError, ConnectionStats) + Send
 pub(crate) struct Start {
     pub(crate) side: Side,
     pub(crate) limits: Limits,
+    pub(crate) latency: Latency,
     pub(crate) codecs: Vec<CodecId>,
     pub(crate) router: Arc<Router>,
     pub(crate) share: Arc<Share>,
@@ -275,6 +286,9 @@ impl Start {
             instance: instance(),
             share: self.share,
         };
+        // In one process, the runtime that would look again is what makes the other end answer.
+        let same_process = properties.peer == PeerIdentity::SameProcess;
+        let latency = if same_process { Latency::PowerSave } else { self.latency };
         let (sender, writer, receiver) = transport.split(config.frame_len_max());
         let share = Arc::clone(&config.share);
         let shared = Arc::new(Shared::<T>::new(config, properties, sender, writer));
@@ -284,7 +298,7 @@ impl Start {
         let owner = Some(Arc::new(Owner { link: Arc::clone(&link) }));
         let lent = Connection { link: Arc::clone(&link), _owner: None };
         let dispatcher = Dispatcher::new(lent, self.router, share, self.on_end);
-        tokio::spawn(Driver::new(shared, receiver, dispatcher).run());
+        tokio::spawn(Driver::new(shared, receiver, dispatcher, latency).run());
         Connection { link, _owner: owner }
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Shared<T: Transport> {
     /// Whether encoded replies take more memory than they may, as of the last time one was added. A hint: who sees it
     /// asks under the lock.
     crowded: AtomicBool,
+    /// Somebody wants more of the driver than that it reads. Set before it is woken.
+    called: AtomicBool,
     pub(super) id: u64,
     pub(super) properties: Properties,
     pub(super) limits: Limits,
@@ -58,6 +60,16 @@ struct Outlet<W: BatchWriter> {
     /// Gone when the driver is: what it holds of the system must not live as long as the last client does.
     writer: Option<W>,
     batch: W::Batch,
+}
+
+/// Reasons to expect something.
+pub(super) struct Outlook {
+    /// The mechanism took no more.
+    pub(super) blocked: bool,
+    /// Calls of this side in flight.
+    pub(super) calls: usize,
+    /// The peer makes calls.
+    pub(super) serves: bool,
 }
 
 /// What a locked section leaves to be done outside.
@@ -90,6 +102,7 @@ impl<T: Transport> Shared<T> {
             outlet: Mutex::new(Outlet { writer: Some(writer), batch: Default::default() }),
             changed: Notify::new(),
             crowded: AtomicBool::new(false),
+            called: AtomicBool::new(true),
             // Unique, and ordered with nothing.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             properties,
@@ -126,7 +139,14 @@ impl<T: Transport> Shared<T> {
             self.write_out();
         }
         wake_all(after.wakers);
-        if let Some(driver) = after.wake_driver {
+        self.call(after.wake_driver);
+    }
+
+    /// Has the driver look after everything.
+    fn call(&self, driver: Option<Waker>) {
+        if let Some(driver) = driver {
+            // Pairs with the swap in `is_driver_called`. What it is called for lies behind the lock.
+            self.called.store(true, Ordering::Release);
             driver.wake();
         }
     }
@@ -174,7 +194,7 @@ impl<T: Transport> Shared<T> {
             };
             drop(outlet);
             wake_all(wakers);
-            wake_all(done);
+            self.call(done);
             if !more || !matches!(written, Ok(Written::All)) {
                 return written;
             }
@@ -184,7 +204,7 @@ impl<T: Transport> Shared<T> {
             state.writing = false;
             state.driver.clone()
         };
-        wake_all(driver);
+        self.call(driver);
         Ok(Written::All)
     }
 
@@ -198,9 +218,38 @@ impl<T: Transport> Shared<T> {
             }
             state.driver.clone()
         };
-        if let Some(driver) = driver {
-            driver.wake();
+        self.call(driver);
+    }
+
+    /// Tries to go on with what was blocked, without registering anybody; whether anything moved.
+    pub(super) fn retry_blocked(&self) -> bool {
+        let (written, moved) = {
+            let mut outlet = self.outlet();
+            let Outlet { writer: Some(writer), batch } = &mut *outlet else {
+                return false;
+            };
+            let before = writer.written();
+            let written = writer.try_write(batch);
+            (written, writer.written() != before)
+        };
+        match written {
+            Ok(Written::All) => {
+                self.lock().blocked = false;
+                self.flush();
+                true
+            }
+            Ok(Written::Blocked) => moved,
+            Err(error) => {
+                self.hand_to_driver(Some(error.into()));
+                true
+            }
         }
+    }
+
+    /// What a driver that has found nothing has to know.
+    pub(super) fn outlook(&self) -> Outlook {
+        let state = self.lock();
+        Outlook { blocked: state.blocked, calls: state.protocol.calls_live(), serves: state.protocol.serves() }
     }
 
     /// The driver's part of writing: goes on with what was blocked. Ready when nothing is left.
@@ -256,17 +305,20 @@ impl<T: Transport> Shared<T> {
         }
     }
 
-    /// The driver runs now: notes how to wake it, and that nobody need leave frames to it.
-    pub(super) fn enter_driver(&self, waker: &Waker) {
-        let known = {
-            let mut state = self.lock();
-            state.driver_scheduled = false;
-            state.driver.as_ref().is_some_and(|known| known.will_wake(waker))
-        };
-        if !known {
-            let old = self.lock().driver.replace(waker.clone());
-            drop(old);
+    /// Whether the driver has been called since this was asked last. Then nobody need leave frames to it any more.
+    pub(super) fn is_driver_called(&self) -> bool {
+        // Mostly nobody has; to look is cheaper than to take.
+        let called = self.called.load(Ordering::Relaxed) && self.called.swap(false, Ordering::Acquire);
+        if called {
+            self.lock().driver_scheduled = false;
         }
+        called
+    }
+
+    /// How to wake the driver from now on.
+    pub(super) fn set_driver(&self, waker: &Waker) {
+        let old = self.lock().driver.replace(waker.clone());
+        drop(old);
     }
 
     /// Wakes callers whose calls have ended. Where there are several, the driver runs again after them, so that the
@@ -278,7 +330,7 @@ impl<T: Transport> Shared<T> {
         }
         wake_all(wakers.drain(..));
         if several {
-            driver.wake_by_ref();
+            self.call(Some(driver.clone()));
         }
     }
 
@@ -416,7 +468,7 @@ impl<T: Transport> Link for Shared<T> {
             let (answer, frees) = state.protocol.poll_call(id, waker);
             (answer, frees, state.driver_if_done())
         };
-        wake_all(done);
+        self.call(done);
         if frees {
             // Its slot or its credit may be what others wait for; credit that is little leaves with the next sweep.
             self.with(|state, after| {
@@ -496,9 +548,7 @@ impl<T: Transport> Link for Shared<T> {
             }
             state.driver.clone()
         };
-        if let Some(driver) = driver {
-            driver.wake();
-        }
+        self.call(driver);
     }
 
     fn drain(&self) {
@@ -510,9 +560,7 @@ impl<T: Transport> Link for Shared<T> {
             protocol.transmit(sender, &mut after.wakers);
             state.driver.clone()
         });
-        if let Some(driver) = driver {
-            driver.wake();
-        }
+        self.call(driver);
     }
 
     fn peer_draining(&self) -> bool {

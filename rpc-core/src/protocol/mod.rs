@@ -353,6 +353,11 @@ impl Protocol {
         !self.caller.busy() && !self.callee.busy()
     }
 
+    /// Whether the peer makes calls on this connection.
+    pub(crate) fn serves(&self) -> bool {
+        self.config.side == Side::Server || self.callee.accepted > 0
+    }
+
     /// How many calls of this side are in flight.
     pub(crate) fn calls_live(&self) -> usize {
         self.caller.live()

@@ -59,7 +59,7 @@ impl ShmConnector {
         let stream = Suspect::new(stream);
         let stranger = self.options.is_stranger(&peer);
         match tokio::time::timeout(SETUP_TIMEOUT, setup::connect(&stream, own, stranger)).await {
-            Ok(Ok(rings)) => Ok(ShmTransport::new(stream.trust(), peer, rings, self.options.poll_for)),
+            Ok(Ok(rings)) => Ok(ShmTransport::new(stream.trust(), peer, rings)),
             Ok(Err(error)) => Err(failed(error)),
             Err(_) => Err(ConnectError::Timeout { endpoint: self.endpoint(), after: SETUP_TIMEOUT }),
         }

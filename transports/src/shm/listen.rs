@@ -139,7 +139,7 @@ impl ShmListener {
     }
 
     fn begin(&mut self, stream: UnixStream, peer: PeerIdentity) {
-        let Options { capacity, poll_for, .. } = self.options;
+        let Options { capacity, .. } = self.options;
         let stranger = self.options.is_stranger(&peer);
         let stream = Suspect::new(stream);
         let waits = Arc::<Mutex<Option<Instant>>>::default();
@@ -151,7 +151,7 @@ impl ShmListener {
             };
             let accepted = setup::accept(&stream, capacity, stranger, waits);
             let rings = tokio::time::timeout(SETUP_TIMEOUT, accepted).await.ok()?.ok()?;
-            Some(ShmTransport::new(stream.trust(), peer, rings, poll_for))
+            Some(ShmTransport::new(stream.trust(), peer, rings))
         });
         self.begun.push_back(Begun { task, waits });
     }

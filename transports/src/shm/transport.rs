@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 use trunkline_core::frame::{FRAME_OVERHEAD_MAX, FrameError, first_record};
@@ -24,12 +23,11 @@ pub struct ShmTransport {
     socket: UnixStream,
     peer: PeerIdentity,
     rings: Rings,
-    poll_for: Duration,
 }
 
 impl ShmTransport {
-    pub(super) fn new(socket: UnixStream, peer: PeerIdentity, rings: Rings, poll_for: Duration) -> ShmTransport {
-        ShmTransport { socket, peer, rings, poll_for }
+    pub(super) fn new(socket: UnixStream, peer: PeerIdentity, rings: Rings) -> ShmTransport {
+        ShmTransport { socket, peer, rings }
     }
 }
 
@@ -70,7 +68,6 @@ impl Transport for ShmTransport {
             inbox: Inbox::default(),
             frame_len_max,
             hung_up: false,
-            heat: Heat::new(self.poll_for),
         };
         (sender, writer, receiver)
     }
@@ -237,7 +234,6 @@ pub struct ShmReceiver {
     inbox: Inbox,
     frame_len_max: usize,
     hung_up: bool,
-    heat: Heat,
 }
 
 impl ShmReceiver {
@@ -273,19 +269,19 @@ impl ShmReceiver {
 
 impl FrameReceiver for ShmReceiver {
     fn try_fill(&mut self) -> io::Result<Option<Filled>> {
-        Ok(self.fill()?.then_some(Filled::Some))
+        self.sleep.withdraw(&self.own);
+        if self.fill()? {
+            return Ok(Some(Filled::Some));
+        }
+        self.release(true)?;
+        Ok(None)
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Filled>> {
         self.sleep.withdraw(&self.own);
         loop {
             if self.fill()? {
-                self.heat.renew();
                 return Poll::Ready(Ok(Filled::Some));
-            }
-            if self.heat.lasts() {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
             }
             // What the peer published before it went has been read.
             if self.hung_up {
@@ -315,45 +311,6 @@ impl FrameReceiver for ShmReceiver {
 
     fn idle(&mut self) {
         self.inbox.shrink();
-    }
-}
-
-/// Whether to ask again instead of going to sleep.
-#[derive(Debug)]
-struct Heat {
-    poll_for: Duration,
-    /// When the ring was first found empty since something came.
-    since: Option<Instant>,
-    /// How often it was found empty since then.
-    misses: u32,
-}
-
-/// While it lasts, nobody looks whether the peer is still there.
-const POLL_FOR_MAX: Duration = Duration::from_millis(10);
-/// Asking the ring is cheaper than asking the clock.
-const MISSES_PER_CLOCK: u32 = 16;
-
-impl Heat {
-    fn new(poll_for: Duration) -> Heat {
-        // Cold: nothing has come yet.
-        Heat { poll_for: poll_for.min(POLL_FOR_MAX), since: None, misses: u32::MAX }
-    }
-
-    fn renew(&mut self) {
-        self.since = None;
-        self.misses = if self.poll_for.is_zero() { u32::MAX } else { 0 };
-    }
-
-    fn lasts(&mut self) -> bool {
-        if self.misses == u32::MAX {
-            return false;
-        }
-        let since = *self.since.get_or_insert_with(Instant::now);
-        self.misses += 1;
-        if self.misses % MISSES_PER_CLOCK == 0 && since.elapsed() >= self.poll_for {
-            self.misses = u32::MAX;
-        }
-        self.misses != u32::MAX
     }
 }
 

@@ -1,0 +1,184 @@
+//! Asking again before going to sleep.
+//!
+//! To wake a sleeping processor takes longer than anything else about a call: some 40 us here, whatever the mechanism,
+//! and most of the processor time of a call goes there as well. So a connection that has just been busy keeps asking for
+//! a while. It does not spin: after each try it goes to the end of the runtime's queue, so that other tasks run.
+//!
+//! | state | left when | then |
+//! |---|---|---|
+//! | cold | something came, and no wait is to be slept through | hot |
+//! | hot | nothing came for the patience: a miss | cold |
+//!
+//! After three misses in a row the next 8 waits are slept through, then, with each further miss, twice as many, up to
+//! 512; what comes in time ends that. A connection on which nothing happens costs nothing.
+//!
+//! **One processor for both ends.** There a try can only succeed once the peer has run. Every eighth try therefore offers
+//! the processor to others (`sched_yield`), timed: if that took long and the next try finds something, the peer lives here,
+//! and from then on every try offers it first. If it took very long, a stranger has taken the slice; then it is left alone
+//! for long. Not on a runtime of several threads, whose other tasks such a thread would keep waiting.
+
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::latency::Latency;
+
+/// When to try again, and when to sleep.
+#[derive(Debug)]
+pub(super) struct Polling {
+    /// How long to go on after the last success; zero = never begin.
+    patience: Duration,
+    /// Whether waits that came to nothing make the next ones sleep.
+    backs_off: bool,
+    hot: bool,
+    /// Tries since the last success.
+    tries: u32,
+    /// When patience ends; set at the first look at the clock.
+    until: Option<Instant>,
+    /// Waits in a row that came to nothing.
+    misses: u32,
+    /// Waits to be slept through.
+    skip: u32,
+    /// How many the next time.
+    skip_next: u32,
+    offers: Option<Offers>,
+}
+
+impl Polling {
+    pub(super) fn new(latency: Latency, multi_thread: bool) -> Polling {
+        Polling {
+            patience: latency.patience(),
+            backs_off: latency == Latency::Balanced,
+            hot: false,
+            tries: 0,
+            until: None,
+            misses: 0,
+            skip: 0,
+            skip_next: SKIP_MIN,
+            offers: (!multi_thread).then(Offers::default),
+        }
+    }
+
+    pub(super) fn is_hot(&self) -> bool {
+        self.hot
+    }
+
+    /// Something has come. `alone`: it was the only thing waited for, so that a long wait might as well have been slept
+    /// through.
+    pub(super) fn hit(&mut self, alone: bool) {
+        if self.hot {
+            if let Some(offers) = &mut self.offers {
+                offers.hit();
+            }
+            let late = |until: Instant| Instant::now() + self.patience / 2 >= until;
+            if alone && self.until.is_some_and(late) {
+                self.miss();
+            } else {
+                self.misses = 0;
+                self.skip_next = SKIP_MIN;
+            }
+        }
+        if self.skip > 0 {
+            self.skip -= 1;
+            self.hot = false;
+            return;
+        }
+        self.hot = !self.patience.is_zero();
+        self.tries = 0;
+        self.until = None;
+    }
+
+    /// There is nothing to wait for.
+    pub(super) fn rest(&mut self) {
+        self.hot = false;
+    }
+
+    /// A try has found nothing. `true`: the task is scheduled to try again. `false`: it is to sleep.
+    pub(super) fn again(&mut self, cx: &mut Context<'_>) -> bool {
+        self.tries += 1;
+        if self.tries % TRIES_PER_CLOCK == 0 {
+            let now = Instant::now();
+            if now >= *self.until.get_or_insert(now + self.patience) {
+                self.miss();
+                return false;
+            }
+        }
+        if let Some(offers) = &mut self.offers {
+            offers.tried(self.tries);
+        }
+        if self.tries % TRIES_PER_DEFER == 0 {
+            // To the very end: behind sockets and timers, too.
+            defer(cx);
+        } else {
+            cx.waker().wake_by_ref();
+        }
+        true
+    }
+
+    fn miss(&mut self) {
+        self.hot = false;
+        self.misses = self.misses.saturating_add(1);
+        if self.backs_off && self.misses >= MISSES_MAX {
+            self.skip = self.skip_next;
+            self.skip_next = (self.skip_next * 2).min(SKIP_MAX);
+        }
+    }
+}
+
+/// Schedules the task as [`tokio::task::yield_now`] does.
+fn defer(cx: &mut Context<'_>) {
+    let yielding = std::pin::pin!(tokio::task::yield_now());
+    if let Poll::Ready(()) = yielding.poll(cx) {
+        cx.waker().wake_by_ref();
+    }
+}
+
+/// The processor, offered to whoever else is on it.
+#[derive(Debug, Default)]
+struct Offers {
+    /// The peer was found on this processor.
+    peer_is_here: bool,
+    /// The last offer was taken up, and nothing has been tried since.
+    taken: bool,
+    /// Tries for which none is made.
+    pause: u32,
+}
+
+impl Offers {
+    fn tried(&mut self, tries: u32) {
+        self.taken = false;
+        if self.pause > 0 {
+            self.pause -= 1;
+            return;
+        }
+        if !self.peer_is_here && tries % TRIES_PER_OFFER != 0 {
+            return;
+        }
+        let began = Instant::now();
+        std::thread::yield_now();
+        let took = began.elapsed();
+        self.taken = took > OFFER_TAKEN;
+        if !self.taken {
+            self.peer_is_here = false;
+        }
+        if took > OFFER_ABUSED {
+            *self = Offers { pause: PAUSE, ..Offers::default() };
+        }
+    }
+
+    fn hit(&mut self) {
+        self.peer_is_here |= std::mem::take(&mut self.taken);
+    }
+}
+
+/// The clock costs as much as some tries.
+const TRIES_PER_CLOCK: u32 = 16;
+const TRIES_PER_DEFER: u32 = 16;
+const TRIES_PER_OFFER: u32 = 8;
+const MISSES_MAX: u32 = 3;
+const SKIP_MIN: u32 = 8;
+const SKIP_MAX: u32 = 512;
+/// An offer that nobody takes up is over sooner.
+const OFFER_TAKEN: Duration = Duration::from_micros(1);
+/// A peer that is asked something does not take so long.
+const OFFER_ABUSED: Duration = Duration::from_micros(200);
+const PAUSE: u32 = 100_000;
