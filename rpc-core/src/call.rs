@@ -132,11 +132,16 @@ impl<A: Arguments, R: Output> Future for CallFuture<'_, A, R> {
 
 impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
     fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<R::Ok, CallError<R::Err>>> {
+        let fresh = matches!(self.exchange, Exchange::Unsent);
         ready!(self.poll_sent(cx))?;
         let client = self.call.client;
         if R::ONEWAY {
             self.exchange = Exchange::Over;
             return Poll::Ready(decode::<R>(client, self.call.method, Answer::EMPTY));
+        }
+        // Whoever has the answer to a call that has just gone out wakes this task.
+        if fresh {
+            return Poll::Pending;
         }
         let answer = ready!(self.exchange.poll_answer(&**client.connection().link(), cx));
         Poll::Ready(decode::<R>(client, self.call.method, answer))

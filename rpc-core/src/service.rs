@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -314,7 +315,27 @@ impl<S: Service> ErasedService for Arc<S> {
 #[derive(Clone, Default)]
 pub(crate) struct Router {
     services: Vec<(&'static ServiceDescriptor, Arc<dyn ErasedService>)>,
-    routes: HashMap<u64, Arc<Route>>,
+    routes: HashMap<u64, Arc<Route>, BuildHasherDefault<MethodHasher>>,
+}
+
+/// Method ids are hashes already. A peer may ask for any, and puts none in.
+#[derive(Clone, Copy, Debug, Default)]
+struct MethodHasher(u64);
+
+impl Hasher for MethodHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id;
+    }
 }
 
 /// A method that is served here.

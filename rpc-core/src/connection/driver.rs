@@ -151,8 +151,9 @@ impl<T: Transport> Driver<T> {
                 Err(error) => return Poll::Ready(error),
                 Ok(more) => self.more = more,
             }
-            // There is more, but other connections have waited long enough.
-            if self.more {
+            // There is more, but other connections have waited long enough. Or there may be nothing: those who have been
+            // woken go first, since what they say is what the peer waits for.
+            if self.more || self.polling.is_hot() {
                 break;
             }
         }
@@ -196,7 +197,7 @@ impl<T: Transport> Driver<T> {
     /// Handles the frames that are there, up to as many requests as one turn takes. `true` if there may be more.
     fn take_frames(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
         let max = self.shared.limits.requests_per_wake;
-        let (handled, changed) = {
+        let (handled, changed, after) = {
             let mut state = self.shared.lock();
             let handled = loop {
                 // A peer that is turned away must not be served what it has sent, nor see a HELLO.
@@ -223,20 +224,31 @@ impl<T: Transport> Driver<T> {
                     break Ok(true);
                 }
             };
-            (handled, state.protocol.take_changed())
+            // With requests, what there is to send comes after them.
+            let after = self.effects.events.is_empty().then(|| self.shared.transmit(&mut state));
+            (handled, state.protocol.take_changed(), after)
         };
         if changed {
             self.shared.tell_changed();
         }
-        self.settle(cx);
+        let settled = after.map(|after| self.shared.finish_outside(after)).is_some();
+        if settled {
+            self.wake_callers(cx);
+        } else {
+            self.settle(cx);
+        }
         handled
+    }
+
+    fn wake_callers(&mut self, cx: &mut Context<'_>) {
+        if !self.effects.wakers.is_empty() {
+            self.shared.wake_callers(&mut self.effects.wakers, cx.waker());
+        }
     }
 
     /// Does what frames or the time have asked for, and sends what came of it.
     fn settle(&mut self, cx: &mut Context<'_>) {
-        if !self.effects.wakers.is_empty() {
-            self.shared.wake_callers(&mut self.effects.wakers, cx.waker());
-        }
+        self.wake_callers(cx);
         for event in self.effects.events.drain(..) {
             self.dispatcher.handle(event);
         }

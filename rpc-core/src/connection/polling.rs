@@ -12,10 +12,10 @@
 //! After three misses in a row the next 8 waits are slept through, then, with each further miss, twice as many, up to
 //! 512; what comes in time ends that. A connection on which nothing happens costs nothing.
 //!
-//! **One processor for both ends.** There a try can only succeed once the peer has run. Every eighth try therefore offers
+//! **One processor for both ends.** There a try can only succeed once the peer has run. Every 32nd try therefore offers
 //! the processor to others (`sched_yield`), timed: if that took long and the next try finds something, the peer lives here,
-//! and from then on every try offers it first. If it took very long, a stranger has taken the slice; then it is left alone
-//! for long. Not on a runtime of several threads, whose other tasks such a thread would keep waiting.
+//! and from then on every try offers it first. If it took very long, a stranger has taken the slice: then no offer is made
+//! for a while, and for four times as long if it happens again. Not on a runtime of several threads, whose other tasks such a thread would keep waiting.
 
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ impl Polling {
             misses: 0,
             skip: 0,
             skip_next: SKIP_MIN,
-            offers: (!multi_thread).then(Offers::default),
+            offers: (!multi_thread).then_some(Offers::NONE),
         }
     }
 
@@ -133,7 +133,7 @@ fn defer(cx: &mut Context<'_>) {
 }
 
 /// The processor, offered to whoever else is on it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Offers {
     /// The peer was found on this processor.
     peer_is_here: bool,
@@ -141,9 +141,13 @@ struct Offers {
     taken: bool,
     /// Tries for which none is made.
     pause: u32,
+    /// How many after the next stranger.
+    pause_next: u32,
 }
 
 impl Offers {
+    const NONE: Offers = Offers { peer_is_here: false, taken: false, pause: 0, pause_next: PAUSE_MIN };
+
     fn tried(&mut self, tries: u32) {
         self.taken = false;
         if self.pause > 0 {
@@ -161,19 +165,23 @@ impl Offers {
             self.peer_is_here = false;
         }
         if took > OFFER_ABUSED {
-            *self = Offers { pause: PAUSE, ..Offers::default() };
+            self.pause = self.pause_next;
+            self.pause_next = (self.pause_next * 4).min(PAUSE_MAX);
         }
     }
 
     fn hit(&mut self) {
-        self.peer_is_here |= std::mem::take(&mut self.taken);
+        if std::mem::take(&mut self.taken) {
+            self.peer_is_here = true;
+            self.pause_next = (self.pause_next - self.pause_next / 8).max(PAUSE_MIN);
+        }
     }
 }
 
 /// The clock costs as much as some tries.
 const TRIES_PER_CLOCK: u32 = 16;
 const TRIES_PER_DEFER: u32 = 16;
-const TRIES_PER_OFFER: u32 = 8;
+const TRIES_PER_OFFER: u32 = 32;
 const MISSES_MAX: u32 = 3;
 const SKIP_MIN: u32 = 8;
 const SKIP_MAX: u32 = 512;
@@ -181,4 +189,5 @@ const SKIP_MAX: u32 = 512;
 const OFFER_TAKEN: Duration = Duration::from_micros(1);
 /// A peer that is asked something does not take so long.
 const OFFER_ABUSED: Duration = Duration::from_micros(200);
-const PAUSE: u32 = 100_000;
+const PAUSE_MIN: u32 = 64;
+const PAUSE_MAX: u32 = 1 << 17;

@@ -73,11 +73,23 @@ pub(super) struct Outlook {
 }
 
 /// What a locked section leaves to be done outside.
-#[derive(Default)]
-struct After {
-    write: bool,
+pub(super) struct After<'a, W: BatchWriter> {
+    pen: Option<Pen<'a, W>>,
     wake_driver: Option<Waker>,
     wakers: Vec<Waker>,
+}
+
+impl<W: BatchWriter> Default for After<'_, W> {
+    fn default() -> Self {
+        After { pen: None, wake_driver: None, wakers: Vec::new() }
+    }
+}
+
+/// The duty to write, of whoever has set `writing`.
+struct Pen<'a, W: BatchWriter> {
+    outlet: Option<MutexGuard<'a, Outlet<W>>>,
+    /// The batch has been taken already.
+    loaded: bool,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -120,12 +132,12 @@ impl<T: Transport> Shared<T> {
     }
 
     /// Does something to the protocol under the lock, then sends what came of it.
-    fn with<R>(&self, f: impl FnOnce(&mut State<T::Sender>, &mut After) -> R) -> R {
+    fn with<R>(&self, f: impl FnOnce(&mut State<T::Sender>, &mut Vec<Waker>) -> R) -> R {
         let mut after = After::default();
         let result = {
             let mut state = self.lock();
-            let result = f(&mut state, &mut after);
-            after.write = state.claim_write();
+            let result = f(&mut state, &mut after.wakers);
+            self.claim_write(&mut state, &mut after);
             after.wake_driver =
                 if state.protocol.needs_sweep() { state.driver.clone() } else { state.driver_if_done() };
             result
@@ -134,9 +146,9 @@ impl<T: Transport> Shared<T> {
         result
     }
 
-    fn finish_outside(&self, after: After) {
-        if after.write {
-            self.write_out();
+    pub(super) fn finish_outside(&self, after: After<'_, T::Writer>) {
+        if let Some(pen) = after.pen {
+            self.write_out(pen);
         }
         wake_all(after.wakers);
         self.call(after.wake_driver);
@@ -153,59 +165,71 @@ impl<T: Transport> Shared<T> {
 
     /// Sends what is placed and owed, unless somebody else is at it.
     pub(super) fn flush(&self) {
-        let mut after = After::default();
-        {
-            let mut state = self.lock();
-            let State { protocol, sender, .. } = &mut *state;
-            protocol.transmit(sender, &mut after.wakers);
-            after.write = state.claim_write();
-        }
+        let after = self.transmit(&mut self.lock());
         self.finish_outside(after);
     }
 
-    /// Writes until nothing is left or the mechanism takes no more. The caller has claimed `writing`.
-    ///
-    /// After some batches the driver goes on: a caller is not to write for everybody else for ever.
-    fn write_out(&self) {
+    /// Places what is owed, and takes the pen if there is anything to write: for [`finish_outside`](Self::finish_outside).
+    pub(super) fn transmit(&self, state: &mut State<T::Sender>) -> After<'_, T::Writer> {
+        let mut after = After::default();
+        let State { protocol, sender, .. } = state;
+        protocol.transmit(sender, &mut after.wakers);
+        self.claim_write(state, &mut after);
+        after
+    }
+
+    /// Whoever has placed something writes it, if nobody else does.
+    fn claim_write<'a>(&'a self, state: &mut State<T::Sender>, after: &mut After<'a, T::Writer>) {
+        if !state.claim_write() {
+            return;
+        }
+        after.pen = Some(match self.outlet.try_lock() {
+            // Spares the writer a lock of its own.
+            Ok(mut outlet) => {
+                let loaded = state.take_batch(&mut outlet.batch, &mut after.wakers);
+                Pen { outlet: Some(outlet), loaded }
+            }
+            Err(_) => Pen { outlet: None, loaded: false },
+        });
+    }
+
+    /// Writes until nothing is left or the mechanism takes no more.
+    fn write_out(&self, pen: Pen<'_, T::Writer>) {
         let claim = Claim(self);
-        let written = self.write_batches();
+        let mut wakers = Vec::new();
+        let (written, driver) = self.write_batches(pen, &mut wakers);
         std::mem::forget(claim);
+        wake_all(wakers);
         match written {
-            Ok(Written::All) => {}
+            Ok(Written::All) => self.call(driver),
             Ok(Written::Blocked) => self.hand_to_driver(None),
             Err(error) => self.hand_to_driver(Some(error.into())),
         }
     }
 
-    /// `All` if `writing` has been let go of.
-    fn write_batches(&self) -> io::Result<Written> {
+    /// `All` if `writing` has been let go of; then the driver, if it has something to do.
+    ///
+    /// After some batches the driver goes on: a caller is not to write for everybody else for ever.
+    fn write_batches(&self, pen: Pen<'_, T::Writer>, wakers: &mut Vec<Waker>) -> (io::Result<Written>, Option<Waker>) {
+        let mut outlet = pen.outlet.unwrap_or_else(|| self.outlet());
+        let mut loaded = pen.loaded;
         for _ in 0..BATCHES_PER_TURN {
-            let mut wakers = Vec::new();
-            let mut outlet = self.outlet();
-            let (more, done) = {
+            if !loaded {
                 let mut state = self.lock();
-                let more = state.take_batch(&mut outlet.batch, &mut wakers);
-                (more, if more { None } else { state.driver_if_done() })
-            };
+                if !state.take_batch(&mut outlet.batch, wakers) {
+                    return (Ok(Written::All), state.driver_if_done());
+                }
+            }
+            loaded = false;
             let Outlet { writer, batch } = &mut *outlet;
-            let written = match writer {
-                Some(writer) if more => writer.try_write(batch),
-                _ => Ok(Written::All),
-            };
-            drop(outlet);
-            wake_all(wakers);
-            self.call(done);
-            if !more || !matches!(written, Ok(Written::All)) {
-                return written;
+            match writer.as_mut().map(|writer| writer.try_write(batch)) {
+                None | Some(Ok(Written::All)) => {}
+                Some(written) => return (written, None),
             }
         }
-        let driver = {
-            let mut state = self.lock();
-            state.writing = false;
-            state.driver.clone()
-        };
-        self.call(driver);
-        Ok(Written::All)
+        let mut state = self.lock();
+        state.writing = false;
+        (Ok(Written::All), state.driver.clone())
     }
 
     fn hand_to_driver(&self, error: Option<ConnectionError>) {
@@ -360,22 +384,22 @@ impl<T: Transport> Shared<T> {
 
     /// Hands replies of handlers that the driver has run itself to the peer, all at once.
     pub(super) fn finish_all(&self, done: &mut Vec<(u64, Finish, Payload)>) {
-        self.with(|state, after| {
+        self.with(|state, wakers| {
             let State { protocol, sender, .. } = state;
             for (id, how, payload) in done.drain(..) {
                 protocol.finish(id, how, payload, sender);
             }
-            protocol.transmit(sender, &mut after.wakers);
+            protocol.transmit(sender, wakers);
             self.crowded.store(protocol.is_crowded(), Ordering::Relaxed);
         });
     }
 
     /// The last word: CLOSE after everything that is owed.
     pub(super) fn say_close(&self, reason: CloseReason) {
-        self.with(|state, after| {
+        self.with(|state, wakers| {
             let State { protocol, sender, .. } = state;
             protocol.close(reason);
-            protocol.transmit(sender, &mut after.wakers);
+            protocol.transmit(sender, wakers);
         });
     }
 }
@@ -387,12 +411,6 @@ impl<S: FrameSender> State<S> {
         let claim = anything && !self.writing && !self.blocked && !self.mute && self.failed.is_none();
         self.writing |= claim;
         claim
-    }
-
-    /// The same, for a caller whose frame may wait for the driver if that is about to run.
-    fn claim_write_unless_scheduled(&mut self) -> bool {
-        let leave = self.driver_scheduled && self.protocol.calls_live() > 1;
-        !leave && self.claim_write()
     }
 
     /// The driver, if what somebody here wants of it can be done now.
@@ -448,9 +466,10 @@ impl<T: Transport> Link for Shared<T> {
             let State { protocol, sender, .. } = &mut *state;
             let (begun, rearm) = protocol.begin(call, payload, waker, sender);
             match begun {
-                Begun::Placed(_) => after.write = state.claim_write_unless_scheduled(),
-                // What keeps it waiting may be that nobody writes.
-                Begun::Queued(_) => after.write = state.claim_write(),
+                // A frame may wait for the driver if that is about to run.
+                Begun::Placed(_) if state.driver_scheduled && state.protocol.calls_live() > 1 => {}
+                // What keeps one waiting may be that nobody writes.
+                Begun::Placed(_) | Begun::Queued(_) => self.claim_write(&mut state, &mut after),
                 Begun::Starved | Begun::Failed(_) => {}
             }
             if rearm {
@@ -471,9 +490,9 @@ impl<T: Transport> Link for Shared<T> {
         self.call(done);
         if frees {
             // Its slot or its credit may be what others wait for; credit that is little leaves with the next sweep.
-            self.with(|state, after| {
+            self.with(|state, wakers| {
                 let State { protocol, sender, .. } = state;
-                protocol.transmit(sender, &mut after.wakers);
+                protocol.transmit(sender, wakers);
             });
         }
         answer
@@ -485,27 +504,27 @@ impl<T: Transport> Link for Shared<T> {
 
     fn abandon(&self, id: u64) {
         let mut idle = Vec::new();
-        self.with(|state, after| {
+        self.with(|state, wakers| {
             let State { protocol, sender, .. } = state;
             protocol.caller().abandon(id, &mut idle);
-            protocol.transmit(sender, &mut after.wakers);
+            protocol.transmit(sender, wakers);
         });
     }
 
     fn abandon_waiting(&self, ticket: Ticket) {
         let mut idle = Vec::new();
-        self.with(|state, after| {
+        self.with(|state, wakers| {
             let State { protocol, sender, .. } = state;
-            protocol.caller().abandon_waiting(ticket, &mut idle, &mut after.wakers);
-            protocol.transmit(sender, &mut after.wakers);
+            protocol.caller().abandon_waiting(ticket, &mut idle, wakers);
+            protocol.transmit(sender, wakers);
         });
     }
 
     fn finish(&self, id: u64, how: Finish, payload: Payload) {
-        self.with(|state, after| {
+        self.with(|state, wakers| {
             let State { protocol, sender, .. } = state;
             protocol.finish(id, how, payload, sender);
-            protocol.transmit(sender, &mut after.wakers);
+            protocol.transmit(sender, wakers);
             self.crowded.store(protocol.is_crowded(), Ordering::Relaxed);
         });
     }
@@ -553,11 +572,11 @@ impl<T: Transport> Link for Shared<T> {
 
     fn drain(&self) {
         let now = clock::now();
-        let driver = self.with(|state, after| {
+        let driver = self.with(|state, wakers| {
             state.draining = true;
             let State { protocol, sender, .. } = state;
             protocol.drain(now);
-            protocol.transmit(sender, &mut after.wakers);
+            protocol.transmit(sender, wakers);
             state.driver.clone()
         });
         self.call(driver);
