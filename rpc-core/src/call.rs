@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use crate::body::Parts;
 use crate::client::Client;
 use crate::clock;
 use crate::codec::{DecodeBudget, DecodeError};
@@ -163,14 +164,15 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             return Poll::Ready(Err(Reason::DeadlineExceeded));
         };
         let mut payload = scratch::take();
-        if let Err(error) = self.call.arguments.encode(self.call.client.codec, &mut payload) {
-            return Poll::Ready(Err(Reason::Unencodable(error.to_string())));
-        }
+        let tail = match self.call.arguments.encode(self.call.client.codec, &mut payload) {
+            Ok(tail) => tail,
+            Err(error) => return Poll::Ready(Err(Reason::Unencodable(error.to_string()))),
+        };
         let mut waker = Some(cx.waker().clone());
-        let begun = link.begin(call, &mut payload, &mut waker);
+        let begun = link.begin(call, Parts { head: &payload, tail }, &mut waker);
         scratch::give(payload);
         self.exchange = match begun {
-            Begun::Placed(id) => Exchange::Placed(id),
+            Begun::Placed(id) | Begun::Lent(id) => Exchange::Placed(id),
             Begun::Queued(ticket) => Exchange::Waiting(ticket),
             Begun::Failed(reason) => return Poll::Ready(Err(reason)),
             Begun::Starved => {

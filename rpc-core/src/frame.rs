@@ -9,6 +9,7 @@
 //!
 //! The whole format, with byte-exact examples, stands in `docs/protocol.md`.
 
+use crate::body::Parts;
 use crate::transport::FrameSender;
 
 /// Bytes of a frame's header.
@@ -334,6 +335,12 @@ impl Head {
     /// Writes a whole frame; `false` if the sender has no room now.
     #[must_use]
     pub(crate) fn place<S: FrameSender>(&self, payload: &[u8], out: &mut S) -> bool {
+        self.place_parts(payload.into(), out)
+    }
+
+    /// The same, of a payload in two pieces.
+    #[must_use]
+    pub(crate) fn place_parts<S: FrameSender>(&self, payload: Parts<'_>, out: &mut S) -> bool {
         let ext = if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 };
         let lead_len = match self.lead {
             Lead::Nothing => 0,
@@ -358,7 +365,9 @@ impl Head {
             Lead::Call(head) => space[at..at + CALL_HEAD_LEN].copy_from_slice(&head.to_bytes()),
             Lead::Fail { class, code } => space[at..at + FAIL_HEAD_LEN].copy_from_slice(&[class, code]),
         }
-        space[at + lead_len..].copy_from_slice(payload);
+        let (head, tail) = space[at + lead_len..].split_at_mut(payload.head.len());
+        head.copy_from_slice(payload.head);
+        tail.copy_from_slice(payload.tail);
         let word =
             (len - FIRST_WORD_LEN) as u64 | (self.kind as u64) << 32 | u64::from(self.flags) << 40 | (ext as u64) << 48;
         out.commit(word);

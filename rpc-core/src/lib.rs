@@ -29,6 +29,7 @@ pub mod stats;
 pub mod transport;
 pub mod wire;
 
+mod body;
 mod clock;
 mod connection;
 mod context;

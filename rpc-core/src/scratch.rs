@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use crate::body::Body;
+
 /// A buffer that grew beyond this is not kept.
 const KEPT_MAX: usize = 2 << 20;
 
@@ -12,6 +14,10 @@ thread_local! {
 /// The thread's buffer, empty. Somebody who takes it while it is taken (a `Serialize` that makes a call) gets another.
 pub(crate) fn take() -> Vec<u8> {
     let mut buffer = SCRATCH.try_with(Cell::take).unwrap_or_default();
+    if buffer.capacity() == 0 {
+        // The last one went with a long message.
+        buffer = Body::longest().into_vec();
+    }
     buffer.clear();
     buffer
 }

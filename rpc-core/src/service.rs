@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::body::Body;
 use crate::codec::{CodecId, DecodeBudget, DecodeError};
 use crate::context::Context;
 use crate::error::Reason;
@@ -46,6 +47,8 @@ pub struct Request {
     charged: OnceLock<u64>,
 }
 
+/// An encoded reply that is shorter is copied out of the thread's buffer, a longer one takes it along.
+const TAKEN_LEN_MIN: usize = 64 << 10;
 /// Decoding that allocates less than this is not charged to the server: the request's slot stands for it.
 const DECODED_FREE: usize = 4096;
 
@@ -105,12 +108,12 @@ impl Request {
             scratch::give(buffer);
             return Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply)));
         };
-        let payload = if buffer.len() <= Payload::INLINE_MAX {
+        let payload = if buffer.len() < TAKEN_LEN_MIN {
             let payload = Payload::copy(&buffer);
             scratch::give(buffer);
             payload
         } else {
-            Payload::from(buffer)
+            Payload::from(Body::from(buffer))
         };
         Ok(Answer { half, payload })
     }

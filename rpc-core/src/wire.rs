@@ -23,6 +23,12 @@ pub trait SerializeAs<T: ?Sized> {
     ///
     /// Those of the serializer.
     fn serialize_as<S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error>;
+
+    /// The bytes of a value that is encoded as their number and then themselves.
+    fn as_block(value: &T) -> Option<&[u8]> {
+        let _ = value;
+        None
+    }
 }
 
 /// How a value of type `T` is taken from serde, on the receiver's side.
@@ -66,6 +72,10 @@ pub struct Block(());
 impl<T: AsRef<[u8]> + ?Sized> SerializeAs<T> for Block {
     fn serialize_as<S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(value.as_ref())
+    }
+
+    fn as_block(value: &T) -> Option<&[u8]> {
+        Some(value.as_ref())
     }
 }
 
@@ -182,39 +192,61 @@ impl<T, F> Arg<T, F> {
 
 /// The arguments of a call: a tuple of [`Arg`]s.
 pub trait Arguments {
-    /// Appends them, one after the other, to `out`.
+    /// Appends them, one after the other, to `out`, but for the bytes of a long block at the end: they need no encoding,
+    /// and are returned.
     ///
     /// # Errors
     ///
     /// If one of them cannot be encoded.
-    fn encode(&self, codec: CodecId, out: &mut Vec<u8>) -> Result<(), EncodeError>;
+    fn encode(&self, codec: CodecId, out: &mut Vec<u8>) -> Result<&[u8], EncodeError>;
+}
+
+/// A shorter block is copied with the rest.
+const TAIL_LEN_MIN: usize = 512;
+
+fn encode_last<'a, T: ?Sized, F: SerializeAs<T>>(
+    codec: CodecId,
+    value: &'a T,
+    out: &mut Vec<u8>,
+) -> Result<&'a [u8], EncodeError> {
+    match F::as_block(value) {
+        // Both codecs write the length of a sequence as they write a `u64`.
+        Some(block) if block.len() >= TAIL_LEN_MIN => codec.encode(&(block.len() as u64), out).map(|()| block),
+        _ => encode_as::<T, F>(codec, value, out).map(|()| &[][..]),
+    }
+}
+
+impl Arguments for () {
+    fn encode(&self, _: CodecId, _: &mut Vec<u8>) -> Result<&[u8], EncodeError> {
+        Ok(&[])
+    }
 }
 
 macro_rules! arguments {
-    ($($value:ident $form:ident $at:tt),*) => {
-        impl<$($value, $form: SerializeAs<$value>),*> Arguments for ($(Arg<$value, $form>,)*) {
-            #[allow(unused_variables, reason = "no arguments, nothing to encode")]
-            fn encode(&self, codec: CodecId, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    ($($value:ident $form:ident $at:tt,)* => $last:ident $last_form:ident $last_at:tt) => {
+        impl<$($value, $form: SerializeAs<$value>,)* $last, $last_form: SerializeAs<$last>> Arguments
+            for ($(Arg<$value, $form>,)* Arg<$last, $last_form>,)
+        {
+            fn encode(&self, codec: CodecId, out: &mut Vec<u8>) -> Result<&[u8], EncodeError> {
                 $(encode_as::<$value, $form>(codec, &self.$at.0, out)?;)*
-                Ok(())
+                encode_last::<$last, $last_form>(codec, &self.$last_at.0, out)
             }
         }
     };
 }
 
-arguments!();
-arguments!(A FA 0);
-arguments!(A FA 0, B FB 1);
-arguments!(A FA 0, B FB 1, C FC 2);
-arguments!(A FA 0, B FB 1, C FC 2, D FD 3);
-arguments!(A FA 0, B FB 1, C FC 2, D FD 3, E FE 4);
-arguments!(A FA 0, B FB 1, C FC 2, D FD 3, E FE 4, G FG 5);
-arguments!(A FA 0, B FB 1, C FC 2, D FD 3, E FE 4, G FG 5, H FH 6);
-arguments!(A FA 0, B FB 1, C FC 2, D FD 3, E FE 4, G FG 5, H FH 6, I FI 7);
-arguments!(A FA 0, B FB 1, C FC 2, D FD 3, E FE 4, G FG 5, H FH 6, I FI 7, J FJ 8);
-arguments!(A FA 0, B FB 1, C FC 2, D FD 3, E FE 4, G FG 5, H FH 6, I FI 7, J FJ 8, K FK 9);
-arguments!(A FA 0, B FB 1, C FC 2, D FD 3, E FE 4, G FG 5, H FH 6, I FI 7, J FJ 8, K FK 9, L FL 10);
-arguments!(A FA 0, B FB 1, C FC 2, D FD 3, E FE 4, G FG 5, H FH 6, I FI 7, J FJ 8, K FK 9, L FL 10, M FM 11);
+arguments!(=> A FA 0);
+arguments!(A FA 0, => B FB 1);
+arguments!(A FA 0, B FB 1, => C FC 2);
+arguments!(A FA 0, B FB 1, C FC 2, => D FD 3);
+arguments!(A FA 0, B FB 1, C FC 2, D FD 3, => E FE 4);
+arguments!(A FA 0, B FB 1, C FC 2, D FD 3, E FE 4, => G FG 5);
+arguments!(A FA 0, B FB 1, C FC 2, D FD 3, E FE 4, G FG 5, => H FH 6);
+arguments!(A FA 0, B FB 1, C FC 2, D FD 3, E FE 4, G FG 5, H FH 6, => I FI 7);
+arguments!(A FA 0, B FB 1, C FC 2, D FD 3, E FE 4, G FG 5, H FH 6, I FI 7, => J FJ 8);
+arguments!(A FA 0, B FB 1, C FC 2, D FD 3, E FE 4, G FG 5, H FH 6, I FI 7, J FJ 8, => K FK 9);
+arguments!(A FA 0, B FB 1, C FC 2, D FD 3, E FE 4, G FG 5, H FH 6, I FI 7, J FJ 8, K FK 9, => L FL 10);
+arguments!(A FA 0, B FB 1, C FC 2, D FD 3, E FE 4, G FG 5, H FH 6, I FI 7, J FJ 8, K FK 9, L FL 10, => M FM 11);
 
 /// Which half of a `Result` a payload holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

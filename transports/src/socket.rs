@@ -22,10 +22,23 @@ pub type SocketTransport = ByteTransport<SocketReader, SocketWriter>;
 pub(crate) fn transport(socket: Socket, properties: Properties) -> io::Result<SocketTransport> {
     #[cfg(target_vendor = "apple")]
     socket.set_nosigpipe(true)?;
+    enlarge(&socket);
     let fd = Arc::new(register(socket, Interest::READABLE)?);
     let writer = SocketWriter { fd: Arc::clone(&fd), room: None, unblocked: 0 };
     Ok(ByteTransport::new(properties, SocketReader { fd }, writer))
 }
+
+/// A long message should fit, so that its sender need not wait for the reader in the middle of it. The system gives less
+/// where its administrator says so, and reserves nothing: what is not used costs nothing.
+fn enlarge(socket: &Socket) {
+    // TCP finds its own size, and stops doing so when it is told one.
+    if socket.local_addr().is_ok_and(|address| address.is_unix()) {
+        let _ = socket.set_send_buffer_size(BUFFER_LEN);
+        let _ = socket.set_recv_buffer_size(BUFFER_LEN);
+    }
+}
+
+const BUFFER_LEN: usize = 2 << 20;
 
 /// The incoming half of a socket.
 #[derive(Debug)]

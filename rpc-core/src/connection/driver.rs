@@ -21,6 +21,7 @@ use super::Closing;
 use super::dispatch::Dispatcher;
 use super::polling::Polling;
 use super::shared::{EndGuard, Outlook, Shared};
+use crate::body;
 use crate::clock;
 use crate::error::{CloseReason, ConnectionError, HandshakeError};
 use crate::latency::Latency;
@@ -356,6 +357,7 @@ impl<T: Transport> Driver<T> {
             if before == self.frames {
                 self.rested = self.frames;
                 self.receiver.idle();
+                body::forget_spare();
             }
         }
     }

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
 
+use crate::body::Parts;
 use crate::client::{Client, ServiceClient};
 use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError};
@@ -68,8 +69,8 @@ pub(crate) trait Link: Send + Sync {
     fn limits(&self) -> &Limits;
     fn codec(&self) -> CodecId;
 
-    /// Makes a call. See [`Caller::begin`](crate::protocol::caller::Caller::begin) for what is taken.
-    fn begin(&self, call: NewCall, payload: &mut Vec<u8>, waker: &mut Option<Waker>) -> Begun;
+    /// Makes a call, of which `payload` is the payload. See [`Caller::begin`](crate::protocol::caller::Caller::begin).
+    fn begin(&self, call: NewCall, payload: Parts<'_>, waker: &mut Option<Waker>) -> Begun;
     fn poll_call(&self, id: u64, waker: &mut Option<Waker>) -> Option<Answer>;
     fn poll_waiting(&self, ticket: Ticket, waker: &mut Option<Waker>) -> Waited;
     fn abandon(&self, id: u64);

@@ -9,12 +9,13 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 
 use super::{Closing, Link};
+use crate::body::{Body, Parts};
 use crate::clock;
 use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
-use crate::protocol::{Begun, Config, Finish, NewCall, Payload, Protocol, Ticket, Waited};
+use crate::protocol::{Begun, Config, Fed, Finish, NewCall, Payload, Protocol, Ticket, Waited};
 use crate::stats::ConnectionStats;
 use crate::transport::{BatchWriter, FrameSender, Properties, Transport, Written};
 
@@ -276,6 +277,34 @@ impl<T: Transport> Shared<T> {
         Outlook { blocked: state.blocked, calls: state.protocol.calls_live(), serves: state.protocol.serves() }
     }
 
+    /// Sends the rest of a long call from where it lies, as far as the mechanism takes it at once. What it does not is
+    /// copied: its caller may never be polled again.
+    fn feed(&self, id: u64, payload: Parts<'_>) {
+        let mut sent = None;
+        for _ in 0..BATCHES_PER_TURN {
+            let (fed, after) = {
+                let mut state = self.lock();
+                let State { protocol, sender, .. } = &mut *state;
+                let fed = protocol.caller().feed(id, payload, sender);
+                let mut after = After::default();
+                self.claim_write(&mut state, &mut after);
+                (fed, after)
+            };
+            self.finish_outside(after);
+            match fed {
+                Fed::Over => return,
+                Fed::Blocked(bytes) if sent == Some(bytes) => break,
+                Fed::Blocked(bytes) => sent = Some(bytes),
+            }
+        }
+        let rest = Body::from(payload.range(sent.unwrap_or(0), payload.len()));
+        self.with(|state, wakers| {
+            let State { protocol, sender, .. } = state;
+            protocol.caller().keep(id, rest);
+            protocol.transmit(sender, wakers);
+        });
+    }
+
     /// The driver's part of writing: goes on with what was blocked. Ready when nothing is left.
     pub(super) fn poll_blocked(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         {
@@ -459,7 +488,7 @@ impl<T: Transport> Link for Shared<T> {
         self.lock().protocol.codec()
     }
 
-    fn begin(&self, call: NewCall, payload: &mut Vec<u8>, waker: &mut Option<Waker>) -> Begun {
+    fn begin(&self, call: NewCall, payload: Parts<'_>, waker: &mut Option<Waker>) -> Begun {
         let mut after = After::default();
         let begun = {
             let mut state = self.lock();
@@ -469,7 +498,7 @@ impl<T: Transport> Link for Shared<T> {
                 // A frame may wait for the driver if that is about to run.
                 Begun::Placed(_) if state.driver_scheduled && state.protocol.calls_live() > 1 => {}
                 // What keeps one waiting may be that nobody writes.
-                Begun::Placed(_) | Begun::Queued(_) => self.claim_write(&mut state, &mut after),
+                Begun::Placed(_) | Begun::Lent(_) | Begun::Queued(_) => self.claim_write(&mut state, &mut after),
                 Begun::Starved | Begun::Failed(_) => {}
             }
             if rearm {
@@ -478,7 +507,13 @@ impl<T: Transport> Link for Shared<T> {
             begun
         };
         self.finish_outside(after);
-        begun
+        match begun {
+            Begun::Lent(id) => {
+                self.feed(id, payload);
+                Begun::Placed(id)
+            }
+            begun => begun,
+        }
     }
 
     fn poll_call(&self, id: u64, waker: &mut Option<Waker>) -> Option<Answer> {

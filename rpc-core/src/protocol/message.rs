@@ -1,5 +1,6 @@
 //! A message on its way out: one frame, or a first frame and its chunks.
 
+use crate::body::{Body, Parts};
 use crate::error::ProtocolError;
 use crate::frame::{Frame, FrameError, Head, Kind, Lead, flags, tag};
 use crate::transport::FrameSender;
@@ -10,9 +11,13 @@ pub(crate) struct Message {
     pub(crate) kind: Kind,
     pub(crate) flags: u8,
     pub(crate) lead: Lead,
-    pub(crate) payload: Vec<u8>,
+    /// What is still here of the payload: all from `start` on, or nothing as long as its owner feeds it.
+    payload: Body,
+    start: usize,
+    /// Payload bytes.
+    total: usize,
     /// Payload bytes placed.
-    pub(crate) sent: usize,
+    sent: usize,
     /// Whether the first frame has been placed.
     pub(crate) begun: bool,
 }
@@ -29,32 +34,77 @@ pub(crate) enum Progress {
 }
 
 impl Message {
-    pub(crate) fn new(kind: Kind, flags: u8, lead: Lead, payload: Vec<u8>) -> Message {
-        Message { kind, flags, lead, payload, sent: 0, begun: false }
+    pub(crate) fn new(kind: Kind, flags: u8, lead: Lead, payload: Body) -> Message {
+        Message { kind, flags, lead, start: 0, total: payload.len(), payload, sent: 0, begun: false }
+    }
+
+    /// One whose payload of `total` bytes its owner still has, and [feeds](Message::feed).
+    pub(crate) fn lent(kind: Kind, flags: u8, lead: Lead, total: usize) -> Message {
+        Message { kind, flags, lead, start: 0, total, payload: Body::default(), sent: 0, begun: false }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.total
+    }
+
+    /// The payload of a message none of which has been placed.
+    pub(crate) fn into_payload(self) -> Body {
+        self.payload
+    }
+
+    /// Takes over what has not been placed.
+    pub(crate) fn keep(&mut self, rest: Body) {
+        debug_assert_eq!(rest.len(), self.unsent());
+        self.payload = rest;
+        self.start = self.sent;
     }
 
     pub(crate) fn unsent(&self) -> usize {
-        self.payload.len() - self.sent
+        self.total - self.sent
     }
 
     /// Places the next frame of it.
     pub(crate) fn advance<S: FrameSender>(&mut self, id: u64, chunk_len: usize, out: &mut S) -> Progress {
-        let end = self.payload.len().min(self.sent + chunk_len);
-        let more = end < self.payload.len();
+        let rest = Parts::from(self.payload.get(self.sent - self.start..).unwrap_or_default());
+        let progress = self.place(id, rest, chunk_len, out);
+        self.note(progress, chunk_len)
+    }
+
+    /// Places the next frame of one that is lent, of which `whole` is the payload.
+    pub(crate) fn feed<S: FrameSender>(
+        &mut self,
+        id: u64,
+        whole: Parts<'_>,
+        chunk_len: usize,
+        out: &mut S,
+    ) -> Progress {
+        let rest = whole.range(self.sent, self.total);
+        let progress = self.place(id, rest, chunk_len, out);
+        self.note(progress, chunk_len)
+    }
+
+    fn note(&mut self, progress: Progress, chunk_len: usize) -> Progress {
+        if progress != Progress::Blocked {
+            self.begun = true;
+            self.sent = self.total.min(self.sent + chunk_len);
+        }
+        progress
+    }
+
+    fn place<S: FrameSender>(&self, id: u64, rest: Parts<'_>, chunk_len: usize, out: &mut S) -> Progress {
+        let more = rest.len() > chunk_len;
         let mut head = Head::new(if self.begun { Kind::Chunk } else { self.kind }, id);
         if !self.begun {
             head.flags = self.flags;
             head.lead = self.lead;
-            head.total = more.then_some(self.payload.len() as u64);
+            head.total = more.then_some(self.total as u64);
         }
         if more {
             head.flags |= flags::MORE;
         }
-        if !head.place(&self.payload[self.sent..end], out) {
+        if !head.place_parts(rest.range(0, chunk_len), out) {
             return Progress::Blocked;
         }
-        self.begun = true;
-        self.sent = end;
         if more { Progress::More } else { Progress::Done }
     }
 }
@@ -62,7 +112,7 @@ impl Message {
 /// A message on its way in, put together from its chunks. Its total has been charged before it is made.
 #[derive(Debug)]
 pub(crate) struct Assembly {
-    bytes: Vec<u8>,
+    bytes: Body,
     /// Bytes that have come.
     received: u64,
     total: u64,
@@ -86,12 +136,12 @@ pub(crate) const CHUNK_LEN_MIN: usize = 1024;
 
 impl Assembly {
     pub(crate) fn new(total: u64) -> Assembly {
-        Assembly { bytes: Vec::with_capacity(total as usize), received: 0, total, kept: true }
+        Assembly { bytes: Body::with_capacity(total as usize), received: 0, total, kept: true }
     }
 
     /// A message that nobody wants. Its end is waited for all the same: only then is its call over.
     pub(crate) fn unwanted(total: u64) -> Assembly {
-        Assembly { bytes: Vec::new(), received: 0, total, kept: false }
+        Assembly { bytes: Body::default(), received: 0, total, kept: false }
     }
 
     /// Bytes that are still to come.
@@ -127,7 +177,7 @@ impl Assembly {
     }
 
     /// The message, if somebody wants it.
-    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn take(&mut self) -> Option<Body> {
         self.kept.then(|| std::mem::take(&mut self.bytes))
     }
 }

@@ -27,7 +27,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 pub(crate) use callee::{Finish, Incoming};
-pub(crate) use caller::{Answer, Begun, NewCall};
+pub(crate) use caller::{Answer, Begun, Fed, NewCall};
 pub(crate) use fail::{Class, Failure};
 pub(crate) use hello::HELLO_LEN_MAX;
 pub use hello::{MAJOR, MINOR};
@@ -35,6 +35,7 @@ pub(crate) use message::Progress;
 pub(crate) use payload::Payload;
 pub(crate) use waiting::{Ticket, Waited};
 
+use crate::body::Parts;
 use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectionError, Reason};
 use crate::frame::FRAME_OVERHEAD_MAX;
@@ -249,7 +250,7 @@ impl Protocol {
     pub(crate) fn begin<S: FrameSender>(
         &mut self,
         call: NewCall,
-        payload: &mut Vec<u8>,
+        payload: Parts<'_>,
         waker: &mut Option<Waker>,
         out: &mut S,
     ) -> (Begun, bool) {

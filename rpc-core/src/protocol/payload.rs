@@ -1,11 +1,13 @@
 //! A request's payload on its way to the handler, or a reply's on its way from it: small ones inline, large ones in a
 //! buffer of their own.
 
+use crate::body::Body;
+
 /// The bytes of a request or a reply.
 #[derive(Debug)]
 pub(crate) enum Payload {
     Inline { bytes: [u8; Payload::INLINE_MAX], len: u8 },
-    Buffer(Vec<u8>),
+    Buffer(Body),
 }
 
 impl Payload {
@@ -16,16 +18,16 @@ impl Payload {
 
     pub(crate) fn copy(payload: &[u8]) -> Payload {
         if payload.len() > Payload::INLINE_MAX {
-            return Payload::Buffer(payload.to_vec());
+            return Payload::Buffer(Body::from(payload));
         }
         let mut bytes = [0; Payload::INLINE_MAX];
         bytes[..payload.len()].copy_from_slice(payload);
         Payload::Inline { bytes, len: payload.len() as u8 }
     }
 
-    pub(crate) fn into_vec(self) -> Vec<u8> {
+    pub(crate) fn into_body(self) -> Body {
         match self {
-            Payload::Inline { bytes, len } => bytes[..usize::from(len)].to_vec(),
+            Payload::Inline { bytes, len } => Body::from(&bytes[..usize::from(len)]),
             Payload::Buffer(bytes) => bytes,
         }
     }
@@ -38,8 +40,8 @@ impl Payload {
     }
 }
 
-impl From<Vec<u8>> for Payload {
-    fn from(bytes: Vec<u8>) -> Payload {
+impl From<Body> for Payload {
+    fn from(bytes: Body) -> Payload {
         Payload::Buffer(bytes)
     }
 }

@@ -8,6 +8,7 @@ use std::task::Waker;
 
 use super::caller::NewCall;
 use super::fail::Failure;
+use crate::body::Body;
 
 /// Names a waiting call: which entry, and which of the calls that have used it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub(crate) enum Waited {
 #[derive(Debug)]
 pub(crate) struct Queued {
     pub(crate) call: NewCall,
-    pub(crate) payload: Vec<u8>,
+    pub(crate) payload: Body,
 }
 
 #[derive(Debug)]

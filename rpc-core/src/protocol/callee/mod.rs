@@ -360,7 +360,7 @@ impl Callee {
         let mut overdue = Vec::new();
         for entry in self.calls.iter_mut() {
             let waits = match &entry.state {
-                State::Replying(message) => !message.begun && message.payload.len() > REPLY_INLINE_MAX,
+                State::Replying(message) => !message.begun && message.len() > REPLY_INLINE_MAX,
                 State::Running | State::Receiving { .. } => !entry.expired,
             };
             if !waits {
@@ -448,7 +448,7 @@ fn charge(total: u64) -> u64 {
 fn failure_message(failure: &Failure) -> Message {
     let reason = WireReason::from_reason(&failure.reason);
     let lead = Lead::Fail { class: failure.class.to_wire(), code: reason.code };
-    Message::new(Kind::Fail, 0, lead, reason.detail().to_vec())
+    Message::new(Kind::Fail, 0, lead, reason.detail().into())
 }
 
 fn failure_len(failure: &Failure) -> usize {

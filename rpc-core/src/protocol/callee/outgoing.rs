@@ -54,26 +54,23 @@ impl Callee {
                 return;
             }
         }
-        self.wait(id, Message::new(kind, 0, lead, payload.into_vec()));
+        self.wait(id, Message::new(kind, 0, lead, payload.into_body()));
     }
 
     fn fail<S: FrameSender>(&mut self, id: u64, failure: &Failure, out: &mut S) {
         self.panicked += u64::from(failure.reason == Reason::Panicked);
         // Whoever cancels a call in time was not refused anything.
         self.refused += u64::from(failure.class == Class::NotExecuted && failure.reason != Reason::Cancelled);
-        let message = failure_message(failure);
-        let mut head = Head::new(Kind::Fail, id);
-        head.lead = message.lead;
-        if head.place(&message.payload, out) {
-            self.remove(id);
-        } else {
-            self.wait(id, message);
+        let mut message = failure_message(failure);
+        match message.advance(id, self.chunk_len, out) {
+            Progress::Blocked => self.wait(id, message),
+            Progress::Done | Progress::More => self.remove(id),
         }
     }
 
     fn wait(&mut self, id: u64, message: Message) {
-        self.reply_bytes += message.payload.len();
-        if message.payload.len() <= REPLY_INLINE_MAX {
+        self.reply_bytes += message.len();
+        if message.len() <= REPLY_INLINE_MAX {
             self.backlog_free.push_back(id);
         } else {
             // Its deadline counts here, too; it may have passed.
@@ -143,7 +140,7 @@ impl Callee {
         let progress = message.advance(id, self.chunk_len, out);
         let sent = unsent - message.unsent();
         self.reply_bytes -= sent;
-        if message.payload.len() > REPLY_INLINE_MAX {
+        if message.len() > REPLY_INLINE_MAX {
             self.replies.sent(sent as u64);
         }
         match progress {

@@ -70,7 +70,7 @@ impl Caller {
             slot.small[..payload.len()].copy_from_slice(payload);
             Outcome::Small { half, len: payload.len() as u8 }
         } else {
-            Outcome::Large { half, bytes: payload.to_vec() }
+            Outcome::Large { half, bytes: payload.into() }
         };
         self.resolve(frame.id, outcome, wakers);
         Ok(())

@@ -25,6 +25,7 @@ use super::fail::Failure;
 use super::message::{Assembly, Message};
 use super::waiting::{Ticket, Waited, Waiting};
 use super::window::{ReceiveWindow, SendWindow};
+use crate::body::Body;
 use crate::error::Reason;
 use crate::frame::{CallHead, TIMEOUT_UNIT_MICROS};
 use crate::wire::Half;
@@ -50,8 +51,11 @@ pub(crate) struct NewCall {
 /// What became of a new call.
 #[derive(Debug)]
 pub(crate) enum Begun {
-    /// Its first frame is placed.
+    /// It is placed, or what is left of it lies here.
     Placed(u64),
+    /// Its first frame is placed; the others are to be [fed](Caller::feed), and what has no room to be
+    /// [kept](Caller::keep).
+    Lent(u64),
     /// It waits; the payload has been taken.
     Queued(Ticket),
     /// There is no memory for it to wait in; the waker is called when it is worth trying again.
@@ -60,11 +64,20 @@ pub(crate) enum Begun {
     Failed(Reason),
 }
 
+/// How far a lent call got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fed {
+    /// There is nothing left to feed: all of it is placed, or the call is over.
+    Over,
+    /// So many bytes of it are placed; the sender has no room for more.
+    Blocked(usize),
+}
+
 /// The answer to a call.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Small { half: Half, bytes: [u8; REPLY_INLINE_MAX], len: u8 },
-    Large { half: Half, bytes: Vec<u8> },
+    Large { half: Half, bytes: Body },
     Failed(Failure),
 }
 
@@ -76,7 +89,7 @@ impl Answer {
 #[derive(Debug)]
 enum Outcome {
     Small { half: Half, len: u8 },
-    Large { half: Half, bytes: Vec<u8> },
+    Large { half: Half, bytes: Body },
     Failed(Failure),
 }
 

@@ -5,7 +5,8 @@
 
 use std::task::Waker;
 
-use super::{Begun, Caller, Cancel, NewCall};
+use super::{Begun, Caller, Cancel, Fed, NewCall};
+use crate::body::{Body, Parts};
 use crate::error::Reason;
 use crate::frame::{Head, Kind, Lead, flags};
 use crate::limits::Limit;
@@ -14,12 +15,12 @@ use crate::protocol::waiting::{Lane, Queued};
 use crate::transport::FrameSender;
 
 impl Caller {
-    /// Makes a call: places it, or lets it wait. Takes the payload only where it has to be kept, and the waker only
-    /// where somebody is to be woken: neither is dropped here, under the lock.
+    /// Makes a call: places it, or lets it wait. Copies the payload where it has to be kept, and takes the waker only
+    /// where somebody is to be woken: it is not dropped here, under the lock.
     pub(crate) fn begin<S: FrameSender>(
         &mut self,
         call: NewCall,
-        payload: &mut Vec<u8>,
+        payload: Parts<'_>,
         waker: &mut Option<Waker>,
         out: &mut S,
     ) -> Begun {
@@ -35,11 +36,11 @@ impl Caller {
         let fits = held == 0 || held + payload.len() <= self.memory_max;
         let free =
             !self.closing && self.open < self.limit && self.may_start(lane, len) && (fits || lane == Lane::Small);
-        let placed = if free { self.place(call, payload, out) } else { None };
+        let placed = if free { self.place(call, Source::Lent(payload), out) } else { None };
         if let Some(id) = placed {
             self.spent(lane, len);
             self.want(id, call.oneway, waker);
-            return Begun::Placed(id);
+            return if lane == Lane::Large { Begun::Lent(id) } else { Begun::Placed(id) };
         }
         if let Some(limit) = self.limit_ahead(len).filter(|_| call.nested) {
             self.refused += 1;
@@ -58,7 +59,7 @@ impl Caller {
             return Begun::Starved;
         }
         self.unstamped |= call.deadline.is_none();
-        Begun::Queued(self.waiting.push(lane, Queued { call, payload: std::mem::take(payload) }, waker.take()))
+        Begun::Queued(self.waiting.push(lane, Queued { call, payload: payload.into() }, waker.take()))
     }
 
     /// Whether a new message may start now, ahead of nobody who waits in its lane.
@@ -101,7 +102,7 @@ impl Caller {
     }
 
     /// Gives the call an id and a slot and places its first frame; `None` if the sender has no room.
-    fn place<S: FrameSender>(&mut self, call: NewCall, payload: &mut Vec<u8>, out: &mut S) -> Option<u64> {
+    fn place<S: FrameSender>(&mut self, call: NewCall, payload: Source<'_>, out: &mut S) -> Option<u64> {
         let mut id = self.next_id;
         if self.live == self.slots.len() {
             self.grow();
@@ -117,17 +118,29 @@ impl Caller {
             let mut head = Head::new(Kind::Call, id);
             head.flags = oneway;
             head.lead = lead;
-            if !head.place(payload, out) {
+            if !head.place_parts(payload.parts(), out) {
                 return None;
             }
         } else {
-            let mut message = Message::new(Kind::Call, oneway, lead, std::mem::take(payload));
-            if message.advance(id, self.chunk_len, out) == Progress::Blocked {
-                *payload = message.payload;
-                return None;
-            }
+            let message = match payload {
+                Source::Lent(parts) => {
+                    let mut message = Message::lent(Kind::Call, oneway, lead, len);
+                    if message.feed(id, parts, self.chunk_len, out) == Progress::Blocked {
+                        return None;
+                    }
+                    message
+                }
+                Source::Own(body) => {
+                    let mut message = Message::new(Kind::Call, oneway, lead, std::mem::take(body));
+                    if message.advance(id, self.chunk_len, out) == Progress::Blocked {
+                        *body = message.into_payload();
+                        return None;
+                    }
+                    self.sending.push_back(id);
+                    message
+                }
+            };
             self.sending_bytes += message.unsent();
-            self.sending.push_back(id);
             outgoing = Some(message);
         }
         let unsent = outgoing.as_ref().map_or(0, Message::unsent);
@@ -184,7 +197,7 @@ impl Caller {
             let call = queued.call;
             let mut payload = std::mem::take(&mut queued.payload);
             let len = payload.len();
-            let Some(id) = self.place(call, &mut payload, out) else {
+            let Some(id) = self.place(call, Source::Own(&mut payload), out) else {
                 if let Some(queued) = self.waiting.front_mut(lane) {
                     queued.payload = payload;
                 }
@@ -217,6 +230,37 @@ impl Caller {
         }
     }
 
+    /// Places more of a lent call, of which `whole` is the payload, as far as there is room.
+    pub(crate) fn feed<S: FrameSender>(&mut self, id: u64, whole: Parts<'_>, out: &mut S) -> Fed {
+        let chunk_len = self.chunk_len;
+        let index = self.index(id);
+        let slot = &mut self.slots[index];
+        let Some(message) = slot.outgoing.as_mut().filter(|_| slot.id == id) else {
+            return Fed::Over;
+        };
+        let unsent = message.unsent();
+        let mut progress = Progress::More;
+        while progress == Progress::More {
+            progress = message.feed(id, whole, chunk_len, out);
+        }
+        let left = message.unsent();
+        if progress == Progress::Done {
+            slot.position = out.position();
+            slot.outgoing = None;
+        }
+        self.sending_bytes -= unsent - left;
+        self.requests.sent((unsent - left) as u64);
+        if left == 0 { Fed::Over } else { Fed::Blocked(whole.len() - left) }
+    }
+
+    /// Takes over the rest of a lent call.
+    pub(crate) fn keep(&mut self, id: u64, rest: Body) {
+        if let Some(message) = self.slot_mut(id).and_then(|slot| slot.outgoing.as_mut()) {
+            message.keep(rest);
+            self.sending.push_back(id);
+        }
+    }
+
     /// Places one chunk of the half-sent call whose turn it is.
     pub(crate) fn send_chunk<S: FrameSender>(&mut self, out: &mut S) -> Option<Progress> {
         while let Some(id) = self.sending.pop_front() {
@@ -242,5 +286,26 @@ impl Caller {
             return Some(progress);
         }
         None
+    }
+}
+
+/// A payload to be placed.
+enum Source<'a> {
+    /// Its owner has it, and copies what has no room.
+    Lent(Parts<'a>),
+    /// It is taken if it has to be kept.
+    Own(&'a mut Body),
+}
+
+impl Source<'_> {
+    fn parts(&self) -> Parts<'_> {
+        match self {
+            Source::Lent(parts) => *parts,
+            Source::Own(body) => Parts::from(body.as_slice()),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.parts().len()
     }
 }

@@ -107,7 +107,7 @@ fn the_methods_own_error_is_a_payload_of_any_length() {
         pair.settle();
         match pair.client.poll(id) {
             Some(Answer::Small { half: Half::Err, bytes, len: n }) => assert_eq!(&bytes[..usize::from(n)], error),
-            Some(Answer::Large { half: Half::Err, bytes }) => assert_eq!(bytes, error),
+            Some(Answer::Large { half: Half::Err, bytes }) => assert_eq!(*bytes, error),
             other => panic!("{other:?}"),
         }
         pair.assert_at_rest();

@@ -171,8 +171,19 @@ impl Node {
         }
     }
 
-    fn begin(&mut self, call: NewCall, mut payload: Vec<u8>, waker: Option<Waker>) -> Begun {
-        self.protocol.begin(call, &mut payload, &mut { waker }, &mut self.out).0
+    fn begin(&mut self, call: NewCall, payload: Vec<u8>, waker: Option<Waker>) -> Begun {
+        let (begun, _) = self.protocol.begin(call, payload.as_slice().into(), &mut { waker }, &mut self.out);
+        let Begun::Lent(id) = begun else {
+            return begun;
+        };
+        // All but the first frame waits here.
+        let room = std::mem::replace(&mut self.out.room, 0);
+        let Fed::Blocked(sent) = self.protocol.caller().feed(id, payload.as_slice().into(), &mut self.out) else {
+            panic!("there is no room");
+        };
+        self.out.room = room;
+        self.protocol.caller().keep(id, payload[sent..].into());
+        Begun::Placed(id)
     }
 
     /// Makes a call that finds room at once.
@@ -206,7 +217,7 @@ impl Node {
     fn reply(&mut self, id: u64) -> Vec<u8> {
         match self.poll(id) {
             Some(Answer::Small { bytes, len, .. }) => bytes[..usize::from(len)].to_vec(),
-            Some(Answer::Large { bytes, .. }) => bytes,
+            Some(Answer::Large { bytes, .. }) => bytes.into_vec(),
             other => panic!("expected a reply, not {other:?}"),
         }
     }

@@ -149,8 +149,8 @@ impl Model {
         call.nested = self.random.one_in(10);
         let due = now + timeout + if call.deadline.is_none() { SWEEP } else { Duration::ZERO };
         let at = match self.node(client).begin(call, payload, None) {
-            Begun::Placed(_) if call.oneway => return,
-            Begun::Placed(id) => Where::Placed(id),
+            Begun::Placed(_) | Begun::Lent(_) if call.oneway => return,
+            Begun::Placed(id) | Begun::Lent(id) => Where::Placed(id),
             // Who makes it waits only for it to be placed.
             Begun::Queued(ticket) => Where::Queued(ticket),
             Begun::Starved => return,
@@ -225,7 +225,7 @@ impl Model {
             None => return self.calls.push(call),
             Some(Answer::Failed(failure)) => return self.failed(&call, &failure),
             Some(Answer::Small { bytes, len, .. }) => bytes[..usize::from(len)].to_vec(),
-            Some(Answer::Large { bytes, .. }) => bytes,
+            Some(Answer::Large { bytes, .. }) => bytes.into_vec(),
         };
         assert_eq!(reply[..8], call.number.to_le_bytes(), "another call's reply");
         assert_eq!(reply[8..], bytes(reply.len(), id)[8..]);
