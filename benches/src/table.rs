@@ -135,7 +135,7 @@ fn gigabytes(bytes: f64) -> String {
 }
 
 fn megabytes(bytes: f64) -> String {
-    format!("{:.0}", bytes / 1e6)
+    if bytes < 1e7 { format!("{:.2}", bytes / 1e6) } else { format!("{:.0}", bytes / 1e6) }
 }
 
 impl Table {
