@@ -66,7 +66,7 @@ impl Sheet<'_> {
             let x = LEFT + (at % LEGEND_COLUMNS) as f64 * (WIDTH - LEFT) / LEGEND_COLUMNS as f64;
             let y = legend_at + 8.0 + (at / LEGEND_COLUMNS) as f64 * LEGEND_LINE;
             line(&mut svg, series.style, &[(x, y), (x + 30.0, y)])?;
-            writeln!(svg, "<text x=\"{}\" y=\"{}\">{}</text>", x + 36.0, y + 4.5, escape(&series.name))?;
+            writeln!(svg, "<text x=\"{}\" y=\"{}\">{}</text>", x + 40.0, y + 4.5, escape(&series.name))?;
         }
         svg.push_str("</svg>\n");
         Ok(Some(svg))
