@@ -121,7 +121,7 @@ impl Counter {
             let server = Server::start(subject, cell.transport, &cell.mode, dir, Pin::None)?;
             let mut counter = self.attach(server.pid(), &theirs)?;
             let outcome = load(client, place, &server.address, &spec, Pin::None);
-            let _ = kill(Pid::from_raw(counter.id().cast_signed()), Signal::SIGINT);
+            let _ = kill(Pid::from_raw(counter.id() as i32), Signal::SIGINT);
             end(&mut counter);
             counted += self.read(&theirs).ok_or("the server's system calls were not counted")?;
             outcome?

@@ -137,7 +137,7 @@ fn resident(pid: u32) -> Result<u64, Error> {
 }
 
 fn cpu(pid: u32) -> Result<Duration, Error> {
-    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.cast_signed()))?;
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid as i32))?;
     Ok(clock_gettime(clock)?.into())
 }
 

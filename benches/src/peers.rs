@@ -54,9 +54,7 @@ pub(crate) fn contained() -> Result<Vec<Subject>, Error> {
 /// Builds the other frameworks' programs, and asks each what it is. One that has no answer is left out, and said so.
 pub(crate) fn build() -> Result<Vec<Subject>, Error> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/Cargo.toml");
-    if !manifest.exists() {
-        return Err(format!("--peers: there is no {}", manifest.display()).into());
-    }
+    let manifest = manifest.canonicalize().map_err(|error| format!("--peers: {}: {error}", manifest.display()))?;
     eprintln!("building the other frameworks");
     let built = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()))
         .args(["build", "--release", "--message-format=json-render-diagnostics", "--manifest-path"])

@@ -154,8 +154,7 @@ pub(crate) fn load(
 fn pin_to(pid: u32, core: usize) -> Result<(), Error> {
     let mut cores = CpuSet::new();
     cores.set(core)?;
-    sched_setaffinity(Pid::from_raw(pid.cast_signed()), &cores)
-        .map_err(|error| format!("--pin: core {core}: {error}").into())
+    sched_setaffinity(Pid::from_raw(pid as i32), &cores).map_err(|error| format!("--pin: core {core}: {error}").into())
 }
 
 /// Waits for a process that has been told to end, and then no longer.
@@ -166,7 +165,7 @@ pub(crate) fn end(child: &mut Child) {
         }
         thread::sleep(Duration::from_millis(2));
     }
-    let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
+    let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
     let _ = child.wait();
 }
 

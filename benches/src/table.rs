@@ -72,7 +72,7 @@ fn costs(results: &Results) -> Table {
 fn others(results: &Results) -> Table {
     let rows = results.rows.iter().filter(|row| !row.cell.what.is_main()).map(|row| {
         let subject = &results.subjects[row.cell.subject].name;
-        let value: (fn(&_) -> f64, fn(f64) -> String) = match row.cell.what {
+        let (value, show): (fn(&_) -> f64, fn(f64) -> _) = match row.cell.what {
             What::Size(_) => (bandwidth, megabytes),
             _ => (rate, thousands),
         };
@@ -81,7 +81,7 @@ fn others(results: &Results) -> Table {
             subject.clone(),
             row.cell.mode.clone(),
             row.cell.what.name(),
-            spread(row, value.0, value.1),
+            spread(row, value, show),
             spread(row, latency, micros),
             spread(row, |outcome| outcome.latency.p99, micros),
         ]

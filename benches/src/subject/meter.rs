@@ -53,7 +53,7 @@ impl Reading {
 
 /// CPU time of all threads of a process, to the nanosecond; `/proc` counts in hundredths of a second.
 fn cpu(pid: u32) -> Duration {
-    let pid = Pid::from_raw(pid.cast_signed());
+    let pid = Pid::from_raw(pid as i32);
     let clock = ClockId::pid_cpu_clock_id(pid).and_then(clock_gettime);
     clock.map(Duration::from).unwrap_or_default()
 }
