@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use trunkline_benches::subject::Outcome;
+
 use crate::plan::What;
 use crate::results::{Results, Row, Spread, bandwidth, cpu, latency, rate, switches};
 
@@ -11,6 +13,11 @@ pub(crate) struct Table {
     pub(crate) columns: Vec<&'static str>,
     pub(crate) rows: Vec<Vec<String>>,
 }
+
+/// Reads one figure out of an outcome.
+type Value = fn(&Outcome) -> f64;
+/// Writes it down.
+type Show = fn(f64) -> String;
 
 /// All tables that have rows.
 pub(crate) fn tables(results: &Results) -> Vec<Table> {
@@ -24,7 +31,7 @@ fn main(results: &Results) -> Table {
         let row = |what| results.row(transport, &subject.name, Some(mode), what);
         let mut cells = vec![transport.to_owned(), subject.name.clone(), mode.to_owned()];
         for (what, value, show) in [
-            (What::W1, latency as fn(&_) -> f64, micros as fn(f64) -> String),
+            (What::W1, latency as Value, micros as Show),
             (What::W2, rate, thousands),
             (What::W3, bandwidth, gigabytes),
         ] {
@@ -72,7 +79,7 @@ fn costs(results: &Results) -> Table {
 fn others(results: &Results) -> Table {
     let rows = results.rows.iter().filter(|row| !row.cell.what.is_main()).map(|row| {
         let subject = &results.subjects[row.cell.subject].name;
-        let (value, show): (fn(&_) -> f64, fn(f64) -> _) = match row.cell.what {
+        let (value, show): (Value, Show) = match row.cell.what {
             What::Size(_) => (bandwidth, megabytes),
             _ => (rate, thousands),
         };
@@ -112,7 +119,7 @@ fn idle(results: &Results) -> Table {
     }
 }
 
-fn spread(row: &Row, value: impl Fn(&trunkline_benches::subject::Outcome) -> f64, show: fn(f64) -> String) -> String {
+fn spread(row: &Row, value: impl Fn(&Outcome) -> f64, show: Show) -> String {
     match row.spread(value) {
         Some(Spread { median, least, most }) => {
             let range = if least < most { format!(" [{}-{}]", show(least), show(most)) } else { String::new() };
