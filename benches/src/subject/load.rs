@@ -1,0 +1,138 @@
+//! Calls in a closed loop: as many callers as shall be in flight, each calls again when it has its reply.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::task::{self, JoinHandle};
+
+use super::meter::Meter;
+use super::open;
+use super::recorder::Tally;
+use super::{Client, Error, LocalClient, Outcome, Spec, Workload};
+use crate::{Item, checksum, payload};
+
+/// Measures a client whose futures may be anywhere.
+pub(super) async fn run<C: Client>(mut spec: Spec, clients: Vec<C>) -> Result<Outcome, Error> {
+    spec.server_pid = spec.server_pid.or(clients.first().and_then(Client::server_pid));
+    let clients = shared(clients)?;
+    let upload = Upload::new(spec.size);
+    let call = |lane: usize| {
+        let client = &clients[lane % clients.len()];
+        move |number| async move {
+            match spec.workload {
+                Workload::Echo => echoed(number, client.echo(Item::new(number)).await?),
+                Workload::Upload => upload.summed(client.upload(&upload.bytes).await?),
+            }
+        }
+    };
+    if spec.rate.is_some() {
+        return open::run(spec, |number, due| tokio::spawn(open::one(call(number)(number as u64), due))).await;
+    }
+    closed(spec, |lane, phase| tokio::spawn(caller(call(lane), spec, lane, phase))).await
+}
+
+/// Measures a client whose futures stay on this thread.
+pub(super) async fn run_local<C: LocalClient>(mut spec: Spec, clients: Vec<C>) -> Result<Outcome, Error> {
+    spec.server_pid = spec.server_pid.or(clients.first().and_then(LocalClient::server_pid));
+    let clients = shared(clients)?;
+    let upload = Upload::new(spec.size);
+    let call = |lane: usize| {
+        let client = &clients[lane % clients.len()];
+        move |number| async move {
+            match spec.workload {
+                Workload::Echo => echoed(number, client.echo(Item::new(number)).await?),
+                Workload::Upload => upload.summed(client.upload(&upload.bytes).await?),
+            }
+        }
+    };
+    if spec.rate.is_some() {
+        return open::run(spec, |number, due| task::spawn_local(open::one(call(number)(number as u64), due))).await;
+    }
+    closed(spec, |lane, phase| task::spawn_local(caller(call(lane), spec, lane, phase))).await
+}
+
+/// Clients that a call needs no clone of. They live as long as the process, which measures once.
+fn shared<C>(clients: Vec<C>) -> Result<&'static [C], Error> {
+    if clients.is_empty() { Err("there must be a connection".into()) } else { Ok(Vec::leak(clients)) }
+}
+
+/// What an upload carries, and what its reply must be.
+struct Upload {
+    bytes: Bytes,
+    sum: u64,
+}
+
+impl Upload {
+    fn new(size: usize) -> &'static Upload {
+        let bytes = payload(size);
+        let sum = checksum(&bytes);
+        Box::leak(Box::new(Upload { bytes, sum }))
+    }
+
+    fn summed(&self, sum: u64) -> Result<(), Error> {
+        if sum == self.sum { Ok(()) } else { Err("the server has seen other bytes".into()) }
+    }
+}
+
+fn echoed(number: u64, item: Item) -> Result<(), Error> {
+    if item == Item::new(number) { Ok(()) } else { Err(format!("a wrong reply to call {number}").into()) }
+}
+
+/// What the callers do now: one of the three below. It publishes nothing else, so `Relaxed` is enough.
+type Phase = Arc<AtomicU8>;
+const WARMING: u8 = 0;
+const COUNTING: u8 = 1;
+const ENDING: u8 = 2;
+
+async fn closed(
+    spec: Spec,
+    spawn: impl Fn(usize, Phase) -> JoinHandle<Result<Tally, Error>>,
+) -> Result<Outcome, Error> {
+    let phase = Phase::default();
+    let callers: Vec<_> = (0..spec.in_flight).map(|lane| spawn(lane, phase.clone())).collect();
+    let meter = Meter::new(spec.server_pid);
+    tokio::time::sleep(spec.warm()).await;
+    let first = meter.read();
+    phase.store(COUNTING, Ordering::Relaxed);
+    tokio::time::sleep(spec.span()).await;
+    phase.store(ENDING, Ordering::Relaxed);
+    let last = meter.read();
+
+    let mut tally = Tally::new();
+    for caller in callers {
+        let ended = tokio::time::timeout(PATIENCE, caller).await;
+        tally.add(&ended.map_err(|_| "a reply does not come")???);
+    }
+    let mut outcome = tally.outcome(&spec);
+    first.until(&last, &mut outcome);
+    Ok(outcome)
+}
+
+/// Calls again and again. Between two calls is one look at the clock.
+async fn caller<F: Future<Output = Result<(), Error>>>(
+    call: impl Fn(u64) -> F,
+    spec: Spec,
+    lane: usize,
+    phase: Phase,
+) -> Result<Tally, Error> {
+    let mut tally = Tally::new();
+    let mut since = Instant::now();
+    // No two callers use the same number.
+    for number in (lane as u64..).step_by(spec.in_flight) {
+        call(number).await?;
+        let now = Instant::now();
+        match phase.load(Ordering::Relaxed) {
+            WARMING => {}
+            COUNTING => tally.record(1, now.duration_since(since)),
+            _ => break,
+        }
+        since = now;
+    }
+    Ok(tally)
+}
+
+/// How long the last replies may take.
+const PATIENCE: Duration = Duration::from_secs(10);

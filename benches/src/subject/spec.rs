@@ -1,0 +1,104 @@
+//! What is to be measured, and what was: the JSON between the measuring program and a subject.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// What the calls do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Workload {
+    /// 32 bytes there and back.
+    Echo,
+    /// Bytes there, a checksum back.
+    Upload,
+}
+
+/// One measurement.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Spec {
+    /// What the calls do.
+    pub workload: Workload,
+    /// Bytes of an upload.
+    pub size: usize,
+    /// How many callers call again as soon as they have their reply. Without meaning where there is a rate.
+    pub in_flight: usize,
+    /// How many connections the callers share.
+    pub connections: usize,
+    /// Calls a second, whether or not replies come.
+    pub rate: Option<f64>,
+    /// Milliseconds before anything counts.
+    pub warm_ms: u64,
+    /// Milliseconds that count.
+    pub span_ms: u64,
+    /// The server's process, if it is not the client's child.
+    pub server_pid: Option<u32>,
+}
+
+impl Spec {
+    /// How long nothing counts.
+    pub fn warm(&self) -> Duration {
+        Duration::from_millis(self.warm_ms)
+    }
+
+    /// How long what happens counts.
+    pub fn span(&self) -> Duration {
+        Duration::from_millis(self.span_ms)
+    }
+
+    /// Bytes of the argument of one call.
+    pub fn call_len(&self) -> usize {
+        match self.workload {
+            Workload::Echo => 32,
+            Workload::Upload => self.size,
+        }
+    }
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Calls whose reply was right.
+    pub calls: u64,
+    /// How long that took.
+    pub seconds: f64,
+    /// Bytes of their arguments.
+    pub bytes: u64,
+    /// From when a call was made, or with a rate was due, to its reply.
+    pub latency: Latency,
+    /// CPU time of the client's process.
+    pub cpu_client_us: f64,
+    /// CPU time of the server's process.
+    pub cpu_server_us: f64,
+    /// Context switches of the client's process, voluntary and not.
+    pub switches_client: u64,
+    /// Context switches of the server's process.
+    pub switches_server: u64,
+}
+
+/// Percentiles and more, in nanoseconds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Latency {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
+    pub mean: f64,
+}
+
+impl Latency {
+    pub(super) fn of(times: &Histogram<u64>) -> Latency {
+        let at = |quantile| times.value_at_quantile(quantile) as f64;
+        Latency {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: times.max() as f64,
+            mean: times.mean(),
+        }
+    }
+}
