@@ -63,7 +63,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(spec: Spec) -> Recorder {
+    /// Nothing is counted yet.
+    pub fn new(spec: Spec) -> Recorder {
         let meter = Meter::new(spec.server_pid);
         Recorder { spec, meter, tally: Tally::new(), warm_until: Instant::now(), first: None, last: None }
     }

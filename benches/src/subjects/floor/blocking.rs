@@ -1,0 +1,199 @@
+//! Sockets and pipes on plain threads.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Instant;
+use std::{hint, thread};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use trunkline_benches::subject::{About, Blocking, Error, Ready, Recorder, Spec, child};
+
+use super::SPIN;
+use super::bytes::{Batch, Inbox};
+
+/// Sleeps in the kernel until there is something to read.
+pub(crate) struct Sleeping;
+
+/// Asks again for 50 us before it does so.
+pub(crate) struct Spinning;
+
+impl Blocking for Sleeping {
+    const ABOUT: About = About {
+        name: "raw",
+        version: "",
+        configuration: "blocking reads and writes",
+        transports: &["tcp", "unix", "pipe"],
+        modes: &["thread"],
+    };
+
+    fn serve(transport: &str, dir: &Path, ready: Ready) -> Result<(), Error> {
+        serve(transport, dir, ready, false)
+    }
+
+    fn load(transport: &str, address: &str, spec: &Spec, recorder: &mut Recorder) -> Result<(), Error> {
+        load(transport, address, spec, recorder, false)
+    }
+}
+
+impl Blocking for Spinning {
+    const ABOUT: About = About {
+        name: "raw-spin",
+        version: "",
+        configuration: "asks for 50 us before it sleeps",
+        transports: &["tcp", "unix", "pipe"],
+        modes: &["thread"],
+    };
+
+    fn serve(transport: &str, dir: &Path, ready: Ready) -> Result<(), Error> {
+        serve(transport, dir, ready, true)
+    }
+
+    fn load(transport: &str, address: &str, spec: &Spec, recorder: &mut Recorder) -> Result<(), Error> {
+        load(transport, address, spec, recorder, true)
+    }
+}
+
+fn serve(transport: &str, dir: &Path, ready: Ready, spin: bool) -> Result<(), Error> {
+    match transport {
+        "tcp" => {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            ready.at(listener.local_addr()?);
+            for stream in listener.incoming() {
+                let stream = stream?;
+                stream.set_nodelay(true)?;
+                let end = End::socket(stream.into(), spin)?;
+                thread::spawn(move || answer(end));
+            }
+        }
+        "unix" => {
+            let path = dir.join("raw.sock");
+            let listener = UnixListener::bind(&path)?;
+            ready.at(path.display());
+            for stream in listener.incoming() {
+                let end = End::socket(stream?.into(), spin)?;
+                thread::spawn(move || answer(end));
+            }
+        }
+        _ => answer(End::stdio(spin)?)?,
+    }
+    Ok(())
+}
+
+fn answer(mut end: End) -> io::Result<()> {
+    let (mut inbox, mut replies) = (Inbox::new(), Vec::new());
+    loop {
+        let came = end.read(inbox.space())?;
+        if came == 0 {
+            return Ok(());
+        }
+        replies.clear();
+        inbox.answer(came, &mut replies);
+        end.write_all(&replies)?;
+    }
+}
+
+fn load(transport: &str, address: &str, spec: &Spec, recorder: &mut Recorder, spin: bool) -> Result<(), Error> {
+    let mut end = match transport {
+        "tcp" => {
+            let stream = TcpStream::connect(address)?;
+            stream.set_nodelay(true)?;
+            End::socket(stream.into(), spin)?
+        }
+        "unix" => End::socket(UnixStream::connect(address)?.into(), spin)?,
+        _ => {
+            let mut server = child(address).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+            recorder.server_is(server.id());
+            let (Some(input), Some(output)) = (server.stdin.take(), server.stdout.take()) else {
+                return Err("the child has no pipes".into());
+            };
+            End::new(OwnedFd::from(output), OwnedFd::from(input), spin)?
+        }
+    };
+    let mut batch = Batch::new(spec);
+    let mut since = recorder.begin();
+    loop {
+        end.write_all(batch.calls())?;
+        end.read_exact(batch.replies())?;
+        batch.check()?;
+        match recorder.completed(since, batch.len()) {
+            Some(now) => since = now,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// One end of a connection.
+struct End {
+    input: File,
+    output: File,
+    spin: bool,
+}
+
+impl End {
+    fn new(input: OwnedFd, output: OwnedFd, spin: bool) -> io::Result<End> {
+        if spin {
+            for fd in [&input, &output] {
+                let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+                fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+            }
+        }
+        Ok(End { input: input.into(), output: output.into(), spin })
+    }
+
+    fn socket(socket: OwnedFd, spin: bool) -> io::Result<End> {
+        End::new(socket.try_clone()?, socket, spin)
+    }
+
+    fn stdio(spin: bool) -> io::Result<End> {
+        let input = io::stdin().as_fd().try_clone_to_owned()?;
+        End::new(input, io::stdout().as_fd().try_clone_to_owned()?, spin)
+    }
+}
+
+impl Read for End {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let began = self.spin.then(Instant::now);
+        loop {
+            match self.input.read(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    ask_again(began, &self.input, PollFlags::POLLIN)?
+                }
+                ended => return ended,
+            }
+        }
+    }
+}
+
+impl Write for End {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let began = self.spin.then(Instant::now);
+        loop {
+            match self.output.write(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    ask_again(began, &self.output, PollFlags::POLLOUT)?;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Returns at once, or when the descriptor is ready if that has gone on for long enough.
+fn ask_again(began: Option<Instant>, file: &File, until: PollFlags) -> io::Result<()> {
+    if began.is_some_and(|began| began.elapsed() < SPIN) {
+        hint::spin_loop();
+    } else {
+        poll(&mut [PollFd::new(file.as_fd(), until)], PollTimeout::NONE)?;
+    }
+    Ok(())
+}
