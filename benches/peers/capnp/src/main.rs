@@ -20,6 +20,7 @@ use trunkline_benches::{Item, checksum};
 mod bench_capnp;
 
 fn main() -> ExitCode {
+    peer_shared::keep_freed_memory();
     subject::main_local::<Capnp>()
 }
 

@@ -13,6 +13,7 @@ use trunkline_benches::subject::{self, About, Client, Error, Ready, Subject};
 use trunkline_benches::{Item, checksum};
 
 fn main() -> ExitCode {
+    peer_shared::keep_freed_memory();
     subject::main::<Remoc>()
 }
 

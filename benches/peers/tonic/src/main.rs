@@ -20,6 +20,7 @@ mod proto {
 }
 
 fn main() -> ExitCode {
+    peer_shared::keep_freed_memory();
     subject::main::<Tonic>()
 }
 

@@ -18,6 +18,7 @@ mod generated {
 }
 
 fn main() -> ExitCode {
+    peer_shared::keep_freed_memory();
     subject::main::<Ttrpc>()
 }
 
