@@ -103,12 +103,13 @@ impl Client for Caller {
 }
 
 fn config() -> Cfg {
-    let mut config = Cfg::default();
-    config.max_data_size = MESSAGE_LEN_MAX;
-    config.chunk_size = CHUNK_LEN;
-    config.port_receive_buffer = WINDOW;
-    config.port_receive_throttle = 2 * WINDOW;
-    config
+    Cfg {
+        max_data_size: MESSAGE_LEN_MAX,
+        chunk_size: CHUNK_LEN,
+        port_receive_buffer: WINDOW,
+        port_receive_throttle: 2 * WINDOW,
+        ..Cfg::default()
+    }
 }
 
 /// A message longer than this would go through a thread, at both ends.
