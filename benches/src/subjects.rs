@@ -1,7 +1,7 @@
 //! The subjects that this program contains: trunkline, and what it stands on.
 
 mod floor;
-mod trunkline;
+pub(crate) mod trunkline;
 
 use std::process::ExitCode;
 

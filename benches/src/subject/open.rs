@@ -57,7 +57,7 @@ pub(super) async fn run(spec: Spec, spawn: impl Fn(usize, Due) -> JoinHandle<()>
     let mut schedule = Schedule::new(spec.rate.unwrap_or(1.0))?;
     let began = Instant::now();
     let (warm, end) = (spec.warm(), spec.warm() + spec.span());
-    let mut first = None;
+    let (mut first, mut now) = (None, began);
     for number in 0.. {
         let due = schedule.next_due();
         if due > end {
@@ -67,7 +67,9 @@ pub(super) async fn run(spec: Spec, spawn: impl Fn(usize, Due) -> JoinHandle<()>
         if counts && first.is_none() {
             first = Some(meter.read());
         }
-        alarm.ring_at(began + due).await?;
+        if began + due > now {
+            now = alarm.ring_at(began + due).await?;
+        }
         // What cannot be made yet is made later; it was due when it was.
         while shared.outstanding.load(Ordering::Relaxed) >= OUTSTANDING_MAX {
             tokio::task::yield_now().await;
@@ -136,17 +138,20 @@ impl Alarm {
         Ok(Alarm { timer, rings })
     }
 
-    async fn ring_at(&self, at: Instant) -> Result<(), Error> {
-        let wait = at.saturating_duration_since(Instant::now());
+    /// Now, which is then or later. Calls that are due by now leave together, as they would from callers of their own.
+    async fn ring_at(&self, at: Instant) -> Result<Instant, Error> {
+        let now = Instant::now();
+        let wait = at.saturating_duration_since(now);
         if wait < SHORT {
-            // Calls that are due together leave together, as they would from callers of their own.
-            return Ok(());
+            // Late or nearly so. Others have their turn first, or a client that is too slow would send and never receive.
+            tokio::task::yield_now().await;
+            return Ok(now.max(at));
         }
         self.timer.set(Expiration::OneShot(TimeSpec::from_duration(wait)), TimerSetTimeFlags::empty())?;
         loop {
             let mut ready = self.rings.readable().await?;
             match nix::unistd::read(&self.timer, &mut [0; 8]) {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(Instant::now()),
                 Err(Errno::EAGAIN) => ready.clear_ready(),
                 Err(error) => return Err(error.into()),
             }

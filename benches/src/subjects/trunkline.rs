@@ -27,6 +27,11 @@ impl Bench for Measured {
     }
 }
 
+/// The service that is measured.
+pub(crate) fn service() -> impl trunkline::Service {
+    BenchServer::new(Measured)
+}
+
 impl Subject for Trunkline {
     const ABOUT: About = About {
         name: "trunkline",
@@ -44,7 +49,7 @@ impl Subject for Trunkline {
             "unix" | "shm" => format!("{transport}:{}/trunkline-{transport}.sock", dir.display()),
             _ => return Err(format!("trunkline has no transport `{transport}`").into()),
         };
-        let server = Server::builder().service(BenchServer::new(Measured)).bind(uri).await?;
+        let server = Server::builder().service(service()).bind(uri).await?;
         ready.at(&server.endpoints()[0]);
         server.run().await;
         Ok(())

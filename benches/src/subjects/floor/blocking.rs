@@ -112,6 +112,8 @@ fn load(transport: &str, address: &str, spec: &Spec, recorder: &mut Recorder, sp
             let (Some(input), Some(output)) = (server.stdin.take(), server.stdout.take()) else {
                 return Err("the child has no pipes".into());
             };
+            widen(&input);
+            widen(&output);
             End::new(OwnedFd::from(output), OwnedFd::from(input), spin)?
         }
     };
@@ -126,6 +128,11 @@ fn load(transport: &str, address: &str, spec: &Spec, recorder: &mut Recorder, sp
             None => return Ok(()),
         }
     }
+}
+
+/// As wide as trunkline's pipes, where the user may have that much: how they come would be no floor for uploads.
+pub(super) fn widen(pipe: impl AsFd) {
+    let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(256 << 10));
 }
 
 /// One end of a connection.

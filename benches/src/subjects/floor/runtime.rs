@@ -13,6 +13,7 @@ use tokio::task;
 use trunkline_benches::subject::{About, Blocking, Error, Ready, Recorder, Spec, child};
 
 use super::SPIN;
+use super::blocking::widen;
 use super::bytes::{Batch, Inbox};
 
 /// Sleeps as the runtime does.
@@ -125,6 +126,8 @@ async fn load(transport: &str, address: &str, spec: Spec, recorder: &mut Recorde
             let (Some(input), Some(output)) = (server.stdin.take(), server.stdout.take()) else {
                 return Err("the child has no pipes".into());
             };
+            widen(&input);
+            widen(&output);
             let receiver = pipe::Receiver::from_owned_fd(output.into())?;
             (Box::new(receiver), Box::new(pipe::Sender::from_owned_fd(input.into())?))
         }

@@ -1,0 +1,143 @@
+//! What is measured.
+
+use trunkline_benches::subject::{Spec, Workload};
+
+use crate::peers::Subject;
+
+/// What is asked of a subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// Echo, one at a time: latency.
+    W1,
+    /// Echo, 64 in flight: rate.
+    W2,
+    /// Upload of 1 MiB, one at a time: bandwidth.
+    W3,
+    /// Echo, so many in flight.
+    InFlight(usize),
+    /// Upload of so many bytes, one at a time.
+    Size(usize),
+    /// Echo at so many percent of what W2 has reached in the same round.
+    Load(u32),
+    /// Echo, 64 in flight, shared by so many connections.
+    Connections(usize),
+}
+
+impl What {
+    pub(crate) fn name(self) -> String {
+        match self {
+            What::W1 => "W1".to_owned(),
+            What::W2 => "W2".to_owned(),
+            What::W3 => "W3".to_owned(),
+            What::InFlight(number) => format!("in-flight-{number}"),
+            What::Size(bytes) => format!("upload-{bytes}"),
+            What::Load(percent) => format!("load-{percent}"),
+            What::Connections(number) => format!("connections-{number}"),
+        }
+    }
+
+    /// Whether it is one of the three that are measured more often, and of everyone.
+    pub(crate) fn is_main(self) -> bool {
+        matches!(self, What::W1 | What::W2 | What::W3)
+    }
+
+    /// `peak` is what 100 % of a load are.
+    pub(crate) fn spec(self, times: Times, peak: f64) -> Spec {
+        let spec = Spec {
+            workload: Workload::Echo,
+            size: 32,
+            in_flight: 1,
+            connections: 1,
+            rate: None,
+            warm_ms: times.warm_ms,
+            span_ms: times.span_ms,
+            server_pid: None,
+        };
+        match self {
+            What::W1 => spec,
+            What::W2 => Spec { in_flight: 64, ..spec },
+            What::W3 => What::Size(1 << 20).spec(times, peak),
+            What::InFlight(in_flight) => Spec { in_flight, ..spec },
+            What::Size(size) => Spec { workload: Workload::Upload, size, ..spec },
+            What::Load(percent) => Spec { rate: Some(peak * f64::from(percent) / 100.0), ..spec },
+            What::Connections(connections) => Spec { in_flight: 64, connections, ..spec },
+        }
+    }
+}
+
+/// How long one measurement takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) warm_ms: u64,
+    pub(crate) span_ms: u64,
+}
+
+/// One thing to measure, once a round.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    /// Which of the subjects.
+    pub(crate) subject: usize,
+    pub(crate) transport: &'static str,
+    pub(crate) mode: String,
+    pub(crate) what: What,
+}
+
+impl Cell {
+    /// The words by which a row is chosen and shown.
+    pub(crate) fn name(&self, subjects: &[Subject]) -> String {
+        format!("{} {} {} {}", self.transport, subjects[self.subject].name, self.mode, self.what.name())
+    }
+}
+
+/// The transports that lead to another process.
+pub(crate) const TRANSPORTS: [&str; 4] = ["tcp", "unix", "pipe", "shm"];
+/// Calls in flight, beside 1 and 64, which are W1 and W2.
+pub(crate) const IN_FLIGHT: [usize; 2] = [8, 512];
+/// Bytes of uploads, beside 1 MiB, which is W3.
+pub(crate) const SIZES: [usize; 3] = [32, 4 << 10, 64 << 10];
+/// Percents of the peak.
+pub(crate) const LOADS: [u32; 4] = [10, 50, 80, 95];
+const CONNECTIONS: usize = 16;
+
+/// The floor that a transport's ratios are to.
+pub(crate) fn floor(transport: &str) -> &'static str {
+    if transport == "shm" { "raw-ring" } else { "raw" }
+}
+
+/// All cells whose names have all of the words. What is compared is measured one after the other.
+pub(crate) fn cells(subjects: &[Subject], words: &[String]) -> Vec<Cell> {
+    let mut whats = vec![What::W1, What::W2, What::W3];
+    whats.extend(IN_FLIGHT.map(What::InFlight));
+    whats.extend(SIZES.map(What::Size));
+    whats.extend(LOADS.map(What::Load));
+    whats.push(What::Connections(CONNECTIONS));
+
+    let mut cells = Vec::new();
+    for what in whats {
+        for transport in TRANSPORTS {
+            for (subject, about) in subjects.iter().enumerate() {
+                if about.transports.iter().any(|name| name == transport) {
+                    for mode in &about.modes {
+                        cells.push(Cell { subject, transport, mode: mode.clone(), what });
+                    }
+                }
+            }
+        }
+    }
+    cells.retain(|cell| {
+        let name = cell.name(subjects);
+        is_shown(cell, &subjects[cell.subject].name) && words.iter().all(|word| name.contains(word.as_str()))
+    });
+    cells
+}
+
+/// The whole grid would take hours: beside the main ones, what a plot or the table shows.
+fn is_shown(cell: &Cell, subject: &str) -> bool {
+    let trunkline = subject == "trunkline" && cell.mode == "ct";
+    match cell.what {
+        What::W1 | What::W2 | What::W3 => true,
+        What::InFlight(_) | What::Size(_) => trunkline || ["raw", "raw-spin", "raw-ring"].contains(&subject),
+        What::Load(_) => trunkline,
+        What::Connections(_) => trunkline && cell.transport != "pipe",
+    }
+}

@@ -1,0 +1,174 @@
+//! The two processes of one measurement.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+use std::{env, process, thread};
+
+use clap::ValueEnum;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use trunkline_benches::subject::{Error, Outcome, Spec};
+
+use crate::peers::Subject;
+
+/// Where the two processes may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pin {
+    /// Both on core 0.
+    Same,
+    /// The server on core 0 and the client on core 1; over pipes the server is the client's child, and on its core.
+    Split,
+    /// Wherever the kernel puts them.
+    None,
+}
+
+/// A directory for sockets. It goes when this is dropped.
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new() -> Result<Directory, Error> {
+        use std::os::unix::fs::DirBuilderExt;
+        let path = env::temp_dir().join(format!("trunkline-bench-{}", process::id()));
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Directory(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A server that runs. It ends when this is dropped.
+pub(crate) struct Server {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    /// A directory of its own: the path of a server before it would be taken.
+    dir: PathBuf,
+    pub(crate) address: String,
+}
+
+impl Server {
+    /// Starts it and waits until it listens.
+    pub(crate) fn start(subject: &Subject, transport: &str, mode: &str, dir: &Path, pin: Pin) -> Result<Server, Error> {
+        let dir = dir.join("server");
+        fs::create_dir_all(&dir)?;
+        let mut command = subject.command();
+        command.args(["serve", transport, mode]).arg(&dir);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().ok_or("a server without stdout")?;
+        let mut server = Server { child, stdin, dir, address: String::new() };
+        server.pin(pin)?;
+        let (sender, receiver) = mpsc::sync_channel(1);
+        thread::spawn(move || {
+            let mut line = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut line);
+            let _ = sender.send(line);
+        });
+        server.address = receiver.recv_timeout(PATIENCE).unwrap_or_default().trim().to_owned();
+        if server.address.is_empty() { Err("the server does not start".into()) } else { Ok(server) }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn pin(&self, pin: Pin) -> Result<(), Error> {
+        if pin == Pin::None { Ok(()) } else { pin_to(self.pid(), 0) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        end(&mut self.child);
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Measures once, with a new server and a new client.
+pub(crate) fn measure(
+    subject: &Subject,
+    transport: &str,
+    mode: &str,
+    spec: &Spec,
+    dir: &Path,
+    pin: Pin,
+) -> Result<Outcome, Error> {
+    if transport == "pipe" {
+        return load(subject.command(), [transport, mode], &dir.display().to_string(), spec, pin);
+    }
+    let server = Server::start(subject, transport, mode, dir, pin)?;
+    let spec = Spec { server_pid: Some(server.pid()), ..*spec };
+    load(subject.command(), [transport, mode], &server.address, &spec, pin)
+}
+
+/// Runs a client, which `command` begins.
+pub(crate) fn load(
+    mut command: Command,
+    place: [&str; 2],
+    address: &str,
+    spec: &Spec,
+    pin: Pin,
+) -> Result<Outcome, Error> {
+    command.arg("load").args(place).arg(address).arg(serde_json::to_string(spec)?);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    match pin {
+        Pin::None => {}
+        Pin::Same => pin_to(child.id(), 0)?,
+        Pin::Split => pin_to(child.id(), 1)?,
+    }
+    let mut stdout = child.stdout.take().ok_or("a client without stdout")?;
+    let (sender, receiver) = mpsc::sync_channel(1);
+    thread::spawn(move || {
+        let mut text = String::new();
+        let _ = stdout.read_to_string(&mut text);
+        let _ = sender.send(text);
+    });
+    let text = receiver.recv_timeout(PATIENCE + spec.warm() + spec.span());
+    if text.is_err() {
+        let _ = child.kill();
+    }
+    end(&mut child);
+    let text = text.map_err(|_| "the client does not end")?;
+    let value: Value = serde_json::from_str(text.trim()).map_err(|_| "the client has ended without an outcome")?;
+    if let Some(error) = value["error"].as_str() {
+        return Err(error.into());
+    }
+    let outcome: Outcome = serde_json::from_value(value)?;
+    if outcome.calls == 0 { Err("there was not one reply".into()) } else { Ok(outcome) }
+}
+
+fn pin_to(pid: u32, core: usize) -> Result<(), Error> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    sched_setaffinity(Pid::from_raw(pid.cast_signed()), &cores)
+        .map_err(|error| format!("--pin: core {core}: {error}").into())
+}
+
+/// Waits for a process that has been told to end, and then no longer.
+pub(crate) fn end(child: &mut Child) {
+    for _ in 0..500 {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
+    let _ = child.wait();
+}
+
+/// How long something may take that should take no time.
+const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,131 @@
+//! Measures all cells, round by round.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use trunkline_benches::subject::Error;
+
+use crate::cost::{self, Cost, Counter};
+use crate::idle;
+use crate::machine::Machine;
+use crate::options::Options;
+use crate::peers::Subject;
+use crate::plan::{Cell, What};
+use crate::process::{Directory, measure};
+use crate::results::{Results, Round, Row, rate};
+
+/// Measures, and says on stderr what, and how much is left.
+pub(crate) fn run(options: &Options, subjects: Vec<Subject>, cells: Vec<Cell>) -> Result<Results, Error> {
+    let directory = Directory::new()?;
+    let times = options.times();
+    let rows = cells.into_iter().map(|cell| Row { cell, rounds: Vec::new() }).collect();
+    let mut results = Results { machine: Machine::here(), subjects, rows, cost: Cost::default() };
+    let counted: Vec<Cell> = results
+        .rows
+        .iter()
+        .map(|row| row.cell.clone())
+        .filter(|cell| cost::is_counted(&results.subjects[cell.subject], cell))
+        .collect();
+    // A choice of rows is a choice against everything else.
+    let idle: Vec<_> = cost::idle_transports().filter(|_| options.words.is_empty()).collect();
+
+    let rounds_of = |cell: &Cell| if cell.what.is_main() { options.main_rounds() } else { options.other_rounds() };
+    let steps = results.rows.iter().map(|row| rounds_of(&row.cell)).sum::<usize>() + counted.len() + idle.len();
+    let mut progress = Progress::new(steps);
+    for round in 0..options.main_rounds() {
+        for at in 0..results.rows.len() {
+            let cell = results.rows[at].cell.clone();
+            if round >= rounds_of(&cell) {
+                continue;
+            }
+            let subject = &results.subjects[cell.subject];
+            progress.step(&format!(
+                "round {} of {}: {}",
+                round + 1,
+                options.main_rounds(),
+                cell.name(&results.subjects)
+            ));
+            let go = |spec| measure(subject, cell.transport, &cell.mode, &spec, directory.path(), options.pin);
+            let peak = match cell.what {
+                What::Load(_) => match peak(&results, &cell) {
+                    Some(peak) => Ok(peak),
+                    None => go(What::W2.spec(times, 0.0)).map(|outcome| rate(&outcome)),
+                },
+                _ => Ok(0.0),
+            };
+            let spec = cell.what.spec(times, *peak.as_ref().unwrap_or(&0.0));
+            let outcome = peak.and_then(|_| go(spec)).map_err(|error| error.to_string());
+            results.rows[at].rounds.push(Round { round, spec, outcome });
+        }
+    }
+
+    let counter = Counter::find(directory.path());
+    results.cost.counter = counter.map(Counter::name);
+    for cell in counted {
+        let name = cell.name(&results.subjects);
+        progress.step(&format!("system calls: {name}"));
+        match counter.map(|counter| counter.count(&results.subjects[cell.subject], &cell, times, directory.path())) {
+            Some(Ok(counted)) => results.cost.calls.push(counted),
+            Some(Err(error)) => results.cost.missing.push(format!("system calls: {name}: {error}")),
+            None => {}
+        }
+    }
+    for transport in idle {
+        progress.step(&format!("{} idle connections: {transport}", options.idle()));
+        match idle::measure(transport, options.idle(), directory.path()) {
+            Ok(idle) => results.cost.idle.push(idle),
+            Err(error) => results.cost.missing.push(format!("idle connections: {transport}: {error}")),
+        }
+    }
+    progress.end();
+    Ok(results)
+}
+
+/// What W2 has reached, in the round that comes closest.
+fn peak(results: &Results, cell: &Cell) -> Option<f64> {
+    let subject = &results.subjects[cell.subject].name;
+    let row = results.row(cell.transport, subject, Some(&cell.mode), What::W2)?;
+    row.outcomes().last().map(|(_, outcome)| rate(outcome))
+}
+
+/// What is measured now, and for how much longer.
+struct Progress {
+    began: Instant,
+    done: usize,
+    steps: usize,
+    terminal: bool,
+    said: Option<Instant>,
+}
+
+impl Progress {
+    fn new(steps: usize) -> Progress {
+        Progress { began: Instant::now(), done: 0, steps, terminal: std::io::stderr().is_terminal(), said: None }
+    }
+
+    fn step(&mut self, what: &str) {
+        let left = match self.done {
+            0 => "…".to_owned(),
+            done => {
+                let left = self.began.elapsed().mul_f64((self.steps - done) as f64 / done as f64).as_secs();
+                format!("{}:{:02} left", left / 60, left % 60)
+            }
+        };
+        self.done += 1;
+        let line = format!("[{}/{}, {left}] {what}", self.done, self.steps);
+        if self.terminal {
+            eprint!("\r\x1b[K{line}");
+            let _ = std::io::stderr().flush();
+        } else if self.said.is_none_or(|said| said.elapsed() > SELDOM) {
+            // A log needs no line for every measurement.
+            eprintln!("{line}");
+            self.said = Some(Instant::now());
+        }
+    }
+
+    fn end(&self) {
+        let clear = if self.terminal { "\r\x1b[K" } else { "" };
+        eprintln!("{clear}{} measurements in {:.0} s", self.done, self.began.elapsed().as_secs_f64());
+    }
+}
+
+const SELDOM: Duration = Duration::from_secs(5);

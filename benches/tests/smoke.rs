@@ -1,0 +1,134 @@
+//! The measuring itself: a tiny measurement on each transport, with a real second process. No time is asserted.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::{env, fs, process};
+
+use trunkline_benches::subject::{Outcome, Spec, Workload};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_trunkline-bench");
+
+const SPEC: Spec = Spec {
+    workload: Workload::Echo,
+    size: 32,
+    in_flight: 1,
+    connections: 1,
+    rate: None,
+    warm_ms: 5,
+    span_ms: 30,
+    server_pid: None,
+};
+
+#[test]
+fn trunkline_is_measured_on_every_transport() {
+    for transport in ["tcp", "unix", "pipe", "shm"] {
+        for mode in ["ct", "mt"] {
+            every_kind_of_load("trunkline", transport, mode);
+            measured("trunkline", transport, mode, Spec { rate: Some(2000.0), span_ms: 50, ..SPEC });
+        }
+    }
+}
+
+#[test]
+fn floors_are_measured_on_every_transport() {
+    for transport in ["tcp", "unix", "pipe"] {
+        for (floor, mode) in [("raw", "thread"), ("raw-spin", "thread"), ("raw-tokio", "ct"), ("raw-tokio-spin", "ct")]
+        {
+            every_kind_of_load(floor, transport, mode);
+        }
+    }
+    every_kind_of_load("raw-ring", "shm", "thread");
+}
+
+#[test]
+fn several_connections_are_measured() {
+    for transport in ["tcp", "unix", "shm"] {
+        measured("trunkline", transport, "ct", Spec { in_flight: 8, connections: 4, ..SPEC });
+    }
+}
+
+#[test]
+fn bad_arguments_are_refused_before_anything_is_measured() {
+    for arguments in [&["--rounds", "0"][..], &["--pin", "here"], &["--unknown"], &["no-such-row"]] {
+        let output = Command::new(PROGRAM).args(arguments).output().expect("the program starts");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_page_and_raw_figures_come_out() {
+    let dir = Directory::new("page");
+    let file = |name: &str| dir.0.join(name).display().to_string();
+    let (page, figures, plots) = (file("page.html"), file("figures.json"), file("plots"));
+    let mut command = Command::new(PROGRAM);
+    command.args(["--quick", "--html", &page, "--json", &figures, "--svg", &plots, "unix", "ct", "W1"]);
+    let output = command.output().expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fs::read_to_string(page).expect("there is a page").contains("<svg"));
+    assert!(fs::read_to_string(figures).expect("there are figures").contains("\"p999\""));
+    assert!(Path::new(&plots).join("latency.svg").exists());
+}
+
+fn every_kind_of_load(subject: &str, transport: &str, mode: &str) {
+    measured(subject, transport, mode, SPEC);
+    measured(subject, transport, mode, Spec { in_flight: 64, ..SPEC });
+    measured(subject, transport, mode, Spec { workload: Workload::Upload, size: 100_003, ..SPEC });
+}
+
+fn measured(subject: &str, transport: &str, mode: &str, spec: Spec) {
+    let dir = Directory::new(&format!("{subject}-{transport}-{mode}"));
+    let server = (transport != "pipe").then(|| Server::start(subject, transport, mode, &dir.0));
+    let address = server.as_ref().map_or(dir.0.display().to_string(), |server| server.address.clone());
+    let spec = Spec { server_pid: server.as_ref().map(|server| server.child.id()), ..spec };
+    let spec = serde_json::to_string(&spec).expect("a spec is JSON");
+    let mut command = Command::new(PROGRAM);
+    let output = command.args(["subject", subject, "load", transport, mode, &address, &spec]).output();
+    let output = output.expect("the client starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let outcome: Outcome =
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{subject} {transport} {mode}: {text}"));
+    assert!(outcome.calls > 0, "{subject} {transport} {mode}: {text}");
+    assert!(outcome.cpu_server_us > 0.0, "{subject} {transport} {mode}: the server is not seen: {text}");
+}
+
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(subject: &str, transport: &str, mode: &str, dir: &Path) -> Server {
+        let mut command = Command::new(PROGRAM);
+        command.args(["subject", subject, "serve", transport, mode]).arg(dir);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the server starts");
+        let mut address = String::new();
+        let stdout = child.stdout.take().expect("it is piped");
+        BufReader::new(stdout).read_line(&mut address).expect("the server says where it is");
+        Server { child, address: address.trim().to_owned() }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        let path = env::temp_dir().join(format!("trunkline-smoke-{}-{name}", process::id()));
+        fs::create_dir_all(&path).expect("there is room for files");
+        Directory(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
