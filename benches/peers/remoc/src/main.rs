@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use peer_shared::{Session, Socket};
 use remoc::prelude::*;
-use remoc::rtc::CallError;
+use remoc::rtc::{CallError, Client as _};
 use remoc::{Cfg, Connect, codec};
 use trunkline_benches::subject::{self, About, Client, Error, Ready, Subject};
 use trunkline_benches::{Item, checksum};
@@ -67,7 +67,8 @@ impl Session for Serve {
     async fn begin<S: Socket>(&self, socket: S) {
         tokio::spawn(async {
             let (read, write) = socket.halves();
-            let (server, client) = BenchServerShared::<_, Codec>::new(Arc::new(Answers));
+            let (server, mut client) = BenchServerShared::<_, Codec>::new(Arc::new(Answers));
+            client.set_max_request_size(MESSAGE_LEN_MAX);
             if let Err(error) = Connect::io(config(), read, write).provide(client).await {
                 eprintln!("remoc: {error}");
                 return;
@@ -85,7 +86,9 @@ impl Session for Call {
 
     async fn begin<S: Socket>(&self, socket: S) -> Result<Caller, Error> {
         let (read, write) = socket.halves();
-        Ok(Caller(Connect::io(config(), read, write).consume().await?))
+        let mut client: BenchClient<Codec> = Connect::io(config(), read, write).consume().await?;
+        client.set_max_request_size(MESSAGE_LEN_MAX);
+        Ok(Caller(client))
     }
 }
 
