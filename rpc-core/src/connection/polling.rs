@@ -10,7 +10,8 @@
 //! | hot | nothing came for the patience: a miss | cold |
 //!
 //! After three misses in a row the next 8 waits are slept through, then, with each further miss, twice as many, up to
-//! 512; what comes in time ends that. A connection on which nothing happens costs nothing.
+//! 512; what comes in time ends that. Where a wait turns out to have lasted much longer than it was to, others wanted the
+//! processor meanwhile: many of the next are slept through at once. A connection on which nothing happens costs nothing.
 //!
 //! **One processor for both ends.** There a try can only succeed once the peer has run. Every 32nd try therefore offers
 //! the processor to others (`sched_yield`), timed: if that took long and the next try finds something, the peer lives here,
@@ -74,7 +75,7 @@ impl Polling {
                 self.miss();
             } else {
                 self.misses = 0;
-                self.skip_next = SKIP_MIN;
+                self.skip_next = (self.skip_next / 2).max(SKIP_MIN);
             }
         }
         if self.skip > 0 {
@@ -97,7 +98,12 @@ impl Polling {
         self.tries += 1;
         if self.tries % TRIES_PER_CLOCK == 0 {
             let now = Instant::now();
-            if now >= *self.until.get_or_insert(now + self.patience) {
+            let until = *self.until.get_or_insert(now + self.patience);
+            if now >= until {
+                if now >= until + CROWDED {
+                    self.misses = MISSES_MAX;
+                    self.skip_next = self.skip_next.max(SKIP_CROWDED);
+                }
                 self.miss();
                 return false;
             }
@@ -185,6 +191,9 @@ const TRIES_PER_OFFER: u32 = 32;
 const MISSES_MAX: u32 = 3;
 const SKIP_MIN: u32 = 8;
 const SKIP_MAX: u32 = 512;
+/// Somebody else has had the thread for as long.
+const CROWDED: Duration = Duration::from_micros(200);
+const SKIP_CROWDED: u32 = 64;
 /// An offer that nobody takes up is over sooner.
 const OFFER_TAKEN: Duration = Duration::from_micros(1);
 /// A peer that is asked something does not take so long.
