@@ -8,18 +8,47 @@ use std::time::{Duration, Instant};
 
 use crate::client::ServiceClient;
 use crate::clock;
+use crate::codec::CodecId;
 use crate::connection::{Connection, Control};
+use crate::share::Share;
 use crate::transport::PeerIdentity;
 
 /// What a handler knows of its call. An argument `cx: &Context` is given by the server and does not travel.
-pub struct Context {
+pub struct Context(Arc<Inner>);
+
+struct Inner {
     peer: Peer,
-    control: Arc<Control>,
+    share: Arc<Share>,
+    codec: CodecId,
+    control: Control,
 }
 
 impl Context {
-    pub(crate) fn new(connection: Connection, control: Arc<Control>) -> Context {
-        Context { peer: Peer { connection }, control }
+    pub(crate) fn new(connection: Connection, share: Arc<Share>, timeout: Duration) -> Context {
+        let codec = connection.link().codec();
+        Context(Arc::new(Inner { peer: Peer { connection }, share, codec, control: Control::new(timeout) }))
+    }
+
+    /// Makes it the context of another call, if nobody has kept it from the last one.
+    pub(crate) fn reset(&mut self, timeout: Duration) -> bool {
+        Arc::get_mut(&mut self.0).map(|inner| inner.control.reset(timeout)).is_some()
+    }
+
+    /// The same, for somebody else who has to do with the call.
+    pub(crate) fn share_out(&self) -> Context {
+        Context(Arc::clone(&self.0))
+    }
+
+    pub(crate) fn control(&self) -> &Control {
+        &self.0.control
+    }
+
+    pub(crate) fn share(&self) -> &Share {
+        &self.0.share
+    }
+
+    pub(crate) fn codec(&self) -> CodecId {
+        self.0.codec
     }
 
     /// When the caller stops waiting.
@@ -27,7 +56,7 @@ impl Context {
     /// Counted from when the request was received, so it may be later than the caller's own by the time the request was
     /// on its way; never earlier.
     pub fn deadline(&self) -> Instant {
-        self.control.deadline()
+        self.0.control.deadline()
     }
 
     /// How long the caller will wait from now on.
@@ -40,7 +69,7 @@ impl Context {
     /// A handler's future is dropped at its next await then; one that computes, blocks, or is `#[rpc(no_cancel)]` has to
     /// ask.
     pub fn is_cancelled(&self) -> bool {
-        self.control.is_stopped()
+        self.0.control.is_stopped()
     }
 
     /// Waits until nobody waits for the reply any more.
@@ -49,23 +78,23 @@ impl Context {
     ///
     /// May be dropped and called again.
     pub fn cancelled(&self) -> impl Future<Output = ()> + Send + '_ {
-        self.control.stopped()
+        self.0.control.stopped()
     }
 
     /// Who made the call.
     pub fn peer(&self) -> &Peer {
-        &self.peer
+        &self.0.peer
     }
 
     /// The connection it came by. A clone of it does not keep it open.
     pub fn connection(&self) -> &Connection {
-        &self.peer.connection
+        &self.0.peer.connection
     }
 }
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("Context").field("peer", self.peer()).finish_non_exhaustive()
     }
 }
 

@@ -11,14 +11,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::body::Body;
-use crate::codec::{CodecId, DecodeBudget, DecodeError};
+use crate::codec::{DecodeBudget, DecodeError};
 use crate::context::Context;
 use crate::error::Reason;
-use crate::limits::Limit;
+use crate::limits::{Limit, Limits};
 use crate::method::{MethodDescriptor, ServiceDescriptor};
 use crate::protocol::{Failure, Payload};
 use crate::scratch;
-use crate::share::Share;
 use crate::wire::{DeserializeAs, Half, Output, decode_as};
 
 /// What a server serves. The macro writes it for a trait; layers may wrap it.
@@ -38,11 +37,7 @@ pub trait Service: Send + Sync + 'static {
 pub struct Request {
     payload: Payload,
     method: u64,
-    codec: CodecId,
-    decode_memory: usize,
-    decode_depth: u16,
     context: Context,
-    share: Arc<Share>,
     /// What decoding allocated, where it is much.
     charged: OnceLock<u64>,
 }
@@ -53,16 +48,8 @@ const TAKEN_LEN_MIN: usize = 64 << 10;
 const DECODED_FREE: usize = 4096;
 
 impl Request {
-    pub(crate) fn new(
-        payload: Payload,
-        method: u64,
-        codec: CodecId,
-        decode: (usize, u16),
-        context: Context,
-        share: Arc<Share>,
-    ) -> Request {
-        let (decode_memory, decode_depth) = decode;
-        Request { payload, method, codec, decode_memory, decode_depth, context, share, charged: OnceLock::new() }
+    pub(crate) fn new(payload: Payload, method: u64, context: Context) -> Request {
+        Request { payload, method, context, charged: OnceLock::new() }
     }
 
     /// The id of the method, as [`MethodId`](crate::method::MethodId) computes it.
@@ -82,11 +69,12 @@ impl Request {
 
     /// Reads its arguments, in order.
     pub fn arguments(&self) -> ArgumentReader<'_> {
+        let Limits { decode_memory, decode_depth, .. } = *self.context.connection().link().limits();
         ArgumentReader {
             request: self,
             rest: self.payload.as_slice(),
             next: 0,
-            budget: DecodeBudget::new(self.decode_memory, self.decode_depth),
+            budget: DecodeBudget::new(decode_memory, decode_depth),
         }
     }
 
@@ -104,7 +92,7 @@ impl Request {
             poll_fn(|cx| link.poll_encode(cx)).await;
         }
         let mut buffer = scratch::take();
-        let Ok(half) = O::encode(self.codec, &returned, &mut buffer) else {
+        let Ok(half) = O::encode(self.context.codec(), &returned, &mut buffer) else {
             scratch::give(buffer);
             return Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply)));
         };
@@ -126,9 +114,9 @@ impl Request {
 
     fn charge(&self, decoded: usize) -> Result<(), Limit> {
         if decoded > DECODED_FREE {
-            self.share.charge(decoded as u64)?;
+            self.context.share().charge(decoded as u64)?;
             if self.charged.set(decoded as u64).is_err() {
-                self.share.release(decoded as u64);
+                self.context.share().release(decoded as u64);
             }
         }
         Ok(())
@@ -138,7 +126,7 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         if let Some(bytes) = self.charged.get() {
-            self.share.release(*bytes);
+            self.context.share().release(*bytes);
         }
     }
 }
@@ -174,7 +162,7 @@ impl<'a> ArgumentReader<'a> {
     {
         let argument = self.next;
         self.next += 1;
-        decode_as::<T, F>(self.request.codec, &mut self.rest, &mut self.budget)
+        decode_as::<T, F>(self.request.context.codec(), &mut self.rest, &mut self.budget)
             .map_err(|why| Refusal::argument(argument, why))
     }
 

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{self, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -14,8 +14,7 @@ use tokio::sync::Notify;
 
 use super::{Connection, OnEnd};
 use crate::clock;
-use crate::codec::CodecId;
-use crate::context::{self, Scope, allow_wait};
+use crate::context::{Context, Scope, allow_wait};
 use crate::error::{ConnectionError, Reason};
 use crate::protocol::{Event, Failure, Finish, Incoming, Payload};
 use crate::service::{Handler, Request, Route, Router};
@@ -33,17 +32,15 @@ pub(super) struct Dispatcher {
     tasks: Arc<Tasks>,
     /// On a multi-thread runtime a handler that computes can go on beside the driver; on one thread it can't anyway.
     multi_thread: bool,
-    codec: Option<CodecId>,
-    decode: (usize, u16),
     /// Handlers that ended here, whose replies are to be placed.
     pub(super) done: Vec<(u64, Finish, Payload)>,
     on_end: Option<OnEnd>,
 }
 
-/// A place and the control of the handler in it.
+/// A place and the context of the handler in it.
 struct Running {
     place: Box<dyn Handler>,
-    control: Arc<Control>,
+    context: Context,
 }
 
 impl Dispatcher {
@@ -53,13 +50,10 @@ impl Dispatcher {
         share: Arc<Share>,
         on_end: Option<OnEnd>,
     ) -> Dispatcher {
-        let limits = connection.link().limits();
         Dispatcher {
             pools: (0..router.services()).map(|_| Vec::new()).collect(),
             tasks: Arc::default(),
             multi_thread: Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread,
-            codec: None,
-            decode: (limits.decode_memory, limits.decode_depth),
             done: Vec::new(),
             connection,
             router,
@@ -72,16 +66,23 @@ impl Dispatcher {
         self.multi_thread
     }
 
-    pub(super) fn handle(&mut self, event: Event) {
-        match event {
-            Event::Request(incoming) => self.request(incoming),
-            Event::Cancel(id) => self.tasks.stop(id, Stop::Cancelled),
-            Event::Expire(id) => self.tasks.stop(id, Stop::Expired),
+    pub(super) fn handle_all(&mut self, events: &mut Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        // Once for all of them.
+        let router = Arc::clone(&self.router);
+        for event in events.drain(..) {
+            match event {
+                Event::Request(incoming) => self.request(&router, incoming),
+                Event::Cancel(id) => self.tasks.stop(id, Stop::Cancelled),
+                Event::Expire(id) => self.tasks.stop(id, Stop::Expired),
+            }
         }
     }
 
-    fn request(&mut self, incoming: Incoming) {
-        let Some(route) = self.router.route(incoming.head.method).cloned() else {
+    fn request(&mut self, router: &Router, incoming: Incoming) {
+        let Some(route) = router.route(incoming.head.method) else {
             let reason = Reason::UnknownMethod { service: String::new(), method: String::new() };
             return self.refuse(incoming.id, reason);
         };
@@ -90,17 +91,17 @@ impl Dispatcher {
             return self.refuse(incoming.id, Reason::SchemaMismatch { ours, theirs });
         }
         let id = incoming.id;
-        let running = self.begin(&route, incoming);
+        let running = self.begin(route, incoming);
         let options = &route.method.options;
         if options.blocking {
-            let mut task = self.task(id, &route, running);
+            let mut task = self.task(id, route, running);
             task.queued = true;
             let handle = Handle::current();
             tokio::task::spawn_blocking(move || allow_wait(|| handle.block_on(task)));
         } else if options.spawn || (self.multi_thread && !route.runs_inline()) {
-            tokio::spawn(self.task(id, &route, running));
+            tokio::spawn(self.task(id, route, running));
         } else {
-            self.run(id, &route, running);
+            self.run(id, route, running);
         }
     }
 
@@ -110,18 +111,17 @@ impl Dispatcher {
 
     /// Puts the request into a place.
     fn begin(&mut self, route: &Route, incoming: Incoming) -> Running {
-        let mut running = self.pools[route.service].pop().unwrap_or_else(|| Running {
-            place: self.router.place(route.service),
-            control: Arc::new(Control::new(incoming.timeout)),
-        });
-        match Arc::get_mut(&mut running.control) {
-            Some(control) => control.reset(incoming.timeout),
-            None => running.control = Arc::new(Control::new(incoming.timeout)),
-        }
-        let codec = *self.codec.get_or_insert_with(|| self.connection.link().codec());
-        let context = context::Context::new(self.connection.clone(), Arc::clone(&running.control));
-        let share = Arc::clone(&self.share);
-        let request = Request::new(incoming.payload, incoming.head.method, codec, self.decode, context, share);
+        let context = || Context::new(self.connection.clone(), Arc::clone(&self.share), incoming.timeout);
+        let mut running = match self.pools[route.service].pop() {
+            None => Running { place: self.router.place(route.service), context: context() },
+            Some(mut running) => {
+                if !running.context.reset(incoming.timeout) {
+                    running.context = context();
+                }
+                running
+            }
+        };
+        let request = Request::new(incoming.payload, incoming.head.method, running.context.share_out());
         running.place.start(request);
         running
     }
@@ -130,7 +130,7 @@ impl Dispatcher {
     fn run(&mut self, id: u64, route: &Arc<Route>, mut running: Running) {
         let began = self.multi_thread.then(Instant::now);
         // Whatever the handler waits for is asked again by the task, with the task's own waker.
-        let mut cx = Context::from_waker(Waker::noop());
+        let mut cx = task::Context::from_waker(Waker::noop());
         let polled = running.poll(self.connection.link().id(), &mut cx);
         if let Some(began) = began {
             route.ran(began.elapsed());
@@ -152,8 +152,8 @@ impl Dispatcher {
     }
 
     fn task(&self, id: u64, route: &Arc<Route>, running: Running) -> Task {
-        running.control.stamp();
-        self.tasks.lock().insert(id, Arc::clone(&running.control));
+        running.context.control().stamp();
+        self.tasks.lock().insert(id, running.context.share_out());
         Task {
             id,
             connection: self.connection.clone(),
@@ -167,9 +167,9 @@ impl Dispatcher {
 
     /// Nobody waits for anything any more.
     pub(super) fn cancel_all(&mut self) {
-        let all: Vec<Arc<Control>> = self.tasks.lock().drain().map(|(_, control)| control).collect();
-        for control in all {
-            control.stop(Stop::Lost);
+        let all: Vec<Context> = self.tasks.lock().drain().map(|(_, context)| context).collect();
+        for context in all {
+            context.control().stop(Stop::Lost);
         }
     }
 
@@ -190,8 +190,8 @@ impl Drop for Dispatcher {
 
 impl Running {
     /// Polls the handler, in its scope. A panic ends the call and nothing else.
-    fn poll(&mut self, link: u64, cx: &mut Context<'_>) -> Poll<(Finish, Payload)> {
-        let scope = self.control.scope(link);
+    fn poll(&mut self, link: u64, cx: &mut task::Context<'_>) -> Poll<(Finish, Payload)> {
+        let scope = self.context.control().scope(link);
         let polled = catch_unwind(AssertUnwindSafe(|| scope.enter(|| self.place.poll(cx))));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
@@ -214,17 +214,17 @@ impl Running {
 
 /// The handlers of a connection that run in tasks, by call.
 #[derive(Default)]
-struct Tasks(Mutex<HashMap<u64, Arc<Control>>>);
+struct Tasks(Mutex<HashMap<u64, Context>>);
 
 impl Tasks {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Control>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Context>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stop(&self, id: u64, why: Stop) {
-        let control = self.lock().get(&id).cloned();
-        if let Some(control) = control {
-            control.stop(why);
+        let context = self.lock().get(&id).map(Context::share_out);
+        if let Some(context) = context {
+            context.control().stop(why);
         }
     }
 }
@@ -246,13 +246,14 @@ struct Task {
 impl Future for Task {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
         let this = &mut *self;
         let Some(running) = &mut this.running else {
             return Poll::Ready(());
         };
-        running.control.register(cx.waker());
-        let stopped = running.control.why();
+        let control = running.context.control();
+        control.register(cx.waker());
+        let stopped = control.why();
         if stopped != Stop::No && !this.route.method.options.no_cancel {
             this.end(stopped);
             return Poll::Ready(());
@@ -333,7 +334,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    fn new(timeout: Duration) -> Control {
+    pub(crate) fn new(timeout: Duration) -> Control {
         Control {
             stop: AtomicU8::new(Stop::No as u8),
             timeout,
@@ -344,7 +345,7 @@ impl Control {
     }
 
     /// For the next handler.
-    fn reset(&mut self, timeout: Duration) {
+    pub(crate) fn reset(&mut self, timeout: Duration) {
         *self.stop.get_mut() = Stop::No as u8;
         self.timeout = timeout;
         self.deadline.take();

@@ -250,9 +250,7 @@ impl<T: Transport> Driver<T> {
     /// Does what frames or the time have asked for, and sends what came of it.
     fn settle(&mut self, cx: &mut Context<'_>) {
         self.wake_callers(cx);
-        for event in self.effects.events.drain(..) {
-            self.dispatcher.handle(event);
-        }
+        self.dispatcher.handle_all(&mut self.effects.events);
         if self.dispatcher.done.is_empty() {
             self.shared.flush();
         } else {
