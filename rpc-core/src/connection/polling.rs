@@ -200,3 +200,81 @@ const OFFER_TAKEN: Duration = Duration::from_micros(1);
 const OFFER_ABUSED: Duration = Duration::from_micros(200);
 const PAUSE_MIN: u32 = 64;
 const PAUSE_MAX: u32 = 1 << 17;
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Tries in vain until it is to sleep; how often.
+    fn wait_in_vain(polling: &mut Polling) -> u32 {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut tries = 0;
+        while polling.again(&mut cx) {
+            tries += 1;
+            assert!(tries < 100_000_000, "it never sleeps");
+        }
+        assert!(!polling.is_hot());
+        tries
+    }
+
+    /// How many times something comes before it is hot again.
+    fn comings_until_hot(polling: &mut Polling) -> u32 {
+        let mut comings = 0;
+        while !polling.is_hot() {
+            polling.hit(false);
+            comings += 1;
+        }
+        comings
+    }
+
+    #[test]
+    fn it_is_cold_until_something_comes() {
+        let mut polling = Polling::new(Latency::Balanced, true);
+        assert!(!polling.is_hot());
+        assert_eq!(comings_until_hot(&mut polling), 1);
+        assert!(wait_in_vain(&mut polling) >= TRIES_PER_CLOCK);
+    }
+
+    #[test]
+    fn waits_in_vain_are_slept_through_more_and_more() {
+        let mut polling = Polling::new(Latency::Balanced, true);
+        let mut slept = Vec::new();
+        for _ in 0..12 {
+            slept.push(comings_until_hot(&mut polling));
+            wait_in_vain(&mut polling);
+        }
+        // The first three are free. Where this thread was interrupted, it sleeps sooner.
+        assert!(slept[3] >= SKIP_MIN, "{slept:?}");
+        assert!(slept[3..].windows(2).all(|pair| pair[1] >= pair[0]), "{slept:?}");
+        assert_eq!(slept[11], SKIP_MAX + 1, "{slept:?}");
+    }
+
+    #[test]
+    fn what_comes_in_time_ends_the_sleeping() {
+        let mut polling = Polling::new(Latency::Balanced, true);
+        for _ in 0..12 {
+            comings_until_hot(&mut polling);
+            wait_in_vain(&mut polling);
+        }
+        comings_until_hot(&mut polling);
+        for _ in 0..12 {
+            polling.hit(false);
+        }
+        wait_in_vain(&mut polling);
+        assert_eq!(comings_until_hot(&mut polling), 1);
+    }
+
+    #[test]
+    fn low_latency_never_gives_up_and_power_save_never_begins() {
+        let mut low = Polling::new(Latency::Low, false);
+        for _ in 0..6 {
+            assert_eq!(comings_until_hot(&mut low), 1);
+            wait_in_vain(&mut low);
+        }
+        let mut saving = Polling::new(Latency::PowerSave, false);
+        saving.hit(false);
+        assert!(!saving.is_hot());
+    }
+}

@@ -1,0 +1,167 @@
+//! Connections that ask again before they sleep leave everybody else their turn, and sleep when nothing happens.
+
+#![cfg(target_os = "linux")]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{MissedTickBehavior, interval};
+use trunkline::{Connection, Latency, Server};
+
+#[trunkline::service]
+trait Echo {
+    async fn echo(&self, number: u64) -> u64;
+}
+
+struct Plain;
+
+impl Echo for Plain {
+    async fn echo(&self, number: u64) -> u64 {
+        number
+    }
+}
+
+/// They look at the processor time of the whole process.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn endpoints() -> Vec<String> {
+    let path = |scheme| format!("{scheme}:{}/trunkline-polling-{}.{scheme}", temp(), std::process::id());
+    vec!["tcp://127.0.0.1:0".to_owned(), path("unix"), path("shm")]
+}
+
+fn temp() -> String {
+    std::env::temp_dir().display().to_string()
+}
+
+/// A server on a thread of its own, for as long as the runtime lives.
+fn serve(endpoint: &str, latency: Latency) -> (Runtime, String) {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let server = runtime
+        .block_on(Server::builder().service(EchoServer::new(Plain)).latency(latency).bind(endpoint))
+        .expect("the endpoint is free");
+    let endpoint = server.endpoints().remove(0);
+    runtime.spawn(server.run());
+    (runtime, endpoint)
+}
+
+async fn connect(endpoint: &str, latency: Latency) -> (Connection, EchoClient) {
+    let connection = Connection::builder().latency(latency).connect(endpoint).await.expect("the server is there");
+    let client = connection.client();
+    (connection, client)
+}
+
+/// A task that never waits for long, and counts its turns.
+fn neighbour() -> Arc<AtomicU64> {
+    let turns = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&turns);
+    tokio::spawn(async move {
+        loop {
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    });
+    turns
+}
+
+/// Fires each millisecond, as often as it is let.
+fn ticker() -> Arc<AtomicU64> {
+    let ticks = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&ticks);
+    tokio::spawn(async move {
+        let mut interval = interval(Duration::from_millis(1));
+        interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            interval.tick().await;
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    ticks
+}
+
+/// Who spins in a poll lets a timer fire once in a tenth of a second, and a neighbour run seven times a second.
+#[test]
+fn a_timer_and_a_neighbour_have_their_turns_beside_a_busy_client() {
+    let _alone = alone();
+    for latency in [Latency::Balanced, Latency::Low] {
+        for endpoint in endpoints() {
+            let (server, endpoint) = serve(&endpoint, latency);
+            let client = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let (millis, calls, ticks, turns) = client.block_on(async {
+                let (connection, client) = connect(&endpoint, latency).await;
+                let (turns, ticks) = (neighbour(), ticker());
+                let began = Instant::now();
+                let calls = tokio::spawn(async move {
+                    let mut calls = 0;
+                    while began.elapsed() < Duration::from_millis(300) {
+                        assert_eq!(client.echo(calls).await, Ok(calls));
+                        calls += 1;
+                    }
+                    calls
+                });
+                let calls = calls.await.expect("the calls went well");
+                let millis = began.elapsed().as_millis() as u64;
+                drop(connection);
+                (millis, calls, ticks.load(Ordering::Relaxed), turns.load(Ordering::Relaxed))
+            });
+            let seen = format!("{endpoint} {latency:?}: {millis} ms, {calls} calls, {ticks} ticks, {turns} turns");
+            assert!(calls > 0 && ticks * 10 > millis, "{seen}");
+            assert!(turns > millis, "{seen}");
+            drop(server);
+        }
+    }
+}
+
+#[test]
+fn every_latency_carries_calls() {
+    let _alone = alone();
+    for latency in [Latency::Balanced, Latency::Low, Latency::PowerSave] {
+        for endpoint in endpoints() {
+            let (_server, endpoint) = serve(&endpoint, latency);
+            let client = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            client.block_on(async {
+                let (_connection, client) = connect(&endpoint, latency).await;
+                for number in 0..300 {
+                    assert_eq!(client.echo(number).await, Ok(number));
+                    if number % 100 == 0 {
+                        tokio::time::sleep(Duration::from_millis(3)).await;
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Both ends of many connections in this process: were one of them to go on asking, it would take a whole processor.
+#[test]
+fn connections_at_rest_take_no_processor_time() {
+    let _alone = alone();
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let mut kept = Vec::new();
+    for latency in [Latency::Balanced, Latency::Low] {
+        for endpoint in endpoints() {
+            let endpoint = endpoint.replace("polling", &format!("resting-{latency:?}"));
+            let (server, endpoint) = serve(&endpoint, latency);
+            for number in 0..5 {
+                let (connection, client) = runtime.block_on(connect(&endpoint, latency));
+                assert_eq!(runtime.block_on(client.echo(number).into_future()), Ok(number));
+                kept.push((connection, client));
+            }
+            std::mem::forget(server);
+        }
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let before = cpu();
+    std::thread::sleep(Duration::from_millis(1000));
+    let used = cpu() - before;
+    assert!(used < Duration::from_millis(100), "{used:?} of a second, at rest");
+}
+
+fn cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("a clock").into()
+}
