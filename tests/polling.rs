@@ -84,7 +84,8 @@ fn ticker() -> Arc<AtomicU64> {
     ticks
 }
 
-/// Who spins in a poll lets a timer fire once in a tenth of a second, and a neighbour run seven times a second.
+/// The neighbour asks for its turn behind everybody else's, as tokio's `yield_now` does, and still has some thousands a
+/// second.
 #[test]
 fn a_timer_and_a_neighbour_have_their_turns_beside_a_busy_client() {
     let _alone = alone();
