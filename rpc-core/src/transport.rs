@@ -138,6 +138,10 @@ pub trait FrameReceiver: Send + 'static {
     /// Those of the mechanism; the connection then ends.
     fn try_fill(&mut self) -> io::Result<Option<Filled>>;
 
+    /// How often [`try_fill`](FrameReceiver::try_fill) is asked before other tasks get their turn: more than once only where
+    /// asking costs less than taking turns, as a look at memory does.
+    const TRIES_PER_TURN: u32 = 1;
+
     /// Receives, or registers the task to be woken when something comes.
     ///
     /// # Errors

@@ -176,9 +176,14 @@ impl<T: Transport> Driver<T> {
     /// Receives, or sees to it that the task runs again when something has come: by trying again, or by sleeping.
     fn receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Filled>> {
         if self.polling.is_hot() {
-            if let Some(filled) = self.receiver.try_fill()? {
-                self.polling.hit(self.alone);
-                return Poll::Ready(Ok(filled));
+            for tried in 0..T::Receiver::TRIES_PER_TURN {
+                if tried > 0 {
+                    std::hint::spin_loop();
+                }
+                if let Some(filled) = self.receiver.try_fill()? {
+                    self.polling.hit(self.alone);
+                    return Poll::Ready(Ok(filled));
+                }
             }
             let Outlook { blocked, calls, serves } = self.shared.outlook();
             self.alone = calls == 1 && !serves;
