@@ -111,8 +111,9 @@ impl Polling {
         if let Some(offers) = &mut self.offers {
             offers.tried(self.tries);
         }
-        if self.tries % TRIES_PER_DEFER == 0 {
-            // To the very end: behind sockets and timers, too.
+        if self.tries == TRIES_TO_DEFER || self.tries % TRIES_PER_DEFER == 0 {
+            // To the very end: behind sockets, timers, and the future that the runtime was entered with, which is in no
+            // queue and may be whose answer has just come.
             defer(cx);
         } else {
             cx.waker().wake_by_ref();
@@ -187,6 +188,8 @@ impl Offers {
 /// The clock costs as much as some tries.
 const TRIES_PER_CLOCK: u32 = 16;
 const TRIES_PER_DEFER: u32 = 16;
+/// The first time.
+const TRIES_TO_DEFER: u32 = 2;
 const TRIES_PER_OFFER: u32 = 32;
 const MISSES_MAX: u32 = 3;
 const SKIP_MIN: u32 = 8;
