@@ -8,7 +8,7 @@
 //! with some calls and with six times as many: the difference is what the calls cost, without what starting costs.
 //!
 //! Client and server are tasks of one thread, and neither looks again before it sleeps. What happens therefore depends on
-//! the code alone, but for a sweep of each connection every 10 ms.
+//! the code alone, but for a sweep of each connection every 10 ms, and for what one finds changed right after it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::error::Error;
