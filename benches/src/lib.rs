@@ -3,6 +3,9 @@
 //! The measuring program, `trunkline-bench`, starts other programs, the subjects, twice each: as a server and as a client
 //! that makes the calls. [`subject`] is all of a subject but the framework that it is about.
 //!
+//! The other program, `trunkline-instructions`, has no clock: `.ci/instructions` counts with it what a call takes, and
+//! compares that with `instructions.txt`.
+//!
 //! # Invariants
 //!
 //! - A call counts when its reply has been compared with what it should be, not before.
@@ -10,7 +13,7 @@
 //!
 //! # Non-goals
 //!
-//! Measuring inside one process; anything but Linux.
+//! Measuring time inside one process; anything but Linux.
 
 mod payload;
 pub mod subject;

@@ -49,6 +49,19 @@ fn several_connections_are_measured() {
 }
 
 #[test]
+fn calls_for_the_guard_are_made_on_every_transport() {
+    for transport in ["tcp", "unix", "pipe", "shm", "mem"] {
+        for workload in ["echo", "echo-64", "upload"] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_trunkline-instructions"));
+            let output = command.args([transport, workload, "128"]).output().expect("the program starts");
+            let text = String::from_utf8_lossy(&output.stdout);
+            let count = text.trim().strip_suffix(" allocations").and_then(|count| count.parse::<u64>().ok());
+            assert!(output.status.success() && count.is_some(), "{transport} {workload}: {output:?}");
+        }
+    }
+}
+
+#[test]
 fn bad_arguments_are_refused_before_anything_is_measured() {
     for arguments in [&["--rounds", "0"][..], &["--pin", "here"], &["--unknown"], &["no-such-row"]] {
         let output = Command::new(PROGRAM).args(arguments).output().expect("the program starts");

@@ -1,0 +1,197 @@
+//! What a call costs in instructions and allocations: a guard against regressions, and no measurement of time.
+//!
+//! ```text
+//! trunkline-instructions TRANSPORT WORKLOAD CALLS
+//! ```
+//!
+//! Makes the calls and prints how often both sides together have allocated. `.ci/instructions` runs it under callgrind
+//! with some calls and with six times as many: the difference is what the calls cost, without what starting costs.
+//!
+//! Client and server are tasks of one thread, and neither looks again before it sleeps. What happens therefore depends on
+//! the code alone, but for a sweep of each connection every 10 ms, and for what one finds changed right after it.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{env, fs, io, process};
+
+use tokio::runtime::Builder;
+use tokio::task::JoinSet;
+use trunkline::transport::{BoxTransport, Listener, PipeTransport, async_trait, pipe};
+use trunkline::{Connection, Latency, Server};
+use trunkline_benches::{Item, payload};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [transport, workload, calls] = &arguments[..] else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match run(transport, workload, calls) {
+        Ok(allocations) => {
+            println!("{allocations} allocations");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("trunkline-instructions: {error}\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+const USAGE: &str = "usage: trunkline-instructions tcp|unix|pipe|shm|mem echo|echo-64|upload CALLS";
+
+fn run(transport: &str, workload: &str, calls: &str) -> Result<u64, Box<dyn Error>> {
+    let workload = Workload::named(workload)?;
+    let calls = calls.parse()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let connection = connection(transport).await?;
+        let client = connection.client();
+        workload.run(&client, WARM_UP).await;
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        workload.run(&client, calls).await;
+        Ok(ALLOCATIONS.load(Ordering::Relaxed) - before)
+    })
+}
+
+/// Calls before those that count: buffers have their size then.
+const WARM_UP: u64 = 640;
+
+/// What is called.
+#[derive(Clone, Copy)]
+enum Workload {
+    /// An item there and back, so many at a time.
+    Echo { in_flight: u64 },
+    /// 64 KiB there, their number back, one at a time.
+    Upload,
+}
+
+impl Workload {
+    fn named(name: &str) -> Result<Workload, String> {
+        match name {
+            "echo" => Ok(Workload::Echo { in_flight: 1 }),
+            "echo-64" => Ok(Workload::Echo { in_flight: 64 }),
+            "upload" => Ok(Workload::Upload),
+            _ => Err(format!("no workload is called `{name}`")),
+        }
+    }
+
+    async fn run(self, client: &GuardedClient, calls: u64) {
+        match self {
+            Workload::Echo { in_flight: 1 } => echo(client.clone(), calls).await,
+            Workload::Echo { in_flight } => {
+                let mut callers = JoinSet::new();
+                for _ in 0..in_flight {
+                    callers.spawn(echo(client.clone(), calls / in_flight));
+                }
+                callers.join_all().await;
+            }
+            Workload::Upload => {
+                let bytes = payload(64 << 10);
+                for _ in 0..calls {
+                    assert_eq!(client.upload(&bytes).await.expect("the server answers"), 64 << 10);
+                }
+            }
+        }
+    }
+}
+
+async fn echo(client: GuardedClient, calls: u64) {
+    for id in 0..calls {
+        let item = Item::new(id);
+        assert_eq!(client.echo(item).await.expect("the server answers"), item);
+    }
+}
+
+#[trunkline::service]
+trait Guarded {
+    async fn echo(&self, item: Item) -> Item;
+    async fn upload(&self, bytes: &[u8]) -> u64;
+}
+
+struct Handlers;
+
+impl Guarded for Handlers {
+    async fn echo(&self, item: Item) -> Item {
+        item
+    }
+
+    /// The number only: a checksum would cost more than all that is to be guarded.
+    async fn upload(&self, bytes: &[u8]) -> u64 {
+        bytes.len() as u64
+    }
+}
+
+/// A connection to a server that is a task of this runtime.
+async fn connection(transport: &str) -> Result<Connection, Box<dyn Error>> {
+    let server = Server::builder().latency(Latency::PowerSave).service(GuardedServer::new(Handlers));
+    let client = Connection::builder().latency(Latency::PowerSave);
+    if transport == "pipe" {
+        let (here, there) = pipe::pair()?;
+        tokio::spawn(server.listen(Once(Some(there))).run());
+        return Ok(client.over_transport(here).await?);
+    }
+    let socket = env::temp_dir().join(format!("trunkline-instructions-{}.sock", process::id()));
+    let uri = match transport {
+        "tcp" => "tcp://127.0.0.1:0".to_owned(),
+        "unix" | "shm" => format!("{transport}:{}", socket.display()),
+        "mem" => "mem:instructions".to_owned(),
+        _ => return Err(format!("no transport is called `{transport}`").into()),
+    };
+    let server = server.bind(uri).await?;
+    let endpoint = server.endpoints().remove(0);
+    tokio::spawn(server.run());
+    let connection = client.connect(endpoint).await?;
+    let _ = fs::remove_file(socket);
+    Ok(connection)
+}
+
+/// Listens for one peer that is there already.
+struct Once(Option<PipeTransport>);
+
+#[async_trait]
+impl Listener for Once {
+    async fn accept(&mut self) -> io::Result<Option<BoxTransport>> {
+        Ok(self.0.take().map(BoxTransport::new))
+    }
+
+    fn endpoint(&self) -> String {
+        "pipe:".to_owned()
+    }
+}
+
+/// Counts what is asked of the system's allocator.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+// SAFETY: the system's allocator does everything, with the arguments as they came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps what `GlobalAlloc::alloc` wants.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps what `GlobalAlloc::alloc_zeroed` wants.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, len: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps what `GlobalAlloc::realloc` wants.
+        unsafe { System.realloc(block, layout, len) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps what `GlobalAlloc::dealloc` wants.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
