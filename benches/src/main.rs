@@ -21,6 +21,7 @@ mod table;
 
 use std::env;
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -57,7 +58,14 @@ fn measure(options: &Options) -> Result<ExitCode, Error> {
         return Err(format!("no row has all of these words: {}; see --list", options.words.join(" ")).into());
     }
     if options.list {
-        cells.iter().for_each(|cell| println!("{}", cell.name(&subjects)));
+        let mut out = io::stdout().lock();
+        for cell in cells {
+            match writeln!(out, "{}", cell.name(&subjects)) {
+                // Whoever reads it has seen enough.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+                written => written?,
+            }
+        }
         return Ok(ExitCode::SUCCESS);
     }
     // A place that cannot be written is known before the measuring, not after.
