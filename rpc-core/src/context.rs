@@ -14,7 +14,9 @@ use crate::share::Share;
 use crate::transport::PeerIdentity;
 
 /// What a handler knows of its call. An argument `cx: &Context` is given by the server and does not travel.
-pub struct Context(Arc<Inner>);
+pub struct Context {
+    inner: Arc<Inner>,
+}
 
 struct Inner {
     peer: Peer,
@@ -26,29 +28,30 @@ struct Inner {
 impl Context {
     pub(crate) fn new(connection: Connection, share: Arc<Share>, timeout: Duration) -> Context {
         let codec = connection.link().codec();
-        Context(Arc::new(Inner { peer: Peer { connection }, share, codec, control: Control::new(timeout) }))
+        let inner = Inner { peer: Peer { connection }, share, codec, control: Control::new(timeout) };
+        Context { inner: Arc::new(inner) }
     }
 
     /// Makes it the context of another call, if nobody has kept it from the last one.
     pub(crate) fn reset(&mut self, timeout: Duration) -> bool {
-        Arc::get_mut(&mut self.0).map(|inner| inner.control.reset(timeout)).is_some()
+        Arc::get_mut(&mut self.inner).map(|inner| inner.control.reset(timeout)).is_some()
     }
 
     /// The same, for somebody else who has to do with the call.
     pub(crate) fn share_out(&self) -> Context {
-        Context(Arc::clone(&self.0))
+        Context { inner: Arc::clone(&self.inner) }
     }
 
     pub(crate) fn control(&self) -> &Control {
-        &self.0.control
+        &self.inner.control
     }
 
     pub(crate) fn share(&self) -> &Share {
-        &self.0.share
+        &self.inner.share
     }
 
     pub(crate) fn codec(&self) -> CodecId {
-        self.0.codec
+        self.inner.codec
     }
 
     /// When the caller stops waiting.
@@ -56,7 +59,7 @@ impl Context {
     /// Counted from when the request was received, so it may be later than the caller's own by the time the request was
     /// on its way; never earlier.
     pub fn deadline(&self) -> Instant {
-        self.0.control.deadline()
+        self.inner.control.deadline()
     }
 
     /// How long the caller will wait from now on.
@@ -69,7 +72,7 @@ impl Context {
     /// A handler's future is dropped at its next await then; one that computes, blocks, or is `#[rpc(no_cancel)]` has to
     /// ask.
     pub fn is_cancelled(&self) -> bool {
-        self.0.control.is_stopped()
+        self.inner.control.is_stopped()
     }
 
     /// Waits until nobody waits for the reply any more.
@@ -78,17 +81,17 @@ impl Context {
     ///
     /// May be dropped and called again.
     pub fn cancelled(&self) -> impl Future<Output = ()> + Send + '_ {
-        self.0.control.stopped()
+        self.inner.control.stopped()
     }
 
     /// Who made the call.
     pub fn peer(&self) -> &Peer {
-        &self.0.peer
+        &self.inner.peer
     }
 
     /// The connection it came by. A clone of it does not keep it open.
     pub fn connection(&self) -> &Connection {
-        &self.0.peer.connection
+        &self.inner.peer.connection
     }
 }
 

@@ -284,7 +284,6 @@ impl ShmReceiver {
 
 impl FrameReceiver for ShmReceiver {
     fn try_fill(&mut self) -> io::Result<Option<Filled>> {
-        self.sleep.withdraw(&self.own);
         // What was read and not given back yet is less than a quarter of the ring: any frame still has room.
         Ok(self.fill()?.then_some(Filled::Some))
     }
