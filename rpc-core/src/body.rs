@@ -21,7 +21,7 @@ impl Body {
         let spare = {
             let mut pool = lock();
             // The latest, if it does: it is the likeliest to be in the cache.
-            let at = pool.buffers.iter().rposition(|buffer| buffer.capacity() >= len && buffer.capacity() / 8 <= len);
+            let at = pool.buffers.iter().rposition(|buffer| buffer.capacity() >= len && buffer.capacity() / 2 <= len);
             at.map(|at| pool.take(at))
         };
         Body(spare.unwrap_or_else(|| Vec::with_capacity(len)))

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use crate::body::Body;
 
-/// A buffer that grew beyond this is not kept.
+/// A buffer that grew beyond this is left to others.
 const KEPT_MAX: usize = 2 << 20;
 
 thread_local! {
@@ -24,7 +24,9 @@ pub(crate) fn take() -> Vec<u8> {
 
 /// Gives a buffer back.
 pub(crate) fn give(buffer: Vec<u8>) {
-    if buffer.capacity() > 0 && buffer.capacity() <= KEPT_MAX {
+    if buffer.capacity() > KEPT_MAX {
+        drop(Body::from(buffer));
+    } else if buffer.capacity() > 0 {
         let _ = SCRATCH.try_with(|scratch| scratch.set(buffer));
     }
 }

@@ -96,7 +96,8 @@ impl Request {
             scratch::give(buffer);
             return Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply)));
         };
-        let payload = if buffer.len() < TAKEN_LEN_MIN {
+        // One that waits is counted by its length, and must not hold much more.
+        let payload = if buffer.len() < TAKEN_LEN_MIN || buffer.capacity() / 2 > buffer.len() {
             let payload = Payload::copy(&buffer);
             scratch::give(buffer);
             payload

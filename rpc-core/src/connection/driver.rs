@@ -170,7 +170,8 @@ impl<T: Transport> Driver<T> {
             self.shared.set_driver(cx.waker());
         }
         self.turns = self.turns.wrapping_add(1);
-        called || !self.polling.is_hot() || self.turns % TURNS_PER_LOOK == 0
+        // With more requests than one turn takes, turns are long.
+        called || self.more || !self.polling.is_hot() || self.turns % TURNS_PER_LOOK == 0
     }
 
     /// Receives, or sees to it that the task runs again when something has come: by trying again, or by sleeping.
@@ -234,14 +235,14 @@ impl<T: Transport> Driver<T> {
             let after = self.effects.events.is_empty().then(|| self.shared.transmit(&mut state));
             (handled, state.protocol.take_changed(), after)
         };
-        if changed {
-            self.shared.tell_changed();
-        }
         let settled = after.map(|after| self.shared.finish_outside(after)).is_some();
         if settled {
             self.wake_callers(cx);
         } else {
             self.settle(cx);
+        }
+        if changed {
+            self.shared.tell_changed();
         }
         handled
     }
@@ -403,6 +404,9 @@ impl<T: Transport> Driver<T> {
             return Poll::Ready(());
         };
         if !shut {
+            if flush {
+                self.shared.flush();
+            }
             if flush && self.shared.poll_blocked(cx).is_pending() {
                 return self.poll_linger(cx, until);
             }

@@ -41,6 +41,7 @@ pub(super) struct Polling {
     skip: u32,
     /// How many the next time.
     skip_next: u32,
+    /// On a current-thread runtime.
     offers: Option<Offers>,
 }
 
@@ -111,9 +112,11 @@ impl Polling {
         if let Some(offers) = &mut self.offers {
             offers.tried(self.tries);
         }
-        if self.tries == TRIES_TO_DEFER || self.tries % TRIES_PER_DEFER == 0 {
+        let defers = self.tries == TRIES_TO_DEFER || self.tries % TRIES_PER_DEFER == 0;
+        if defers && self.offers.is_some() {
             // To the very end: behind sockets, timers, and the future that the runtime was entered with, which is in no
-            // queue and may be whose answer has just come.
+            // queue and may be whose answer has just come. Not on a runtime of several threads: what is deferred there
+            // waits for one of them, which may be computing, and no other can take it over.
             defer(cx);
         } else {
             cx.waker().wake_by_ref();

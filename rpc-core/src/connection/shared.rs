@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 
 use super::{Closing, Link};
-use crate::body::{Body, Parts};
+use crate::body::{self, Body, Parts};
 use crate::clock;
 use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
@@ -285,7 +285,7 @@ impl<T: Transport> Shared<T> {
             let (fed, after) = {
                 let mut state = self.lock();
                 let State { protocol, sender, .. } = &mut *state;
-                let fed = protocol.caller().feed(id, payload, sender);
+                let fed = protocol.feed(id, payload, sender);
                 let mut after = After::default();
                 self.claim_write(&mut state, &mut after);
                 (fed, after)
@@ -655,5 +655,6 @@ impl<T: Transport> Drop for EndGuard<T> {
         let writer = self.0.outlet().writer.take();
         drop(writer);
         self.0.lock().sender.release();
+        body::forget_spare();
     }
 }

@@ -280,6 +280,14 @@ impl Protocol {
         &mut self.caller
     }
 
+    /// Places more of a lent call; nothing once CLOSE has been said. See [`Caller::feed`].
+    pub(crate) fn feed<S: FrameSender>(&mut self, id: u64, whole: Parts<'_>, out: &mut S) -> Fed {
+        if self.said_close || self.ended().is_some() {
+            return Fed::Over;
+        }
+        self.caller.feed(id, whole, out)
+    }
+
     /// The outcome of a call, once. See [`Caller::poll`]. The second value says that `transmit` has something to do:
     /// a slot has become free that others wait for, or credit is owed.
     pub(crate) fn poll_call(&mut self, id: u64, waker: &mut Option<Waker>) -> (Option<Answer>, bool) {

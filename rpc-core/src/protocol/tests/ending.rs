@@ -150,6 +150,22 @@ fn every_close_reason_survives_the_wire() {
 }
 
 #[test]
+fn the_rest_of_a_lent_call_does_not_follow_close() {
+    let mut pair = Pair::new();
+    let payload = bytes(3 * CHUNK, 0);
+    let whole = || Parts::from(payload.as_slice());
+    let (begun, _) = pair.client.protocol.begin(new_call(), whole(), &mut None, &mut pair.client.out);
+    let Begun::Lent(id) = begun else { panic!("it is longer than a chunk") };
+    pair.client.protocol.close(CloseReason::Normal);
+    pair.flush();
+    assert_eq!(pair.client.protocol.feed(id, whole(), &mut pair.client.out), Fed::Over);
+    pair.flush();
+    assert_eq!(pair.server.coming(), [(Kind::Call, id), (Kind::Close, 0)]);
+    pair.client.end(ConnectionError::ClosedHere, u64::MAX - 1);
+    not_executed(&pair.client.failure(id));
+}
+
+#[test]
 fn a_call_made_after_close_was_said_does_not_follow_it() {
     let mut pair = Pair::new();
     pair.client.protocol.close(CloseReason::Normal);

@@ -178,7 +178,7 @@ impl Node {
         };
         // All but the first frame waits here.
         let room = std::mem::replace(&mut self.out.room, 0);
-        let Fed::Blocked(sent) = self.protocol.caller().feed(id, payload.as_slice().into(), &mut self.out) else {
+        let Fed::Blocked(sent) = self.protocol.feed(id, payload.as_slice().into(), &mut self.out) else {
             panic!("there is no room");
         };
         self.out.room = room;
