@@ -277,6 +277,34 @@ impl<T: Transport> Shared<T> {
         Outlook { blocked: state.blocked, calls: state.protocol.calls_live(), serves: state.protocol.serves() }
     }
 
+    fn begin_with(
+        &self,
+        call: NewCall,
+        payload: Parts<'_>,
+        copy: &mut Option<Body>,
+        waker: &mut Option<Waker>,
+    ) -> Begun {
+        let mut after = After::default();
+        let begun = {
+            let mut state = self.lock();
+            let State { protocol, sender, .. } = &mut *state;
+            let (begun, rearm) = protocol.begin(call, payload, copy, waker, sender);
+            match begun {
+                // A frame may wait for the driver if that is about to run.
+                Begun::Placed(_) if state.driver_scheduled && state.protocol.calls_live() > 1 => {}
+                // What keeps one waiting may be that nobody writes.
+                Begun::Placed(_) | Begun::Lent(_) | Begun::Queued(_) => self.claim_write(&mut state, &mut after),
+                Begun::Unowned | Begun::Starved | Begun::Failed(_) => {}
+            }
+            if rearm {
+                after.wake_driver = state.driver.clone();
+            }
+            begun
+        };
+        self.finish_outside(after);
+        begun
+    }
+
     /// Sends the rest of a long call from where it lies, as far as the mechanism takes it at once. What it does not is
     /// copied: its caller may never be polled again.
     fn feed(&self, id: u64, payload: Parts<'_>) {
@@ -489,24 +517,12 @@ impl<T: Transport> Link for Shared<T> {
     }
 
     fn begin(&self, call: NewCall, payload: Parts<'_>, waker: &mut Option<Waker>) -> Begun {
-        let mut after = After::default();
-        let begun = {
-            let mut state = self.lock();
-            let State { protocol, sender, .. } = &mut *state;
-            let (begun, rearm) = protocol.begin(call, payload, waker, sender);
-            match begun {
-                // A frame may wait for the driver if that is about to run.
-                Begun::Placed(_) if state.driver_scheduled && state.protocol.calls_live() > 1 => {}
-                // What keeps one waiting may be that nobody writes.
-                Begun::Placed(_) | Begun::Lent(_) | Begun::Queued(_) => self.claim_write(&mut state, &mut after),
-                Begun::Starved | Begun::Failed(_) => {}
-            }
-            if rearm {
-                after.wake_driver = state.driver.clone();
-            }
-            begun
+        let begun = self.begin_with(call, payload, &mut None, waker);
+        let begun = match begun {
+            // Outside of the lock: it may be long, and its bytes not in memory yet.
+            Begun::Unowned => self.begin_with(call, payload, &mut Some(payload.into()), waker),
+            begun => begun,
         };
-        self.finish_outside(after);
         match begun {
             Begun::Lent(id) => {
                 self.feed(id, payload);

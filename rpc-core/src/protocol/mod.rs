@@ -35,7 +35,7 @@ pub(crate) use message::Progress;
 pub(crate) use payload::Payload;
 pub(crate) use waiting::{Ticket, Waited};
 
-use crate::body::Parts;
+use crate::body::{Body, Parts};
 use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectionError, Reason};
 use crate::frame::FRAME_OVERHEAD_MAX;
@@ -251,16 +251,17 @@ impl Protocol {
         &mut self,
         call: NewCall,
         payload: Parts<'_>,
+        copy: &mut Option<Body>,
         waker: &mut Option<Waker>,
         out: &mut S,
     ) -> (Begun, bool) {
         self.say_hello(out);
         let begun = match &self.phase {
-            Phase::Open => self.caller.begin(call, payload, waker, out),
+            Phase::Open => self.caller.begin(call, payload, copy, waker, out),
             Phase::AwaitHello => Begun::Failed(Reason::ConnectionLost(ConnectionError::PeerGone)),
             Phase::Ended(error) => Begun::Failed(Reason::ConnectionLost(error.clone())),
         };
-        if matches!(begun, Begun::Failed(_)) {
+        if matches!(begun, Begun::Failed(_) | Begun::Unowned) {
             return (begun, false);
         }
         let wake = match call.deadline {

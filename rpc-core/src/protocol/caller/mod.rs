@@ -58,6 +58,8 @@ pub(crate) enum Begun {
     Lent(u64),
     /// It waits; the payload has been taken.
     Queued(Ticket),
+    /// It has to wait, and is so long that its payload is to be copied outside of the lock: once more, with the copy.
+    Unowned,
     /// There is no memory for it to wait in; the waker is called when it is worth trying again.
     Starved,
     /// It failed, and was not executed.

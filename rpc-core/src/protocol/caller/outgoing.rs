@@ -15,12 +15,14 @@ use crate::protocol::waiting::{Lane, Queued};
 use crate::transport::FrameSender;
 
 impl Caller {
-    /// Makes a call: places it, or lets it wait. Copies the payload where it has to be kept, and takes the waker only
+    /// Makes a call: places it, or lets it wait. Where the payload has to be kept it is `copy`, or a copy made here if it is
+    /// short; takes the waker only
     /// where somebody is to be woken: it is not dropped here, under the lock.
     pub(crate) fn begin<S: FrameSender>(
         &mut self,
         call: NewCall,
         payload: Parts<'_>,
+        copy: &mut Option<Body>,
         waker: &mut Option<Waker>,
         out: &mut S,
     ) -> Begun {
@@ -58,8 +60,13 @@ impl Caller {
             self.starved_least = self.starved_least.min(payload.len());
             return Begun::Starved;
         }
+        let payload = match copy.take() {
+            Some(copy) => copy,
+            None if payload.len() > COPY_LEN_MAX => return Begun::Unowned,
+            None => payload.into(),
+        };
         self.unstamped |= call.deadline.is_none();
-        Begun::Queued(self.waiting.push(lane, Queued { call, payload: payload.into() }, waker.take()))
+        Begun::Queued(self.waiting.push(lane, Queued { call, payload }, waker.take()))
     }
 
     /// Whether a new message may start now, ahead of nobody who waits in its lane.
@@ -288,6 +295,9 @@ impl Caller {
         None
     }
 }
+
+/// Up to here a payload is copied under the connection's lock.
+const COPY_LEN_MAX: usize = 16 << 10;
 
 /// A payload to be placed.
 enum Source<'a> {

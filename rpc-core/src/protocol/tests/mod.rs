@@ -172,7 +172,13 @@ impl Node {
     }
 
     fn begin(&mut self, call: NewCall, payload: Vec<u8>, waker: Option<Waker>) -> Begun {
-        let (begun, _) = self.protocol.begin(call, payload.as_slice().into(), &mut { waker }, &mut self.out);
+        let (begun, _) = self.protocol.begin(
+            call,
+            payload.as_slice().into(),
+            &mut Some(payload.clone().into()),
+            &mut { waker },
+            &mut self.out,
+        );
         let Begun::Lent(id) = begun else {
             return begun;
         };

@@ -153,7 +153,7 @@ impl Model {
             Begun::Placed(id) | Begun::Lent(id) => Where::Placed(id),
             // Who makes it waits only for it to be placed.
             Begun::Queued(ticket) => Where::Queued(ticket),
-            Begun::Starved => return,
+            Begun::Unowned | Begun::Starved => return,
             Begun::Failed(_) => {
                 self.not_executed.insert(number);
                 return;
