@@ -27,11 +27,11 @@ impl Body {
         Body(spare.unwrap_or_else(|| Vec::with_capacity(len)))
     }
 
-    /// The longest there is, or one without memory: for whoever does not know yet how much there will be.
-    pub(crate) fn longest() -> Body {
+    /// The latest of up to `capacity` bytes, or one without memory: for whoever does not know yet how much there will be.
+    pub(crate) fn up_to(capacity: usize) -> Body {
         let mut pool = lock();
-        let longest = (0..pool.buffers.len()).max_by_key(|at| pool.buffers[*at].capacity());
-        Body(longest.map(|at| pool.take(at)).unwrap_or_default())
+        let at = pool.buffers.iter().rposition(|buffer| buffer.capacity() <= capacity);
+        Body(at.map(|at| pool.take(at)).unwrap_or_default())
     }
 
     /// Its bytes, which do not go back.
@@ -198,6 +198,7 @@ mod tests {
                 body.resize(len, 7);
             }
         }
-        assert!(Body::longest().is_empty());
+        let some = Body::up_to(LEN_MIN);
+        assert!(some.is_empty() && some.capacity() <= LEN_MIN);
     }
 }

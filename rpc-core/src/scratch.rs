@@ -15,8 +15,8 @@ thread_local! {
 pub(crate) fn take() -> Vec<u8> {
     let mut buffer = SCRATCH.try_with(Cell::take).unwrap_or_default();
     if buffer.capacity() == 0 {
-        // The last one went with a long message.
-        buffer = Body::longest().into_vec();
+        // The last one went with a long message. A longer one would go back each time.
+        buffer = Body::up_to(KEPT_MAX).into_vec();
     }
     buffer.clear();
     buffer

@@ -16,7 +16,8 @@
 //! **One processor for both ends.** There a try can only succeed once the peer has run. Every 32nd try therefore offers
 //! the processor to others (`sched_yield`), timed: if that took long and the next try finds something, the peer lives here,
 //! and from then on every try offers it first. If it took very long, a stranger has taken the slice: then no offer is made
-//! for a while, and for four times as long if it happens again. Not on a runtime of several threads, whose other tasks such a thread would keep waiting.
+//! for a while, and for four times as long if it happens again. Not on a runtime of several threads, whose other
+//! tasks such a thread would keep waiting.
 
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};

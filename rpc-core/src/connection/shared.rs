@@ -132,12 +132,15 @@ impl<T: Transport> Shared<T> {
         self.outlet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something to the protocol under the lock, then sends what came of it.
+    /// Does something to the protocol under the lock, then places and sends what came of it.
     fn with<R>(&self, f: impl FnOnce(&mut State<T::Sender>, &mut Vec<Waker>) -> R) -> R {
         let mut after = After::default();
         let result = {
             let mut state = self.lock();
             let result = f(&mut state, &mut after.wakers);
+            let State { protocol, sender, .. } = &mut *state;
+            protocol.transmit(sender, &mut after.wakers);
+            self.crowded.store(protocol.is_crowded(), Ordering::Relaxed);
             self.claim_write(&mut state, &mut after);
             after.wake_driver =
                 if state.protocol.needs_sweep() { state.driver.clone() } else { state.driver_if_done() };
@@ -326,11 +329,7 @@ impl<T: Transport> Shared<T> {
             }
         }
         let rest = Body::from(payload.range(sent.unwrap_or(0), payload.len()));
-        self.with(|state, wakers| {
-            let State { protocol, sender, .. } = state;
-            protocol.caller().keep(id, rest);
-            protocol.transmit(sender, wakers);
-        });
+        self.with(|state, _| state.protocol.caller().keep(id, rest));
     }
 
     /// The driver's part of writing: goes on with what was blocked. Ready when nothing is left.
@@ -441,23 +440,16 @@ impl<T: Transport> Shared<T> {
 
     /// Hands replies of handlers that the driver has run itself to the peer, all at once.
     pub(super) fn finish_all(&self, done: &mut Vec<(u64, Finish, Payload)>) {
-        self.with(|state, wakers| {
-            let State { protocol, sender, .. } = state;
+        self.with(|State { protocol, sender, .. }, _| {
             for (id, how, payload) in done.drain(..) {
                 protocol.finish(id, how, payload, sender);
             }
-            protocol.transmit(sender, wakers);
-            self.crowded.store(protocol.is_crowded(), Ordering::Relaxed);
         });
     }
 
     /// The last word: CLOSE after everything that is owed.
     pub(super) fn say_close(&self, reason: CloseReason) {
-        self.with(|state, wakers| {
-            let State { protocol, sender, .. } = state;
-            protocol.close(reason);
-            protocol.transmit(sender, wakers);
-        });
+        self.with(|state, _| state.protocol.close(reason));
     }
 }
 
@@ -541,10 +533,7 @@ impl<T: Transport> Link for Shared<T> {
         self.call(done);
         if frees {
             // Its slot or its credit may be what others wait for; credit that is little leaves with the next sweep.
-            self.with(|state, wakers| {
-                let State { protocol, sender, .. } = state;
-                protocol.transmit(sender, wakers);
-            });
+            self.with(|_, _| ());
         }
         answer
     }
@@ -555,29 +544,16 @@ impl<T: Transport> Link for Shared<T> {
 
     fn abandon(&self, id: u64) {
         let mut idle = Vec::new();
-        self.with(|state, wakers| {
-            let State { protocol, sender, .. } = state;
-            protocol.caller().abandon(id, &mut idle);
-            protocol.transmit(sender, wakers);
-        });
+        self.with(|state, _| state.protocol.caller().abandon(id, &mut idle));
     }
 
     fn abandon_waiting(&self, ticket: Ticket) {
         let mut idle = Vec::new();
-        self.with(|state, wakers| {
-            let State { protocol, sender, .. } = state;
-            protocol.caller().abandon_waiting(ticket, &mut idle, wakers);
-            protocol.transmit(sender, wakers);
-        });
+        self.with(|state, wakers| state.protocol.caller().abandon_waiting(ticket, &mut idle, wakers));
     }
 
     fn finish(&self, id: u64, how: Finish, payload: Payload) {
-        self.with(|state, wakers| {
-            let State { protocol, sender, .. } = state;
-            protocol.finish(id, how, payload, sender);
-            protocol.transmit(sender, wakers);
-            self.crowded.store(protocol.is_crowded(), Ordering::Relaxed);
-        });
+        self.with(|State { protocol, sender, .. }, _| protocol.finish(id, how, payload, sender));
     }
 
     fn is_crowded(&self) -> bool {
@@ -623,11 +599,9 @@ impl<T: Transport> Link for Shared<T> {
 
     fn drain(&self) {
         let now = clock::now();
-        let driver = self.with(|state, wakers| {
+        let driver = self.with(|state, _| {
             state.draining = true;
-            let State { protocol, sender, .. } = state;
-            protocol.drain(now);
-            protocol.transmit(sender, wakers);
+            state.protocol.drain(now);
             state.driver.clone()
         });
         self.call(driver);

@@ -288,7 +288,7 @@ impl FrameReceiver for ShmReceiver {
         Ok(self.fill()?.then_some(Filled::Some))
     }
 
-    /// A fifth of a microsecond.
+    /// Each is a load.
     const TRIES_PER_TURN: u32 = 8;
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Filled>> {
