@@ -172,14 +172,9 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         let begun = link.begin(call, Parts { head: &payload, tail }, &mut waker);
         scratch::give(payload);
         self.exchange = match begun {
-            Begun::Placed(id) | Begun::Lent(id) => Exchange::Placed(id),
+            Begun::Placed(id) => Exchange::Placed(id),
             Begun::Queued(ticket) => Exchange::Waiting(ticket),
             Begun::Failed(reason) => return Poll::Ready(Err(reason)),
-            // A link sees to that itself.
-            Begun::Unowned => {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
             Begun::Starved => {
                 // It will be encoded anew; but its time runs from now. A timeout would begin again at every attempt.
                 self.call.timeout = None;

@@ -15,7 +15,7 @@ use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
-use crate::protocol::{Begun, Config, Fed, Finish, NewCall, Payload, Protocol, Ticket, Waited};
+use crate::protocol::{Attempt, Begun, Config, Fed, Finish, NewCall, Payload, Protocol, Ticket, Waited};
 use crate::stats::ConnectionStats;
 use crate::transport::{BatchWriter, FrameSender, Properties, Transport, Written};
 
@@ -280,13 +280,13 @@ impl<T: Transport> Shared<T> {
         Outlook { blocked: state.blocked, calls: state.protocol.calls_live(), serves: state.protocol.serves() }
     }
 
-    fn begin_with(
+    fn attempt(
         &self,
         call: NewCall,
         payload: Parts<'_>,
         copy: &mut Option<Body>,
         waker: &mut Option<Waker>,
-    ) -> Begun {
+    ) -> Attempt {
         let mut after = After::default();
         let begun = {
             let mut state = self.lock();
@@ -294,10 +294,12 @@ impl<T: Transport> Shared<T> {
             let (begun, rearm) = protocol.begin(call, payload, copy, waker, sender);
             match begun {
                 // A frame may wait for the driver if that is about to run.
-                Begun::Placed(_) if state.driver_scheduled && state.protocol.calls_live() > 1 => {}
+                Attempt::Done(Begun::Placed(_)) if state.driver_scheduled && state.protocol.calls_live() > 1 => {}
                 // What keeps one waiting may be that nobody writes.
-                Begun::Placed(_) | Begun::Lent(_) | Begun::Queued(_) => self.claim_write(&mut state, &mut after),
-                Begun::Unowned | Begun::Starved | Begun::Failed(_) => {}
+                Attempt::Done(Begun::Placed(_) | Begun::Queued(_)) | Attempt::Lent(_) => {
+                    self.claim_write(&mut state, &mut after);
+                }
+                Attempt::Done(Begun::Starved | Begun::Failed(_)) | Attempt::Unowned => {}
             }
             if rearm {
                 after.wake_driver = state.driver.clone();
@@ -509,18 +511,17 @@ impl<T: Transport> Link for Shared<T> {
     }
 
     fn begin(&self, call: NewCall, payload: Parts<'_>, waker: &mut Option<Waker>) -> Begun {
-        let begun = self.begin_with(call, payload, &mut None, waker);
-        let begun = match begun {
-            // Outside of the lock: it may be long, and its bytes not in memory yet.
-            Begun::Unowned => self.begin_with(call, payload, &mut Some(payload.into()), waker),
-            begun => begun,
-        };
-        match begun {
-            Begun::Lent(id) => {
-                self.feed(id, payload);
-                Begun::Placed(id)
+        let mut copy = None;
+        loop {
+            match self.attempt(call, payload, &mut copy, waker) {
+                Attempt::Done(begun) => return begun,
+                Attempt::Lent(id) => {
+                    self.feed(id, payload);
+                    return Begun::Placed(id);
+                }
+                // Outside of the lock: it may be long, and its bytes not in memory yet.
+                Attempt::Unowned => copy = Some(Body::from(payload)),
             }
-            begun => begun,
         }
     }
 

@@ -27,7 +27,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 pub(crate) use callee::{Finish, Incoming};
-pub(crate) use caller::{Answer, Begun, Fed, NewCall};
+pub(crate) use caller::{Answer, Attempt, Begun, Fed, NewCall};
 pub(crate) use fail::{Class, Failure};
 pub(crate) use hello::HELLO_LEN_MAX;
 pub use hello::{MAJOR, MINOR};
@@ -254,14 +254,14 @@ impl Protocol {
         copy: &mut Option<Body>,
         waker: &mut Option<Waker>,
         out: &mut S,
-    ) -> (Begun, bool) {
+    ) -> (Attempt, bool) {
         self.say_hello(out);
         let begun = match &self.phase {
             Phase::Open => self.caller.begin(call, payload, copy, waker, out),
-            Phase::AwaitHello => Begun::Failed(Reason::ConnectionLost(ConnectionError::PeerGone)),
-            Phase::Ended(error) => Begun::Failed(Reason::ConnectionLost(error.clone())),
+            Phase::AwaitHello => Begun::Failed(Reason::ConnectionLost(ConnectionError::PeerGone)).into(),
+            Phase::Ended(error) => Begun::Failed(Reason::ConnectionLost(error.clone())).into(),
         };
-        if matches!(begun, Begun::Failed(_) | Begun::Unowned) {
+        if matches!(begun, Attempt::Done(Begun::Failed(_)) | Attempt::Unowned) {
             return (begun, false);
         }
         let wake = match call.deadline {

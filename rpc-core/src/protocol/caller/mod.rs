@@ -53,17 +53,30 @@ pub(crate) struct NewCall {
 pub(crate) enum Begun {
     /// It is placed, or what is left of it lies here.
     Placed(u64),
-    /// Its first frame is placed; the others are to be [fed](Caller::feed), and what has no room to be
-    /// [kept](Caller::keep).
-    Lent(u64),
     /// It waits; the payload has been taken.
     Queued(Ticket),
-    /// It has to wait, and is so long that its payload is to be copied outside of the lock: once more, with the copy.
-    Unowned,
     /// There is no memory for it to wait in; the waker is called when it is worth trying again.
     Starved,
     /// It failed, and was not executed.
     Failed(Reason),
+}
+
+/// What came of an attempt to begin a call whose payload lies with its caller.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// It has begun, or has not.
+    Done(Begun),
+    /// Its first frame is placed; the others are to be [fed](Caller::feed), and what has no room to be
+    /// [kept](Caller::keep).
+    Lent(u64),
+    /// It has to wait, and is so long that its payload is to be copied outside of the lock: once more, with the copy.
+    Unowned,
+}
+
+impl From<Begun> for Attempt {
+    fn from(begun: Begun) -> Attempt {
+        Attempt::Done(begun)
+    }
 }
 
 /// How far a lent call got.

@@ -5,7 +5,7 @@
 
 use std::task::Waker;
 
-use super::{Begun, Caller, Cancel, Fed, NewCall};
+use super::{Attempt, Begun, Caller, Cancel, Fed, NewCall};
 use crate::body::{Body, Parts};
 use crate::error::Reason;
 use crate::frame::{Head, Kind, Lead, flags};
@@ -25,13 +25,13 @@ impl Caller {
         copy: &mut Option<Body>,
         waker: &mut Option<Waker>,
         out: &mut S,
-    ) -> Begun {
+    ) -> Attempt {
         if let Some(reason) = &self.going_away {
-            return Begun::Failed(reason.clone());
+            return Begun::Failed(reason.clone()).into();
         }
         let len = payload.len() as u64;
         if len > self.message_max {
-            return Begun::Failed(Reason::TooLarge { len, max: self.message_max });
+            return Begun::Failed(Reason::TooLarge { len, max: self.message_max }).into();
         }
         let lane = if payload.len() > self.chunk_len { Lane::Large } else { Lane::Small };
         let held = self.waiting.bytes() + self.sending_bytes;
@@ -42,15 +42,15 @@ impl Caller {
         if let Some(id) = placed {
             self.spent(lane, len);
             self.want(id, call.oneway, waker);
-            return if lane == Lane::Large { Begun::Lent(id) } else { Begun::Placed(id) };
+            return if lane == Lane::Large { Attempt::Lent(id) } else { Begun::Placed(id).into() };
         }
         if let Some(limit) = self.limit_ahead(len).filter(|_| call.nested) {
             self.refused += 1;
-            return Begun::Failed(Reason::Overloaded { limit });
+            return Begun::Failed(Reason::Overloaded { limit }).into();
         }
         if self.waiting() >= self.waiting_max {
             self.refused += 1;
-            return Begun::Failed(Reason::Overloaded { limit: Limit::CallsWaiting });
+            return Begun::Failed(Reason::Overloaded { limit: Limit::CallsWaiting }).into();
         }
         if !fits {
             // A caller may come back for other reasons; it is woken once.
@@ -58,15 +58,15 @@ impl Caller {
                 self.starved.extend(waker.take());
             }
             self.starved_least = self.starved_least.min(payload.len());
-            return Begun::Starved;
+            return Begun::Starved.into();
         }
         let payload = match copy.take() {
             Some(copy) => copy,
-            None if payload.len() > COPY_LEN_MAX => return Begun::Unowned,
+            None if payload.len() > COPY_LEN_MAX => return Attempt::Unowned,
             None => payload.into(),
         };
         self.unstamped |= call.deadline.is_none();
-        Begun::Queued(self.waiting.push(lane, Queued { call, payload }, waker.take()))
+        Begun::Queued(self.waiting.push(lane, Queued { call, payload }, waker.take())).into()
     }
 
     /// Whether a new message may start now, ahead of nobody who waits in its lane.

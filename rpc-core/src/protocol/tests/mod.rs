@@ -179,8 +179,10 @@ impl Node {
             &mut { waker },
             &mut self.out,
         );
-        let Begun::Lent(id) = begun else {
-            return begun;
+        let id = match begun {
+            Attempt::Done(begun) => return begun,
+            Attempt::Lent(id) => id,
+            Attempt::Unowned => panic!("it has a copy"),
         };
         // All but the first frame waits here.
         let room = std::mem::replace(&mut self.out.room, 0);

@@ -149,11 +149,11 @@ impl Model {
         call.nested = self.random.one_in(10);
         let due = now + timeout + if call.deadline.is_none() { SWEEP } else { Duration::ZERO };
         let at = match self.node(client).begin(call, payload, None) {
-            Begun::Placed(_) | Begun::Lent(_) if call.oneway => return,
-            Begun::Placed(id) | Begun::Lent(id) => Where::Placed(id),
+            Begun::Placed(_) if call.oneway => return,
+            Begun::Placed(id) => Where::Placed(id),
             // Who makes it waits only for it to be placed.
             Begun::Queued(ticket) => Where::Queued(ticket),
-            Begun::Unowned | Begun::Starved => return,
+            Begun::Starved => return,
             Begun::Failed(_) => {
                 self.not_executed.insert(number);
                 return;
