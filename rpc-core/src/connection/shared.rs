@@ -1,6 +1,7 @@
-//! What the driver, the callers and the handlers of one connection share, and how frames leave it.
+//! What the driver, the callers and the handlers of one connection share.
 
-use std::io;
+mod writing;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
 
+use self::writing::Pen;
 use super::{Closing, Link};
 use crate::body::{self, Body, Parts};
 use crate::clock;
@@ -15,9 +17,9 @@ use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
-use crate::protocol::{Attempt, Begun, Config, Fed, Finish, NewCall, Payload, Protocol, Ticket, Waited};
+use crate::protocol::{Attempt, Begun, Config, Finish, NewCall, Payload, Protocol, Ticket, Waited};
 use crate::stats::ConnectionStats;
-use crate::transport::{BatchWriter, FrameSender, Properties, Transport, Written};
+use crate::transport::{BatchWriter, FrameSender, Properties, Transport};
 
 /// One connection, with its transport's type. Everybody else holds it as [`Link`].
 pub(super) struct Shared<T: Transport> {
@@ -84,13 +86,6 @@ impl<W: BatchWriter> Default for After<'_, W> {
     fn default() -> Self {
         After { pen: None, wake_driver: None, wakers: Vec::new() }
     }
-}
-
-/// The duty to write, of whoever has set `writing`.
-struct Pen<'a, W: BatchWriter> {
-    outlet: Option<MutexGuard<'a, Outlet<W>>>,
-    /// The batch has been taken already.
-    loaded: bool,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -182,98 +177,6 @@ impl<T: Transport> Shared<T> {
         after
     }
 
-    /// Whoever has placed something writes it, if nobody else does.
-    fn claim_write<'a>(&'a self, state: &mut State<T::Sender>, after: &mut After<'a, T::Writer>) {
-        if !state.claim_write() {
-            return;
-        }
-        after.pen = Some(match self.outlet.try_lock() {
-            // Spares the writer a lock of its own.
-            Ok(mut outlet) => {
-                let loaded = state.take_batch(&mut outlet.batch, &mut after.wakers);
-                Pen { outlet: Some(outlet), loaded }
-            }
-            Err(_) => Pen { outlet: None, loaded: false },
-        });
-    }
-
-    /// Writes until nothing is left or the mechanism takes no more.
-    fn write_out(&self, pen: Pen<'_, T::Writer>) {
-        let claim = Claim(self);
-        let mut wakers = Vec::new();
-        let (written, driver) = self.write_batches(pen, &mut wakers);
-        std::mem::forget(claim);
-        wake_all(wakers);
-        match written {
-            Ok(Written::All) => self.call(driver),
-            Ok(Written::Blocked) => self.hand_to_driver(None),
-            Err(error) => self.hand_to_driver(Some(error.into())),
-        }
-    }
-
-    /// `All` if `writing` has been let go of; then the driver, if it has something to do.
-    ///
-    /// After some batches the driver goes on: a caller is not to write for everybody else for ever.
-    fn write_batches(&self, pen: Pen<'_, T::Writer>, wakers: &mut Vec<Waker>) -> (io::Result<Written>, Option<Waker>) {
-        let mut outlet = pen.outlet.unwrap_or_else(|| self.outlet());
-        let mut loaded = pen.loaded;
-        for _ in 0..BATCHES_PER_TURN {
-            if !loaded {
-                let mut state = self.lock();
-                if !state.take_batch(&mut outlet.batch, wakers) {
-                    return (Ok(Written::All), state.driver_if_done());
-                }
-            }
-            loaded = false;
-            let Outlet { writer, batch } = &mut *outlet;
-            match writer.as_mut().map(|writer| writer.try_write(batch)) {
-                None | Some(Ok(Written::All)) => {}
-                Some(written) => return (written, None),
-            }
-        }
-        let mut state = self.lock();
-        state.writing = false;
-        (Ok(Written::All), state.driver.clone())
-    }
-
-    fn hand_to_driver(&self, error: Option<ConnectionError>) {
-        let driver = {
-            let mut state = self.lock();
-            state.writing = false;
-            state.blocked = true;
-            if error.is_some() {
-                state.failed = error;
-            }
-            state.driver.clone()
-        };
-        self.call(driver);
-    }
-
-    /// Tries to go on with what was blocked, without registering anybody; whether anything moved.
-    pub(super) fn retry_blocked(&self) -> bool {
-        let (written, moved) = {
-            let mut outlet = self.outlet();
-            let Outlet { writer: Some(writer), batch } = &mut *outlet else {
-                return false;
-            };
-            let before = writer.written();
-            let written = writer.try_write(batch);
-            (written, writer.written() != before)
-        };
-        match written {
-            Ok(Written::All) => {
-                self.lock().blocked = false;
-                self.flush();
-                true
-            }
-            Ok(Written::Blocked) => moved,
-            Err(error) => {
-                self.hand_to_driver(Some(error.into()));
-                true
-            }
-        }
-    }
-
     /// What a driver that has found nothing has to know.
     pub(super) fn outlook(&self) -> Outlook {
         let state = self.lock();
@@ -308,66 +211,6 @@ impl<T: Transport> Shared<T> {
         };
         self.finish_outside(after);
         begun
-    }
-
-    /// Sends the rest of a long call from where it lies, as far as the mechanism takes it at once. What it does not is
-    /// copied: its caller may never be polled again.
-    fn feed(&self, id: u64, payload: Parts<'_>) {
-        let mut sent = None;
-        for _ in 0..BATCHES_PER_TURN {
-            let (fed, after) = {
-                let mut state = self.lock();
-                let State { protocol, sender, .. } = &mut *state;
-                let fed = protocol.feed(id, payload, sender);
-                let mut after = After::default();
-                self.claim_write(&mut state, &mut after);
-                (fed, after)
-            };
-            self.finish_outside(after);
-            match fed {
-                Fed::Over => return,
-                Fed::Blocked(bytes) if sent == Some(bytes) => break,
-                Fed::Blocked(bytes) => sent = Some(bytes),
-            }
-        }
-        let rest = Body::from(payload.range(sent.unwrap_or(0), payload.len()));
-        self.with(|state, _| state.protocol.caller().keep(id, rest));
-    }
-
-    /// The driver's part of writing: goes on with what was blocked. Ready when nothing is left.
-    pub(super) fn poll_blocked(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
-        {
-            let mut state = self.lock();
-            if let Some(error) = state.failed.take() {
-                return Poll::Ready(Err(error));
-            }
-            if !state.blocked {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        for _ in 0..BATCHES_PER_TURN {
-            let written = {
-                let mut outlet = self.outlet();
-                let Outlet { writer, batch } = &mut *outlet;
-                match writer {
-                    Some(writer) => writer.poll_write(cx, batch),
-                    None => Poll::Ready(Ok(())),
-                }
-            };
-            match written {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                Poll::Ready(Ok(())) => {}
-            }
-            self.lock().blocked = false;
-            self.flush();
-            // It may be blocked again; then the mechanism is asked again, so that it wakes this task.
-            if !self.lock().blocked {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
     /// Whether somebody is writing what the driver has not written itself.
@@ -623,19 +466,6 @@ fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
         let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
     }
 }
-
-/// The claim to write, lost only by a panic: of a transport of the program's own, say. Then the driver hears of it.
-struct Claim<'a, T: Transport>(&'a Shared<T>);
-
-impl<T: Transport> Drop for Claim<'_, T> {
-    fn drop(&mut self) {
-        let error = io::Error::other("the transport panicked while it wrote");
-        self.0.hand_to_driver(Some(error.into()));
-    }
-}
-
-/// After so many batches written in a row, others get their turn.
-const BATCHES_PER_TURN: usize = 16;
 
 /// The last thing a driver does, whatever happens to it: nobody may wait for ever.
 pub(super) struct EndGuard<T: Transport>(pub(super) Arc<Shared<T>>);
