@@ -1,7 +1,7 @@
 //! Buffers of long messages, used again and again.
 //!
-//! An allocator gives memory of this size back to the system and takes it anew, and the first touch of each page of it
-//! costs as much as copying the page. So buffers that were let go of lie here for the next message, until a connection
+//! An allocator gives memory of this size back to the system and takes it anew, and the first touch of each page of it is
+//! a fault. So buffers that were let go of lie here for the next message, until a connection
 //! comes to rest.
 
 use std::fmt;
