@@ -25,7 +25,16 @@ async fn a_stale_file_is_replaced() {
     let directory = Directory::new();
     let path = directory.join("s");
     drop(std_net::UnixListener::bind(&path).unwrap());
-    let mut listener = UnixListener::bind(&path).unwrap();
+    // A child that another test is just starting has the dead server's socket too, until it is another program.
+    let bound = guard(async {
+        loop {
+            match UnixListener::bind(&path) {
+                Err(BindError::InUse { .. }) => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
+                bound => break bound,
+            }
+        }
+    });
+    let mut listener = bound.await.unwrap();
     assert!(fs::metadata(&path).unwrap().file_type().is_socket());
     let _client = std_net::UnixStream::connect(&path).unwrap();
     guard(listener.accept_transport()).await.unwrap();
