@@ -367,7 +367,9 @@ impl Head {
         }
         let (head, tail) = space[at + lead_len..].split_at_mut(payload.head.len());
         head.copy_from_slice(payload.head);
-        tail.copy_from_slice(payload.tail);
+        if !tail.is_empty() {
+            tail.copy_from_slice(payload.tail);
+        }
         let word =
             (len - FIRST_WORD_LEN) as u64 | (self.kind as u64) << 32 | u64::from(self.flags) << 40 | (ext as u64) << 48;
         out.commit(word);

@@ -1,4 +1,7 @@
 //! A table of calls by id: open addressing, linear probing, at most half full.
+//!
+//! Of two entries that want the same place the one further from its home has it ("Robin Hood hashing", Celis 1985). So
+//! whoever stands at home ends the way of all before it, and a search or a removal need not look beyond.
 
 /// Something with an id of its own.
 pub(super) trait Keyed {
@@ -34,52 +37,79 @@ impl<T: Keyed> Table<T> {
         (key >> 1) as usize & self.mask()
     }
 
-    /// Where `key` is, or the first free place on the way to it.
-    fn find(&self, key: u64) -> usize {
-        let mut at = self.home(key);
-        while self.places[at].as_ref().is_some_and(|entry| entry.key() != key) {
-            at = (at + 1) & self.mask();
-        }
-        at
+    /// How far the entry at `at`, if there is one, is from its home.
+    fn distance(&self, at: usize) -> Option<usize> {
+        self.places[at].as_ref().map(|entry| at.wrapping_sub(self.home(entry.key())) & self.mask())
     }
 
+    fn find(&self, key: u64) -> Option<usize> {
+        let mut at = self.home(key);
+        let mut way = 0;
+        // Mostly it stands at home. One that is nearer to its own home would have had to give way.
+        while self.places[at].as_ref()?.key() != key {
+            if self.distance(at)? < way {
+                return None;
+            }
+            at = (at + 1) & self.mask();
+            way += 1;
+        }
+        Some(at)
+    }
+
+    /// Adds an entry, of whose key there is none yet.
+    #[inline]
     pub(super) fn insert(&mut self, entry: T) {
         if (self.len + 1) * 2 > self.places.len() {
             let len = self.places.len() * 2;
             let old = std::mem::replace(&mut self.places, (0..len).map(|_| None).collect());
             for entry in old.into_iter().flatten() {
-                let at = self.find(entry.key());
-                self.places[at] = Some(entry);
+                self.settle(entry);
             }
         }
-        let at = self.find(entry.key());
-        if self.places[at].replace(entry).is_none() {
-            self.len += 1;
+        self.len += 1;
+        let home = self.home(entry.key());
+        match &mut self.places[home] {
+            free @ None => *free = Some(entry),
+            Some(_) => self.settle(entry),
+        }
+    }
+
+    fn settle(&mut self, entry: T) {
+        let mut at = self.home(entry.key());
+        let mut homeless = Some(entry);
+        let mut way = 0;
+        while homeless.is_some() {
+            match self.distance(at) {
+                Some(distance) if distance >= way => {}
+                distance => {
+                    std::mem::swap(&mut self.places[at], &mut homeless);
+                    way = distance.unwrap_or(0);
+                }
+            }
+            at = (at + 1) & self.mask();
+            way += 1;
         }
     }
 
     pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut T> {
-        let at = self.find(key);
+        let at = self.find(key)?;
         self.places[at].as_mut()
     }
 
-    /// Takes an entry out and moves back those that probed past it.
-    pub(super) fn remove(&mut self, key: u64) -> Option<T> {
-        let mut hole = self.find(key);
-        let entry = self.places[hole].take()?;
+    /// Drops an entry, and moves back those that gave way to it; whether there was one.
+    pub(super) fn remove(&mut self, key: u64) -> bool {
+        let Some(mut hole) = self.find(key) else {
+            return false;
+        };
         self.len -= 1;
-        let mut at = hole;
         loop {
-            at = (at + 1) & self.mask();
-            let Some(other) = &self.places[at] else {
-                return Some(entry);
-            };
-            // Its way from home to here passes the hole: it moves into it.
-            let way = at.wrapping_sub(self.home(other.key())) & self.mask();
-            if way >= at.wrapping_sub(hole) & self.mask() {
-                self.places[hole] = self.places[at].take();
-                hole = at;
+            let next = (hole + 1) & self.mask();
+            if self.distance(next).unwrap_or(0) == 0 {
+                self.places[hole] = None;
+                return true;
             }
+            self.places[hole] = self.places[next].take();
+            hole = next;
         }
     }
 
@@ -116,12 +146,13 @@ mod tests {
             random ^= random >> 7;
             random ^= random << 17;
             let key = 1 + 2 * (random >> 8) % 512;
-            if random & 1 == 0 && model.len() < 200 {
+            if random & 1 == 0 && model.len() < 200 && !model.contains_key(&key) {
                 table.insert((key, step));
                 model.insert(key, step);
             } else {
-                assert_eq!(table.remove(key).map(|entry| entry.1), model.remove(&key));
+                assert_eq!(table.remove(key), model.remove(&key).is_some());
             }
+            assert_eq!(table.get_mut(key).map(|entry| entry.1), model.get(&key).copied());
             assert_eq!(table.len(), model.len());
         }
         for (key, value) in model {

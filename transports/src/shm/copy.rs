@@ -28,11 +28,17 @@ pub(super) unsafe fn copy_out(from: *const u8, into: &mut [u8]) {
 ///
 /// That of [`copy_out`].
 unsafe fn by_words(from: *const AtomicU64, into: &mut [u8]) {
-    for (index, chunk) in into.chunks_mut(size_of::<u64>()).enumerate() {
-        // SAFETY: aligned and readable by the caller's promise. A relaxed load of 8 bytes writes nothing, so the mapping
-        // may be read-only; being atomic, it may race with whoever writes.
-        let word = unsafe { &*from.add(index) }.load(Ordering::Relaxed);
-        chunk.copy_from_slice(&word.to_ne_bytes()[..chunk.len()]);
+    // SAFETY: aligned and readable by the caller's promise. A relaxed load of 8 bytes writes nothing, so the mapping may
+    // be read-only; being atomic, it may race with whoever writes.
+    let word = |index| unsafe { &*from.add(index) }.load(Ordering::Relaxed).to_ne_bytes();
+    let count = into.len() / size_of::<u64>();
+    let mut words = into.chunks_exact_mut(size_of::<u64>());
+    for (index, into) in words.by_ref().enumerate() {
+        into.copy_from_slice(&word(index));
+    }
+    let rest = words.into_remainder();
+    if !rest.is_empty() {
+        rest.copy_from_slice(&word(count)[..rest.len()]);
     }
 }
 

@@ -289,7 +289,7 @@ impl FrameReceiver for ShmReceiver {
     }
 
     /// Each is a load.
-    const TRIES_PER_TURN: u32 = 8;
+    const TRIES_PER_TURN: u32 = 32;
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Filled>> {
         self.sleep.withdraw(&self.own);

@@ -83,7 +83,7 @@ impl Callee {
     }
 
     fn remove(&mut self, id: u64) {
-        if self.calls.remove(id).is_some() {
+        if self.calls.remove(id) {
             self.share.leave();
         }
     }

@@ -409,7 +409,7 @@ impl Caller {
 
     /// The rest of a half-sent call will not be sent, and the peer knows.
     fn unsend(&mut self, id: u64) {
-        let Some(slot) = self.slot_mut(id) else {
+        let Some(slot) = self.slot_mut(id).filter(|slot| slot.outgoing.is_some() || slot.cut > 0) else {
             return;
         };
         let unsent = slot.outgoing.take().map_or(0, |message| message.unsent());
