@@ -10,7 +10,7 @@
 //! The whole format, with byte-exact examples, stands in `docs/protocol.md`.
 
 use crate::body::Parts;
-use crate::transport::FrameSender;
+use crate::transport::{Apart, FrameSender};
 
 /// Bytes of a frame's header.
 pub const HEADER_LEN: usize = 16;
@@ -341,16 +341,51 @@ impl Head {
     /// The same, of a payload in two pieces.
     #[must_use]
     pub(crate) fn place_parts<S: FrameSender>(&self, payload: Parts<'_>, out: &mut S) -> bool {
-        let ext = if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 };
-        let lead_len = match self.lead {
-            Lead::Nothing => 0,
-            Lead::Call(_) => CALL_HEAD_LEN,
-            Lead::Fail { .. } => FAIL_HEAD_LEN,
-        };
+        let (ext, lead_len) = (self.extensions_len(), self.lead_len());
         let len = HEADER_LEN + ext + lead_len + payload.len();
         let Some(space) = out.reserve(len) else {
             return false;
         };
+        let at = self.write(space);
+        let (head, tail) = space[at..].split_at_mut(payload.head.len());
+        head.copy_from_slice(payload.head);
+        if !tail.is_empty() {
+            tail.copy_from_slice(payload.tail);
+        }
+        out.commit(self.first_word(len));
+        true
+    }
+
+    /// The same, of a payload that stays where it is. Only for a sender that [gathers](FrameSender::gathers).
+    #[must_use]
+    pub(crate) fn place_apart<S: FrameSender>(&self, payload: Apart, out: &mut S) -> bool {
+        let mut head = [0; HEADER_LEN + TOTAL_EXTENSION_LEN + CALL_HEAD_LEN];
+        let (first, rest) = head.split_at_mut(FIRST_WORD_LEN);
+        let len = FIRST_WORD_LEN + self.write(rest);
+        first.copy_from_slice(&self.first_word(len + payload.len()).to_le_bytes());
+        out.place_apart(&head[..len], payload)
+    }
+
+    fn extensions_len(&self) -> usize {
+        if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 }
+    }
+
+    fn lead_len(&self) -> usize {
+        match self.lead {
+            Lead::Nothing => 0,
+            Lead::Call(_) => CALL_HEAD_LEN,
+            Lead::Fail { .. } => FAIL_HEAD_LEN,
+        }
+    }
+
+    fn first_word(&self, len: usize) -> u64 {
+        let ext = self.extensions_len() as u64;
+        (len - FIRST_WORD_LEN) as u64 | (self.kind as u64) << 32 | u64::from(self.flags) << 40 | ext << 48
+    }
+
+    /// Writes what is between the first word and the payload; how long that is.
+    #[inline]
+    fn write(&self, space: &mut [u8]) -> usize {
         const AFTER_ID: usize = HEADER_LEN - FIRST_WORD_LEN;
         space[..AFTER_ID].copy_from_slice(&self.id.to_le_bytes());
         let mut at = AFTER_ID;
@@ -365,15 +400,7 @@ impl Head {
             Lead::Call(head) => space[at..at + CALL_HEAD_LEN].copy_from_slice(&head.to_bytes()),
             Lead::Fail { class, code } => space[at..at + FAIL_HEAD_LEN].copy_from_slice(&[class, code]),
         }
-        let (head, tail) = space[at + lead_len..].split_at_mut(payload.head.len());
-        head.copy_from_slice(payload.head);
-        if !tail.is_empty() {
-            tail.copy_from_slice(payload.tail);
-        }
-        let word =
-            (len - FIRST_WORD_LEN) as u64 | (self.kind as u64) << 32 | u64::from(self.flags) << 40 | (ext as u64) << 48;
-        out.commit(word);
-        true
+        at + self.lead_len()
     }
 }
 

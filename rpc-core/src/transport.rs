@@ -14,6 +14,8 @@
 //!
 //! [`ConnectionError`]: crate::ConnectionError
 
+mod batch;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +23,9 @@ use std::task::{Context, Poll};
 
 use crate::connection::{Connection, Start};
 use crate::error::ConnectError;
-use crate::frame::{FIRST_WORD_LEN, FrameError};
+use crate::frame::FrameError;
+
+pub use batch::{Apart, BatchBuffer, Bytes, Lent};
 
 /// A connected pair of directions that carry frames.
 ///
@@ -56,6 +60,19 @@ pub trait FrameSender: Send + 'static {
 
     /// Ends the frame reserved last; `first_word` is its first 8 bytes, little-endian, never 0.
     fn commit(&mut self, first_word: u64);
+
+    /// Whether the ends of long frames may stay where they are, until they are written: see
+    /// [`place_apart`](FrameSender::place_apart). A sender that contains a [`BatchBuffer`] may pass both on to it.
+    fn gathers(&self) -> bool {
+        false
+    }
+
+    /// Commits a whole frame that begins with `head` and ends with `end`; `false` if there is no room until the writer has
+    /// made progress. Only asked of a sender that [gathers](FrameSender::gathers).
+    fn place_apart(&mut self, head: &[u8], end: Apart) -> bool {
+        let _ = (head, end);
+        false
+    }
 
     /// Moves what was committed into `batch`, which is empty; `false` if there was nothing, and nobody
     /// [wants room](FrameSender::wants_room).
@@ -98,6 +115,21 @@ pub trait BatchWriter: Send + 'static {
     ///
     /// Those of the mechanism; the connection then ends.
     fn try_write(&mut self, batch: &mut Self::Batch) -> io::Result<Written>;
+
+    /// Whether [`try_write_lent`](BatchWriter::try_write_lent) can be used. Otherwise nothing is ever lent, but copied into
+    /// the batch.
+    const LENDS: bool = false;
+
+    /// As [`try_write`](BatchWriter::try_write), for a batch of which parts are only `lent`: what the mechanism does not take
+    /// of them has been [kept](Bytes::keep) when this returns.
+    ///
+    /// # Errors
+    ///
+    /// Those of the mechanism; the connection then ends.
+    fn try_write_lent(&mut self, batch: &mut Self::Batch, lent: Lent<'_>) -> io::Result<Written> {
+        let _ = (batch, lent);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Writes all of `batch`, or registers the task (the driver's) to be woken when more can be written.
     ///
@@ -341,93 +373,4 @@ pub trait Connector: Send + Sync + 'static {
 
     /// The URI it leads to.
     fn endpoint(&self) -> String;
-}
-
-/// The sender of every transport that writes bytes: frames lie one after the other in a buffer that is swapped out.
-#[derive(Debug, Default)]
-pub struct BatchBuffer {
-    /// Its length is the most that was ever used: what is written over need not be cleared first.
-    bytes: Vec<u8>,
-    /// Bytes of committed frames.
-    committed: usize,
-    /// Bytes of the frame reserved last; 0 = none.
-    reserved: usize,
-    /// Bytes committed since the beginning of time.
-    position: u64,
-}
-
-/// How many bytes may lie in a [`BatchBuffer`] before senders wait for the writer.
-const BATCH_LEN_MAX: usize = 256 * 1024;
-/// A buffer that grew beyond this is not kept.
-const BATCH_LEN_KEPT: usize = 2 * BATCH_LEN_MAX;
-
-impl FrameSender for BatchBuffer {
-    type Batch = Bytes;
-
-    fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
-        self.reserved = 0;
-        let end = self.committed + len;
-        // An empty buffer takes any frame, so that the longest one always gets its turn.
-        if self.committed > 0 && end > BATCH_LEN_MAX {
-            return None;
-        }
-        if end > self.bytes.len() {
-            self.bytes.resize(end, 0);
-        }
-        self.reserved = len;
-        self.bytes.get_mut(self.committed + FIRST_WORD_LEN..end)
-    }
-
-    fn commit(&mut self, first_word: u64) {
-        if let Some(word) =
-            self.bytes[self.committed..].first_chunk_mut::<FIRST_WORD_LEN>().filter(|_| self.reserved > 0)
-        {
-            *word = first_word.to_le_bytes();
-        }
-        self.committed += self.reserved;
-        self.position += self.reserved as u64;
-        self.reserved = 0;
-    }
-
-    fn take_batch(&mut self, batch: &mut Bytes) -> bool {
-        if self.committed == 0 {
-            return false;
-        }
-        debug_assert!(batch.as_slice().is_empty());
-        std::mem::swap(&mut self.bytes, &mut batch.bytes);
-        batch.gone = 0;
-        batch.end = std::mem::take(&mut self.committed);
-        true
-    }
-
-    fn position(&self) -> u64 {
-        self.position
-    }
-}
-
-/// Bytes on their way out, and how many of them are gone already.
-#[derive(Debug, Default)]
-pub struct Bytes {
-    bytes: Vec<u8>,
-    gone: usize,
-    end: usize,
-}
-
-impl Bytes {
-    /// What is still to be written.
-    pub fn as_slice(&self) -> &[u8] {
-        self.bytes.get(self.gone..self.end).unwrap_or_default()
-    }
-
-    /// Notes that `n` more bytes have been written.
-    pub fn advance(&mut self, n: usize) {
-        self.gone += n;
-        if self.gone >= self.end {
-            self.gone = 0;
-            self.end = 0;
-            if self.bytes.capacity() > BATCH_LEN_KEPT {
-                self.bytes = Vec::new();
-            }
-        }
-    }
 }

@@ -8,10 +8,10 @@ mod reader;
 mod spare;
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
-use trunkline_core::transport::{BatchBuffer, BatchWriter, Bytes, Properties, Transport, Written};
+use trunkline_core::transport::{BatchBuffer, BatchWriter, Bytes, Lent, Properties, Transport, Written};
 
 pub use reader::FrameReader;
 
@@ -50,6 +50,28 @@ pub trait ByteWriter: Send + 'static {
     ///
     /// Never `WouldBlock` or `Interrupted`. Any error ends the connection.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Whether several slices at a time are worth more than one after the other. Otherwise what leaves is copied into one
+    /// slice before.
+    const VECTORED: bool = false;
+
+    /// As [`try_write`](ByteWriter::try_write), of several slices, one behind the other; at least one, and none is empty.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`try_write`](ByteWriter::try_write).
+    fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.try_write(&slices[0])
+    }
+
+    /// As [`poll_write`](ByteWriter::poll_write), of several slices, one behind the other; at least one, and none is empty.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`poll_write`](ByteWriter::poll_write).
+    fn poll_write_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.poll_write(cx, &slices[0])
+    }
 
     /// Sees to it that nothing written lies in a buffer on this side, without waiting.
     ///
@@ -101,7 +123,8 @@ impl<R: ByteReader, W: ByteWriter> Transport for ByteTransport<R, W> {
     }
 
     fn split(self, frame_len_max: usize) -> (BatchBuffer, BatchedWriter<W>, FrameReader<R>) {
-        (BatchBuffer::default(), BatchedWriter::new(self.writer), FrameReader::new(self.reader, frame_len_max))
+        let sender = if W::VECTORED { BatchBuffer::gathering() } else { BatchBuffer::default() };
+        (sender, BatchedWriter::new(self.writer), FrameReader::new(self.reader, frame_len_max))
     }
 }
 
@@ -136,18 +159,18 @@ impl<W: ByteWriter> BatchedWriter<W> {
         batch.advance(n);
         Ok(())
     }
-}
 
-impl<W: ByteWriter> BatchWriter for BatchedWriter<W> {
-    type Batch = Bytes;
-
-    /// The batch can be empty and the answer [`Written::Blocked`]: then it is the flush that takes time.
-    fn try_write(&mut self, batch: &mut Bytes) -> io::Result<Written> {
+    fn write(&mut self, batch: &mut Bytes, lent: Lent<'_>) -> io::Result<Written> {
         let outcome = loop {
-            if batch.as_slice().is_empty() {
+            if batch.is_empty() {
                 break if self.flush_owed { self.sink.try_flush() } else { Ok(()) };
             }
-            match self.sink.try_write(batch.as_slice()) {
+            let written = gather(batch, lent, |slices| match slices {
+                [] => Err(missing()),
+                [slice] => self.sink.try_write(slice),
+                slices => self.sink.try_write_vectored(slices),
+            });
+            match written {
                 Ok(n) => self.took(n, batch)?,
                 Err(error) => break Err(error),
             }
@@ -161,10 +184,49 @@ impl<W: ByteWriter> BatchWriter for BatchedWriter<W> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Does something with what is to be written next of a batch, which is not empty.
+fn gather<T>(batch: &Bytes, lent: Lent<'_>, write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
+    if batch.is_contiguous() {
+        return write(&[IoSlice::new(batch.as_slice())]);
+    }
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    let filled = batch.slices(lent, &mut slices);
+    write(&slices[..filled])
+}
+
+/// Whoever lent it has gone, by a panic.
+fn missing() -> io::Error {
+    io::Error::other("what was lent to the transport is missing")
+}
+
+/// How many slices are written at a time.
+const SLICES_MAX: usize = 16;
+
+impl<W: ByteWriter> BatchWriter for BatchedWriter<W> {
+    type Batch = Bytes;
+
+    /// The batch can be empty and the answer [`Written::Blocked`]: then it is the flush that takes time.
+    fn try_write(&mut self, batch: &mut Bytes) -> io::Result<Written> {
+        self.write(batch, Lent::default())
+    }
+
+    const LENDS: bool = W::VECTORED;
+
+    fn try_write_lent(&mut self, batch: &mut Bytes, lent: Lent<'_>) -> io::Result<Written> {
+        let written = self.write(batch, lent);
+        batch.keep(lent);
+        written
+    }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, batch: &mut Bytes) -> Poll<io::Result<()>> {
-        while !batch.as_slice().is_empty() {
-            let n = ready!(self.sink.poll_write(cx, batch.as_slice()))?;
+        while !batch.is_empty() {
+            let n = ready!(gather(batch, Lent::default(), |slices| match slices {
+                [] => Poll::Ready(Err(missing())),
+                [slice] => self.sink.poll_write(cx, slice),
+                slices => self.sink.poll_write_vectored(cx, slices),
+            }))?;
             self.took(n, batch)?;
         }
         if self.flush_owed {

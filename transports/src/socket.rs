@@ -2,7 +2,7 @@
 //!
 //! Reads and writes go straight to the system; tokio is only asked when there is nothing to do but wait.
 
-use std::io::{self, Read};
+use std::io::{self, IoSlice, Read};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -73,9 +73,9 @@ pub struct SocketWriter {
 /// After so many writes that found room, nobody listens for it any more.
 const UNBLOCKED_MAX: u32 = 64;
 
-impl ByteWriter for SocketWriter {
-    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = retry_interrupted(|| self.fd.get_ref().send_with_flags(bytes, SEND_FLAGS))?;
+impl SocketWriter {
+    fn try_send(&mut self, send: impl Fn(&Socket) -> io::Result<usize>) -> io::Result<usize> {
+        let sent = retry_interrupted(|| send(self.fd.get_ref()))?;
         if self.room.is_some() {
             self.unblocked += 1;
             if self.unblocked > UNBLOCKED_MAX {
@@ -85,9 +85,13 @@ impl ByteWriter for SocketWriter {
         Ok(sent)
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        send: impl Fn(&Socket) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         loop {
-            match self.try_write(bytes) {
+            match self.try_send(&send) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 sent => return Poll::Ready(sent),
             }
@@ -99,11 +103,31 @@ impl ByteWriter for SocketWriter {
             // Room that came after the write above has made it ready, so that clearing loses nothing: it is written to
             // again before anybody waits.
             let mut guard = ready!(room.poll_write_ready(cx))?;
-            match retry_interrupted(|| self.fd.get_ref().send_with_flags(bytes, SEND_FLAGS)) {
+            match retry_interrupted(|| send(self.fd.get_ref())) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
                 sent => return Poll::Ready(sent),
             }
         }
+    }
+}
+
+impl ByteWriter for SocketWriter {
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_send(|socket| socket.send_with_flags(bytes, SEND_FLAGS))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, |socket| socket.send_with_flags(bytes, SEND_FLAGS))
+    }
+
+    const VECTORED: bool = true;
+
+    fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.try_send(|socket| socket.send_vectored_with_flags(slices, SEND_FLAGS))
+    }
+
+    fn poll_write_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, |socket| socket.send_vectored_with_flags(slices, SEND_FLAGS))
     }
 
     fn poll_shutdown(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -17,9 +17,9 @@ use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
-use crate::protocol::{Attempt, Begun, Config, Finish, NewCall, Payload, Protocol, Ticket, Waited};
+use crate::protocol::{APART_LEN_MIN, Attempt, Begun, Config, Finish, NewCall, Payload, Protocol, Ticket, Waited};
 use crate::stats::ConnectionStats;
-use crate::transport::{BatchWriter, FrameSender, Properties, Transport};
+use crate::transport::{BatchWriter, FrameSender, Lent, Properties, Transport};
 
 /// One connection, with its transport's type. Everybody else holds it as [`Link`].
 pub(super) struct Shared<T: Transport> {
@@ -146,8 +146,13 @@ impl<T: Transport> Shared<T> {
     }
 
     pub(super) fn finish_outside(&self, after: After<'_, T::Writer>) {
+        self.finish_lending(after, None);
+    }
+
+    /// The same, where what was placed may be lent.
+    fn finish_lending(&self, after: After<'_, T::Writer>, lent: Option<Lent<'_>>) {
         if let Some(pen) = after.pen {
-            self.write_out(pen);
+            self.write_out(pen, lent);
         }
         wake_all(after.wakers);
         self.call(after.wake_driver);
@@ -191,13 +196,15 @@ impl<T: Transport> Shared<T> {
         waker: &mut Option<Waker>,
     ) -> Attempt {
         let mut after = After::default();
-        let begun = {
+        let (begun, lend) = {
             let mut state = self.lock();
+            let lend = state.may_lend::<T::Writer>(payload.len());
             let State { protocol, sender, .. } = &mut *state;
-            let (begun, rearm) = protocol.begin(call, payload, copy, waker, sender);
+            let (begun, rearm) = protocol.begin(call, payload, lend, copy, waker, sender);
             match begun {
                 // A frame may wait for the driver if that is about to run.
-                Attempt::Done(Begun::Placed(_)) if state.driver_scheduled && state.protocol.calls_live() > 1 => {}
+                Attempt::Done(Begun::Placed(_))
+                    if !lend && state.driver_scheduled && state.protocol.calls_live() > 1 => {}
                 // What keeps one waiting may be that nobody writes.
                 Attempt::Done(Begun::Placed(_) | Begun::Queued(_)) | Attempt::Lent(_) => {
                     self.claim_write(&mut state, &mut after);
@@ -207,9 +214,9 @@ impl<T: Transport> Shared<T> {
             if rearm {
                 after.wake_driver = state.driver.clone();
             }
-            begun
+            (begun, lend)
         };
-        self.finish_outside(after);
+        self.finish_lending(after, lend.then_some(Lent(payload)));
         begun
     }
 
@@ -302,9 +309,20 @@ impl<S: FrameSender> State<S> {
     /// Whether the caller is to write. Then nobody else does until it has looked for more.
     fn claim_write(&mut self) -> bool {
         let anything = self.sender.position() != self.taken || self.sender.wants_room();
-        let claim = anything && !self.writing && !self.blocked && !self.mute && self.failed.is_none();
+        let claim = anything && self.may_write();
         self.writing |= claim;
         claim
+    }
+
+    /// Whether whoever places something now is the one to write it.
+    fn may_write(&self) -> bool {
+        !self.writing && !self.blocked && !self.mute && self.failed.is_none()
+    }
+
+    /// Whether a payload of `len` bytes may stay with its caller, because it is that one who will write: the claim follows
+    /// before the lock is let go of.
+    fn may_lend<W: BatchWriter>(&self, len: usize) -> bool {
+        W::LENDS && len >= APART_LEN_MIN && self.sender.gathers() && self.may_write()
     }
 
     /// The driver, if what somebody here wants of it can be done now.
@@ -473,8 +491,11 @@ pub(super) struct EndGuard<T: Transport>(pub(super) Arc<Shared<T>>);
 impl<T: Transport> Drop for EndGuard<T> {
     fn drop(&mut self) {
         self.0.end(ConnectionError::RuntimeGone, true);
-        let writer = self.0.outlet().writer.take();
-        drop(writer);
+        let outlet = {
+            let mut outlet = self.0.outlet();
+            (outlet.writer.take(), std::mem::take(&mut outlet.batch))
+        };
+        drop(outlet);
         self.0.lock().sender.release();
         body::forget_spare();
     }

@@ -1,9 +1,11 @@
 //! A message on its way out: one frame, or a first frame and its chunks.
 
+use std::sync::Arc;
+
 use crate::body::{Body, Parts};
 use crate::error::ProtocolError;
 use crate::frame::{Frame, FrameError, Head, Kind, Lead, flags, tag};
-use crate::transport::FrameSender;
+use crate::transport::{Apart, FrameSender};
 
 /// A CALL, REPLY or FAIL whose payload is encoded, and how much of it has been placed.
 #[derive(Debug)]
@@ -11,9 +13,7 @@ pub(crate) struct Message {
     pub(crate) kind: Kind,
     pub(crate) flags: u8,
     pub(crate) lead: Lead,
-    /// What is still here of the payload: all from `start` on, or nothing as long as its owner feeds it.
-    payload: Body,
-    start: usize,
+    payload: Source,
     /// Payload bytes.
     total: usize,
     /// Payload bytes placed.
@@ -35,12 +35,13 @@ pub(crate) enum Progress {
 
 impl Message {
     pub(crate) fn new(kind: Kind, flags: u8, lead: Lead, payload: Body) -> Message {
-        Message { kind, flags, lead, start: 0, total: payload.len(), payload, sent: 0, begun: false }
+        let total = payload.len();
+        Message { kind, flags, lead, payload: Source::Own { body: payload, start: 0 }, total, sent: 0, begun: false }
     }
 
     /// One whose payload of `total` bytes its owner still has, and [feeds](Message::feed).
     pub(crate) fn lent(kind: Kind, flags: u8, lead: Lead, total: usize) -> Message {
-        Message { kind, flags, lead, start: 0, total, payload: Body::default(), sent: 0, begun: false }
+        Message { kind, flags, lead, payload: Source::Lent, total, sent: 0, begun: false }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -49,14 +50,18 @@ impl Message {
 
     /// The payload of a message none of which has been placed.
     pub(crate) fn into_payload(self) -> Body {
-        self.payload
+        match self.payload {
+            Source::Lent => Body::default(),
+            Source::Own { body, .. } => body,
+            // Nobody else has it yet.
+            Source::Shared { body, .. } => Arc::into_inner(body).unwrap_or_default(),
+        }
     }
 
     /// Takes over what has not been placed.
     pub(crate) fn keep(&mut self, rest: Body) {
         debug_assert_eq!(rest.len(), self.unsent());
-        self.payload = rest;
-        self.start = self.sent;
+        self.payload = Source::Own { body: rest, start: self.sent };
     }
 
     pub(crate) fn unsent(&self) -> usize {
@@ -65,34 +70,42 @@ impl Message {
 
     /// Places the next frame of it.
     pub(crate) fn advance<S: FrameSender>(&mut self, id: u64, chunk_len: usize, out: &mut S) -> Progress {
-        let rest = Parts::from(self.payload.get(self.sent - self.start..).unwrap_or_default());
-        let progress = self.place(id, rest, chunk_len, out);
-        self.note(progress, chunk_len)
+        let end = self.total.min(self.sent + chunk_len);
+        let (head, more) = self.head(id, end);
+        let placed = if end - self.sent >= APART_LEN_MIN && out.gathers() {
+            match self.apart(end) {
+                Some(chunk) => head.place_apart(chunk, out),
+                None => false,
+            }
+        } else {
+            head.place(self.payload.get(self.sent, end), out)
+        };
+        self.note(placed, end, more)
     }
 
-    /// Places the next frame of one that is lent, of which `whole` is the payload.
+    /// Places the next frame of one that is lent, of which `whole` is the payload. With `lend` it stays where it is: this
+    /// party is about to write, and has `whole` in hand.
     pub(crate) fn feed<S: FrameSender>(
         &mut self,
         id: u64,
         whole: Parts<'_>,
+        lend: bool,
         chunk_len: usize,
         out: &mut S,
     ) -> Progress {
-        let rest = whole.range(self.sent, self.total);
-        let progress = self.place(id, rest, chunk_len, out);
-        self.note(progress, chunk_len)
+        let end = self.total.min(self.sent + chunk_len);
+        let (head, more) = self.head(id, end);
+        let placed = if lend && end - self.sent >= APART_LEN_MIN {
+            head.place_apart(Apart::lent(self.sent..end), out)
+        } else {
+            head.place_parts(whole.range(self.sent, end), out)
+        };
+        self.note(placed, end, more)
     }
 
-    fn note(&mut self, progress: Progress, chunk_len: usize) -> Progress {
-        if progress != Progress::Blocked {
-            self.begun = true;
-            self.sent = self.total.min(self.sent + chunk_len);
-        }
-        progress
-    }
-
-    fn place<S: FrameSender>(&self, id: u64, rest: Parts<'_>, chunk_len: usize, out: &mut S) -> Progress {
-        let more = rest.len() > chunk_len;
+    /// The head of the frame that takes the payload up to `end`, and whether more follow.
+    fn head(&self, id: u64, end: usize) -> (Head, bool) {
+        let more = end < self.total;
         let mut head = Head::new(if self.begun { Kind::Chunk } else { self.kind }, id);
         if !self.begun {
             head.flags = self.flags;
@@ -102,12 +115,55 @@ impl Message {
         if more {
             head.flags |= flags::MORE;
         }
-        if !head.place_parts(rest.range(0, chunk_len), out) {
+        (head, more)
+    }
+
+    fn note(&mut self, placed: bool, end: usize, more: bool) -> Progress {
+        if !placed {
             return Progress::Blocked;
         }
+        self.begun = true;
+        self.sent = end;
         if more { Progress::More } else { Progress::Done }
     }
+
+    /// What is to be sent next, up to `end`, to be held by others, too.
+    fn apart(&mut self, end: usize) -> Option<Apart> {
+        if let Source::Own { body, start } = &mut self.payload {
+            self.payload = Source::Shared { start: *start, body: Arc::new(std::mem::take(body)) };
+        }
+        match &self.payload {
+            Source::Shared { body, start } => Some(Apart::kept(Arc::clone(body), self.sent - start..end - start)),
+            Source::Own { .. } | Source::Lent => None,
+        }
+    }
 }
+
+/// Where the payload of a message is.
+#[derive(Debug)]
+enum Source {
+    /// With its owner, who feeds it.
+    Lent,
+    /// Here, from `start` on.
+    Own { body: Body, start: usize },
+    /// The same, with parts of it in batches.
+    Shared { body: Arc<Body>, start: usize },
+}
+
+impl Source {
+    /// The bytes from `from` to `to`.
+    fn get(&self, from: usize, to: usize) -> &[u8] {
+        let (body, start): (&[u8], _) = match self {
+            Source::Lent => return &[],
+            Source::Own { body, start } => (body, *start),
+            Source::Shared { body, start } => (body, *start),
+        };
+        body.get(from - start..to - start).unwrap_or_default()
+    }
+}
+
+/// A shorter piece is copied sooner than it is gathered.
+pub(crate) const APART_LEN_MIN: usize = 16 << 10;
 
 /// A message on its way in, put together from its chunks. Its total has been charged before it is made.
 #[derive(Debug)]

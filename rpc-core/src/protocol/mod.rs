@@ -31,7 +31,7 @@ pub(crate) use caller::{Answer, Attempt, Begun, Fed, NewCall};
 pub(crate) use fail::{Class, Failure};
 pub(crate) use hello::HELLO_LEN_MAX;
 pub use hello::{MAJOR, MINOR};
-pub(crate) use message::Progress;
+pub(crate) use message::{APART_LEN_MIN, Progress};
 pub(crate) use payload::Payload;
 pub(crate) use waiting::{Ticket, Waited};
 
@@ -251,13 +251,14 @@ impl Protocol {
         &mut self,
         call: NewCall,
         payload: Parts<'_>,
+        lend: bool,
         copy: &mut Option<Body>,
         waker: &mut Option<Waker>,
         out: &mut S,
     ) -> (Attempt, bool) {
         self.say_hello(out);
         let begun = match &self.phase {
-            Phase::Open => self.caller.begin(call, payload, copy, waker, out),
+            Phase::Open => self.caller.begin(call, payload, lend, copy, waker, out),
             Phase::AwaitHello => Begun::Failed(Reason::ConnectionLost(ConnectionError::PeerGone)).into(),
             Phase::Ended(error) => Begun::Failed(Reason::ConnectionLost(error.clone())).into(),
         };
@@ -282,11 +283,11 @@ impl Protocol {
     }
 
     /// Places more of a lent call; nothing once CLOSE has been said. See [`Caller::feed`].
-    pub(crate) fn feed<S: FrameSender>(&mut self, id: u64, whole: Parts<'_>, out: &mut S) -> Fed {
+    pub(crate) fn feed<S: FrameSender>(&mut self, id: u64, whole: Parts<'_>, lend: bool, out: &mut S) -> Fed {
         if self.said_close || self.ended().is_some() {
             return Fed::Over;
         }
-        self.caller.feed(id, whole, out)
+        self.caller.feed(id, whole, lend, out)
     }
 
     /// The outcome of a call, once. See [`Caller::poll`]. The second value says that `transmit` has something to do:

@@ -1,7 +1,7 @@
 //! One direction between two parties of one process: a bounded queue of bytes.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -59,8 +59,8 @@ impl Pipe {
         self.run(cx, |state| &mut state.reader, |state| state.read(into))
     }
 
-    fn write(&self, cx: Option<&Context<'_>>, bytes: &[u8]) -> io::Result<usize> {
-        self.run(cx, |state| &mut state.writer, |state| state.write(bytes))
+    fn write(&self, cx: Option<&Context<'_>>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.run(cx, |state| &mut state.writer, |state| state.write(slices))
     }
 
     fn close(&self, change: impl FnOnce(&mut State)) {
@@ -89,16 +89,19 @@ impl State {
         Ok((n, self.writer.take()))
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<(usize, Option<Waker>)> {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<(usize, Option<Waker>)> {
         if self.abandoned || self.finished {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let n = bytes.len().min(CAPACITY.saturating_sub(self.bytes.len()));
-        if n == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
+        let before = self.bytes.len();
+        for slice in slices {
+            let n = slice.len().min(CAPACITY.saturating_sub(self.bytes.len()));
+            self.bytes.extend(&slice[..n]);
         }
-        self.bytes.extend(&bytes[..n]);
-        Ok((n, self.reader.take()))
+        match self.bytes.len() - before {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            n => Ok((n, self.reader.take())),
+        }
     }
 }
 
@@ -135,11 +138,21 @@ pub struct MemWriter(Arc<Pipe>);
 
 impl ByteWriter for MemWriter {
     fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(None, bytes)
+        self.0.write(None, &[IoSlice::new(bytes)])
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        polled(self.0.write(Some(cx), bytes))
+        polled(self.0.write(Some(cx), &[IoSlice::new(bytes)]))
+    }
+
+    const VECTORED: bool = true;
+
+    fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write(None, slices)
+    }
+
+    fn poll_write_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        polled(self.0.write(Some(cx), slices))
     }
 
     fn poll_shutdown(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

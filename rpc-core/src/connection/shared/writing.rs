@@ -8,7 +8,7 @@ use super::{After, Outlet, Shared, State, wake_all};
 use crate::body::{Body, Parts};
 use crate::error::ConnectionError;
 use crate::protocol::Fed;
-use crate::transport::{BatchWriter, Transport, Written};
+use crate::transport::{BatchWriter, Lent, Transport, Written};
 
 /// The duty to write, of whoever has set `writing`.
 pub(super) struct Pen<'a, W: BatchWriter> {
@@ -34,10 +34,12 @@ impl<T: Transport> Shared<T> {
     }
 
     /// Writes until nothing is left or the mechanism takes no more.
-    pub(super) fn write_out(&self, pen: Pen<'_, T::Writer>) {
+    ///
+    /// `lent` is what the first batch may have borrowed; at the end of this nothing is borrowed any more.
+    pub(super) fn write_out(&self, pen: Pen<'_, T::Writer>, lent: Option<Lent<'_>>) {
         let claim = Claim(self);
         let mut wakers = Vec::new();
-        let (written, driver) = self.write_batches(pen, &mut wakers);
+        let (written, driver) = self.write_batches(pen, lent, &mut wakers);
         std::mem::forget(claim);
         wake_all(wakers);
         match written {
@@ -50,7 +52,12 @@ impl<T: Transport> Shared<T> {
     /// `All` if `writing` has been let go of; then the driver, if it has something to do.
     ///
     /// After some batches the driver goes on: a caller is not to write for everybody else for ever.
-    fn write_batches(&self, pen: Pen<'_, T::Writer>, wakers: &mut Vec<Waker>) -> (io::Result<Written>, Option<Waker>) {
+    fn write_batches(
+        &self,
+        pen: Pen<'_, T::Writer>,
+        mut lent: Option<Lent<'_>>,
+        wakers: &mut Vec<Waker>,
+    ) -> (io::Result<Written>, Option<Waker>) {
         let mut outlet = pen.outlet.unwrap_or_else(|| self.outlet());
         let mut loaded = pen.loaded;
         for _ in 0..BATCHES_PER_TURN {
@@ -62,9 +69,17 @@ impl<T: Transport> Shared<T> {
             }
             loaded = false;
             let Outlet { writer, batch } = &mut *outlet;
-            match writer.as_mut().map(|writer| writer.try_write(batch)) {
-                None | Some(Ok(Written::All)) => {}
-                Some(written) => return (written, None),
+            let written = match (writer, lent.take()) {
+                (Some(writer), None) => writer.try_write(batch),
+                (Some(writer), Some(lent)) => writer.try_write_lent(batch, lent),
+                (None, _) => {
+                    *batch = Default::default();
+                    Ok(Written::All)
+                }
+            };
+            match written {
+                Ok(Written::All) => {}
+                written => return (written, None),
             }
         }
         let mut state = self.lock();
@@ -115,15 +130,16 @@ impl<T: Transport> Shared<T> {
     pub(super) fn feed(&self, id: u64, payload: Parts<'_>) {
         let mut sent = None;
         for _ in 0..BATCHES_PER_TURN {
-            let (fed, after) = {
+            let (fed, lend, after) = {
                 let mut state = self.lock();
+                let lend = state.may_lend::<T::Writer>(payload.len());
                 let State { protocol, sender, .. } = &mut *state;
-                let fed = protocol.feed(id, payload, sender);
+                let fed = protocol.feed(id, payload, lend, sender);
                 let mut after = After::default();
                 self.claim_write(&mut state, &mut after);
-                (fed, after)
+                (fed, lend, after)
             };
-            self.finish_outside(after);
+            self.finish_lending(after, lend.then_some(Lent(payload)));
             match fed {
                 Fed::Over => return,
                 Fed::Blocked(bytes) if sent == Some(bytes) => break,

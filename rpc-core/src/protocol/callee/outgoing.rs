@@ -7,7 +7,7 @@ use crate::error::Reason;
 use crate::frame::{Head, Kind, Lead};
 use crate::protocol::caller::REPLY_INLINE_MAX;
 use crate::protocol::fail::{Class, Failure};
-use crate::protocol::message::{Message, Progress};
+use crate::protocol::message::{APART_LEN_MIN, Message, Progress};
 use crate::protocol::payload::Payload;
 use crate::transport::FrameSender;
 use crate::wire::Half;
@@ -42,7 +42,9 @@ impl Callee {
         };
         let free = bytes.len() <= REPLY_INLINE_MAX;
         let ready = free || (self.backlog_credit.is_empty() && self.replies.allows(len));
-        if ready && bytes.len() <= self.chunk_len {
+        let at_once = ready && bytes.len() <= self.chunk_len;
+        let apart = bytes.len() >= APART_LEN_MIN && out.gathers();
+        if at_once && !apart {
             let mut head = Head::new(kind, id);
             head.lead = lead;
             if head.place(bytes, out) {
@@ -54,7 +56,13 @@ impl Callee {
                 return;
             }
         }
-        self.wait(id, Message::new(kind, 0, lead, payload.into_body()));
+        let mut message = Message::new(kind, 0, lead, payload.into_body());
+        if at_once && apart && message.advance(id, self.chunk_len, out) == Progress::Done {
+            self.replies.take(len);
+            self.replies.sent(len);
+            return self.remove(id);
+        }
+        self.wait(id, message);
     }
 
     fn fail<S: FrameSender>(&mut self, id: u64, failure: &Failure, out: &mut S) {

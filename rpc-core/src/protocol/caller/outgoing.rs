@@ -10,18 +10,19 @@ use crate::body::{Body, Parts};
 use crate::error::Reason;
 use crate::frame::{Head, Kind, Lead, flags};
 use crate::limits::Limit;
-use crate::protocol::message::{Message, Progress};
+use crate::protocol::message::{APART_LEN_MIN, Message, Progress};
 use crate::protocol::waiting::{Lane, Queued};
 use crate::transport::FrameSender;
 
 impl Caller {
     /// Makes a call: places it, or lets it wait. Where the payload has to be kept it is `copy`, or a copy made here if it is
     /// short; takes the waker only
-    /// where somebody is to be woken: it is not dropped here, under the lock.
+    /// where somebody is to be woken: it is not dropped here, under the lock. `lend` as in [`Message::feed`].
     pub(crate) fn begin<S: FrameSender>(
         &mut self,
         call: NewCall,
         payload: Parts<'_>,
+        lend: bool,
         copy: &mut Option<Body>,
         waker: &mut Option<Waker>,
         out: &mut S,
@@ -38,7 +39,7 @@ impl Caller {
         let fits = held == 0 || held + payload.len() <= self.memory_max;
         let free =
             !self.closing && self.open < self.limit && self.may_start(lane, len) && (fits || lane == Lane::Small);
-        let placed = if free { self.place(call, Source::Lent(payload), out) } else { None };
+        let placed = if free { self.place(call, Source::Lent(payload, lend), out) } else { None };
         if let Some(id) = placed {
             self.spent(lane, len);
             self.want(id, call.oneway, waker);
@@ -121,7 +122,7 @@ impl Caller {
         let lead = Lead::Call(call.head);
         let mut outgoing = None;
         let len = payload.len();
-        if len <= self.chunk_len {
+        if len <= self.chunk_len && (len < APART_LEN_MIN || !payload.stays(out)) {
             let mut head = Head::new(Kind::Call, id);
             head.flags = oneway;
             head.lead = lead;
@@ -129,26 +130,31 @@ impl Caller {
                 return None;
             }
         } else {
-            let message = match payload {
-                Source::Lent(parts) => {
+            let (message, progress) = match payload {
+                Source::Lent(parts, lend) => {
                     let mut message = Message::lent(Kind::Call, oneway, lead, len);
-                    if message.feed(id, parts, self.chunk_len, out) == Progress::Blocked {
+                    let progress = message.feed(id, parts, lend, self.chunk_len, out);
+                    if progress == Progress::Blocked {
                         return None;
                     }
-                    message
+                    (message, progress)
                 }
                 Source::Own(body) => {
                     let mut message = Message::new(Kind::Call, oneway, lead, std::mem::take(body));
-                    if message.advance(id, self.chunk_len, out) == Progress::Blocked {
-                        *body = message.into_payload();
-                        return None;
+                    let progress = message.advance(id, self.chunk_len, out);
+                    match progress {
+                        Progress::Blocked => {
+                            *body = message.into_payload();
+                            return None;
+                        }
+                        Progress::More => self.sending.push_back(id),
+                        Progress::Done => {}
                     }
-                    self.sending.push_back(id);
-                    message
+                    (message, progress)
                 }
             };
             self.sending_bytes += message.unsent();
-            outgoing = Some(message);
+            outgoing = Some(message).filter(|_| progress == Progress::More);
         }
         let unsent = outgoing.as_ref().map_or(0, Message::unsent);
         self.requests.take(len as u64);
@@ -238,7 +244,7 @@ impl Caller {
     }
 
     /// Places more of a lent call, of which `whole` is the payload, as far as there is room.
-    pub(crate) fn feed<S: FrameSender>(&mut self, id: u64, whole: Parts<'_>, out: &mut S) -> Fed {
+    pub(crate) fn feed<S: FrameSender>(&mut self, id: u64, whole: Parts<'_>, lend: bool, out: &mut S) -> Fed {
         let chunk_len = self.chunk_len;
         let index = self.index(id);
         let slot = &mut self.slots[index];
@@ -248,7 +254,7 @@ impl Caller {
         let unsent = message.unsent();
         let mut progress = Progress::More;
         while progress == Progress::More {
-            progress = message.feed(id, whole, chunk_len, out);
+            progress = message.feed(id, whole, lend, chunk_len, out);
         }
         let left = message.unsent();
         if progress == Progress::Done {
@@ -301,8 +307,8 @@ const COPY_LEN_MAX: usize = 16 << 10;
 
 /// A payload to be placed.
 enum Source<'a> {
-    /// Its owner has it, and copies what has no room.
-    Lent(Parts<'a>),
+    /// Its owner has it, and copies what has no room. With `true` the owner is about to write.
+    Lent(Parts<'a>, bool),
     /// It is taken if it has to be kept.
     Own(&'a mut Body),
 }
@@ -310,12 +316,20 @@ enum Source<'a> {
 impl Source<'_> {
     fn parts(&self) -> Parts<'_> {
         match self {
-            Source::Lent(parts) => *parts,
+            Source::Lent(parts, _) => *parts,
             Source::Own(body) => Parts::from(body.as_slice()),
         }
     }
 
     fn len(&self) -> usize {
         self.parts().len()
+    }
+
+    /// Whether it need not be copied in order to be written.
+    fn stays<S: FrameSender>(&self, out: &S) -> bool {
+        match self {
+            Source::Lent(_, lend) => *lend,
+            Source::Own(_) => out.gathers(),
+        }
     }
 }

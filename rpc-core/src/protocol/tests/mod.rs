@@ -175,6 +175,7 @@ impl Node {
         let (begun, _) = self.protocol.begin(
             call,
             payload.as_slice().into(),
+            false,
             &mut Some(payload.clone().into()),
             &mut { waker },
             &mut self.out,
@@ -186,7 +187,7 @@ impl Node {
         };
         // All but the first frame waits here.
         let room = std::mem::replace(&mut self.out.room, 0);
-        let Fed::Blocked(sent) = self.protocol.feed(id, payload.as_slice().into(), &mut self.out) else {
+        let Fed::Blocked(sent) = self.protocol.feed(id, payload.as_slice().into(), false, &mut self.out) else {
             panic!("there is no room");
         };
         self.out.room = room;
