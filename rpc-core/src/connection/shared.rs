@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
 
-use self::writing::Pen;
+use self::writing::{Pen, WriteTurn};
 use super::{Closing, Link};
 use crate::body::{self, Body, Parts};
 use crate::clock;
@@ -17,7 +17,7 @@ use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
-use crate::protocol::{APART_LEN_MIN, Attempt, Begun, Config, Finish, NewCall, Payload, Protocol, Ticket, Waited};
+use crate::protocol::{Attempt, Begun, Config, Finish, NewCall, Payload, Protocol, Ticket, Waited};
 use crate::stats::ConnectionStats;
 use crate::transport::{BatchWriter, FrameSender, Lent, Properties, Transport};
 
@@ -26,7 +26,9 @@ pub(super) struct Shared<T: Transport> {
     /// Held for moments only: never over a system call, and never while somebody else's code runs (a waker, a
     /// `Serialize`, a handler, the drop of any of them).
     state: Mutex<State<T::Sender>>,
-    /// Used by whoever has set `writing`, so nobody ever waits for it.
+    /// Who writes, one at a time.
+    turn: WriteTurn,
+    /// Used by whoever has the turn, so nobody ever waits for it.
     outlet: Mutex<Outlet<T::Writer>>,
     /// Told of the handshake, of the peer's drain, of the end.
     changed: Notify,
@@ -45,8 +47,6 @@ pub(super) struct State<S> {
     pub(super) sender: S,
     /// The sender's position up to which batches have been taken.
     taken: u64,
-    /// Somebody is writing, and looks for more before it stops.
-    writing: bool,
     /// The mechanism takes no more; the driver waits for it, since when.
     pub(super) blocked: bool,
     pub(super) failed: Option<ConnectionError>,
@@ -98,7 +98,6 @@ impl<T: Transport> Shared<T> {
                 protocol: Protocol::new(config),
                 sender,
                 taken: 0,
-                writing: false,
                 blocked: false,
                 failed: None,
                 mute: false,
@@ -107,6 +106,7 @@ impl<T: Transport> Shared<T> {
                 closing: Closing::No,
                 draining: false,
             }),
+            turn: WriteTurn::default(),
             outlet: Mutex::new(Outlet { writer: Some(writer), batch: Default::default() }),
             changed: Notify::new(),
             crowded: AtomicBool::new(false),
@@ -134,9 +134,9 @@ impl<T: Transport> Shared<T> {
             let mut state = self.lock();
             let result = f(&mut state, &mut after.wakers);
             let State { protocol, sender, .. } = &mut *state;
-            protocol.transmit(sender, &mut after.wakers);
+            let all = protocol.transmit(sender, &mut after.wakers);
             self.crowded.store(protocol.is_crowded(), Ordering::Relaxed);
-            self.claim_write(&mut state, &mut after);
+            self.claim_write(&mut state, all, &mut after);
             after.wake_driver =
                 if state.protocol.needs_sweep() { state.driver.clone() } else { state.driver_if_done() };
             result
@@ -177,8 +177,8 @@ impl<T: Transport> Shared<T> {
     pub(super) fn transmit(&self, state: &mut State<T::Sender>) -> After<'_, T::Writer> {
         let mut after = After::default();
         let State { protocol, sender, .. } = state;
-        protocol.transmit(sender, &mut after.wakers);
-        self.claim_write(state, &mut after);
+        let all = protocol.transmit(sender, &mut after.wakers);
+        self.claim_write(state, all, &mut after);
         after
     }
 
@@ -198,7 +198,7 @@ impl<T: Transport> Shared<T> {
         let mut after = After::default();
         let (begun, lend) = {
             let mut state = self.lock();
-            let lend = state.may_lend::<T::Writer>(payload.len());
+            let lend = self.may_lend(&state, payload.len());
             let State { protocol, sender, .. } = &mut *state;
             let (begun, rearm) = protocol.begin(call, payload, lend, copy, waker, sender);
             match begun {
@@ -206,9 +206,8 @@ impl<T: Transport> Shared<T> {
                 Attempt::Done(Begun::Placed(_))
                     if !lend && state.driver_scheduled && state.protocol.calls_live() > 1 => {}
                 // What keeps one waiting may be that nobody writes.
-                Attempt::Done(Begun::Placed(_) | Begun::Queued(_)) | Attempt::Lent(_) => {
-                    self.claim_write(&mut state, &mut after);
-                }
+                Attempt::Done(Begun::Placed(_)) => self.claim_write(&mut state, true, &mut after),
+                Attempt::Done(Begun::Queued(_)) | Attempt::Lent(_) => self.claim_write(&mut state, false, &mut after),
                 Attempt::Done(Begun::Starved | Begun::Failed(_)) | Attempt::Unowned => {}
             }
             if rearm {
@@ -222,7 +221,7 @@ impl<T: Transport> Shared<T> {
 
     /// Whether somebody is writing what the driver has not written itself.
     pub(super) fn is_writing(&self) -> bool {
-        self.lock().writing
+        self.turn.is_taken()
     }
 
     /// Up to where the mechanism has taken everything.
@@ -306,23 +305,9 @@ impl<T: Transport> Shared<T> {
 }
 
 impl<S: FrameSender> State<S> {
-    /// Whether the caller is to write. Then nobody else does until it has looked for more.
-    fn claim_write(&mut self) -> bool {
-        let anything = self.sender.position() != self.taken || self.sender.wants_room();
-        let claim = anything && self.may_write();
-        self.writing |= claim;
-        claim
-    }
-
-    /// Whether whoever places something now is the one to write it.
+    /// Whether anything placed may go out now.
     fn may_write(&self) -> bool {
-        !self.writing && !self.blocked && !self.mute && self.failed.is_none()
-    }
-
-    /// Whether a payload of `len` bytes may stay with its caller, because it is that one who will write: the claim follows
-    /// before the lock is let go of.
-    fn may_lend<W: BatchWriter>(&self, len: usize) -> bool {
-        W::LENDS && len >= APART_LEN_MIN && self.sender.gathers() && self.may_write()
+        !self.blocked && !self.mute && self.failed.is_none()
     }
 
     /// The driver, if what somebody here wants of it can be done now.
@@ -332,7 +317,7 @@ impl<S: FrameSender> State<S> {
         if done { self.driver.clone() } else { None }
     }
 
-    /// Moves what is placed, or what there is room for now, into the batch; else lets go of `writing`.
+    /// Moves what is placed, or what there is room for now, into the batch; `false` if there is nothing.
     fn take_batch(&mut self, batch: &mut S::Batch, wakers: &mut Vec<Waker>) -> bool {
         let mut taken = !self.mute && self.sender.take_batch(batch);
         if !taken && !self.mute {
@@ -340,7 +325,6 @@ impl<S: FrameSender> State<S> {
             taken = self.sender.take_batch(batch);
         }
         self.taken = self.sender.position();
-        self.writing = taken;
         taken
     }
 

@@ -2,35 +2,83 @@
 
 use std::io;
 use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use super::{After, Outlet, Shared, State, wake_all};
 use crate::body::{Body, Parts};
 use crate::error::ConnectionError;
-use crate::protocol::Fed;
-use crate::transport::{BatchWriter, Lent, Transport, Written};
+use crate::protocol::{APART_LEN_MIN, Fed};
+use crate::transport::{BatchWriter, FrameSender, Lent, Transport, Written};
 
-/// The duty to write, of whoever has set `writing`.
+/// Whose turn it is to write: nobody's, or somebody's, who looks for more before giving it back if that is asked for.
+///
+/// It is taken, and more is asked for, only under the connection's lock; it is given back without, by whoever has it, if
+/// nobody has asked for more.
+#[derive(Debug, Default)]
+pub(super) struct WriteTurn(AtomicU8);
+
+const FREE: u8 = 0;
+const TAKEN: u8 = 1;
+/// Taken, and there is more to write.
+const MORE: u8 = 2;
+
+impl WriteTurn {
+    /// Takes the turn, or asks whoever has it to look for more. Under the connection's lock.
+    fn claim(&self) -> bool {
+        // From free nobody changes it without the lock. The swap meets the writer's `give_back`: one of the two is first.
+        let free = self.0.load(Ordering::Acquire) == FREE || self.0.swap(MORE, Ordering::AcqRel) == FREE;
+        if free {
+            self.0.store(TAKEN, Ordering::Relaxed);
+        }
+        free
+    }
+
+    /// By whoever has it. `false`: it is asked to look for more first.
+    fn give_back(&self) -> bool {
+        self.0.compare_exchange(TAKEN, FREE, Ordering::Release, Ordering::Relaxed).is_ok()
+    }
+
+    /// By whoever has it, under the connection's lock, having looked for more.
+    fn looked(&self, found: bool) {
+        self.0.store(if found { TAKEN } else { FREE }, Ordering::Release);
+    }
+
+    pub(super) fn is_taken(&self) -> bool {
+        self.0.load(Ordering::Acquire) != FREE
+    }
+}
+
+/// The duty to write, of whoever has the turn.
 pub(super) struct Pen<'a, W: BatchWriter> {
     outlet: Option<MutexGuard<'a, Outlet<W>>>,
     /// The batch has been taken already.
     loaded: bool,
+    /// That batch is all there was to place.
+    all: bool,
 }
 
 impl<T: Transport> Shared<T> {
-    /// Whoever has placed something writes it, if nobody else does.
-    pub(super) fn claim_write<'a>(&'a self, state: &mut State<T::Sender>, after: &mut After<'a, T::Writer>) {
-        if !state.claim_write() {
+    /// Whoever has placed something writes it, if nobody else does. `all`: nothing that is owed had no room.
+    pub(super) fn claim_write<'a>(&'a self, state: &mut State<T::Sender>, all: bool, after: &mut After<'a, T::Writer>) {
+        let anything = state.sender.position() != state.taken || state.sender.wants_room();
+        if !anything || !state.may_write() || !self.turn.claim() {
             return;
         }
         after.pen = Some(match self.outlet.try_lock() {
             // Spares the writer a lock of its own.
             Ok(mut outlet) => {
                 let loaded = state.take_batch(&mut outlet.batch, &mut after.wakers);
-                Pen { outlet: Some(outlet), loaded }
+                Pen { outlet: Some(outlet), loaded, all }
             }
-            Err(_) => Pen { outlet: None, loaded: false },
+            Err(_) => Pen { outlet: None, loaded: false, all: false },
         });
+    }
+
+    /// Whether a payload of `len` bytes may stay with its caller, because it is that one who will write: the claim follows
+    /// before the lock is let go of.
+    pub(super) fn may_lend(&self, state: &State<T::Sender>, len: usize) -> bool {
+        len >= APART_LEN_MIN && T::Writer::LENDS && state.sender.gathers() && state.may_write() && !self.turn.is_taken()
     }
 
     /// Writes until nothing is left or the mechanism takes no more.
@@ -49,7 +97,7 @@ impl<T: Transport> Shared<T> {
         }
     }
 
-    /// `All` if `writing` has been let go of; then the driver, if it has something to do.
+    /// `All` if the turn has been given back; then the driver, if it has something to do.
     ///
     /// After some batches the driver goes on: a caller is not to write for everybody else for ever.
     fn write_batches(
@@ -59,13 +107,16 @@ impl<T: Transport> Shared<T> {
         wakers: &mut Vec<Waker>,
     ) -> (io::Result<Written>, Option<Waker>) {
         let mut outlet = pen.outlet.unwrap_or_else(|| self.outlet());
-        let mut loaded = pen.loaded;
+        let Pen { mut loaded, mut all, .. } = pen;
         for _ in 0..BATCHES_PER_TURN {
             if !loaded {
                 let mut state = self.lock();
-                if !state.take_batch(&mut outlet.batch, wakers) {
+                let found = state.take_batch(&mut outlet.batch, wakers);
+                self.turn.looked(found);
+                if !found {
                     return (Ok(Written::All), state.driver_if_done());
                 }
+                all = false;
             }
             loaded = false;
             let Outlet { writer, batch } = &mut *outlet;
@@ -78,19 +129,20 @@ impl<T: Transport> Shared<T> {
                 }
             };
             match written {
+                Ok(Written::All) if all && self.turn.give_back() => return (Ok(Written::All), None),
                 Ok(Written::All) => {}
                 written => return (written, None),
             }
         }
-        let mut state = self.lock();
-        state.writing = false;
+        let state = self.lock();
+        self.turn.looked(false);
         (Ok(Written::All), state.driver.clone())
     }
 
     fn hand_to_driver(&self, error: Option<ConnectionError>) {
         let driver = {
             let mut state = self.lock();
-            state.writing = false;
+            self.turn.looked(false);
             state.blocked = true;
             if error.is_some() {
                 state.failed = error;
@@ -132,11 +184,11 @@ impl<T: Transport> Shared<T> {
         for _ in 0..BATCHES_PER_TURN {
             let (fed, lend, after) = {
                 let mut state = self.lock();
-                let lend = state.may_lend::<T::Writer>(payload.len());
+                let lend = self.may_lend(&state, payload.len());
                 let State { protocol, sender, .. } = &mut *state;
                 let fed = protocol.feed(id, payload, lend, sender);
                 let mut after = After::default();
-                self.claim_write(&mut state, &mut after);
+                self.claim_write(&mut state, false, &mut after);
                 (fed, lend, after)
             };
             self.finish_lending(after, lend.then_some(Lent(payload)));
