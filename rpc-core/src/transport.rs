@@ -86,6 +86,9 @@ pub trait FrameSender: Send + 'static {
         false
     }
 
+    /// Called when nothing has come for 100 ms: a moment to give buffers back. Frames may be placed and not yet taken.
+    fn idle(&mut self) {}
+
     /// Called once, when the connection has ended: gives back what it has of the system, since clients may hold the
     /// connection for long yet. From here on there is room for nothing.
     fn release(&mut self) {}

@@ -165,6 +165,15 @@ impl Dispatcher {
         }
     }
 
+    /// Nothing has come for a while: gives memory back.
+    pub(super) fn rest(&mut self) {
+        for pool in &mut self.pools {
+            *pool = Vec::new();
+        }
+        self.done.shrink_to_fit();
+        self.tasks.lock().shrink_to_fit();
+    }
+
     /// Nobody waits for anything any more.
     pub(super) fn cancel_all(&mut self) {
         let all: Vec<Context> = self.tasks.lock().drain().map(|(_, context)| context).collect();

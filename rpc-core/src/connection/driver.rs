@@ -361,6 +361,10 @@ impl<T: Transport> Driver<T> {
             if before == self.frames {
                 self.rested = self.frames;
                 self.receiver.idle();
+                self.dispatcher.rest();
+                self.effects.events.shrink_to_fit();
+                self.effects.wakers.shrink_to_fit();
+                self.shared.rest();
                 body::forget_spare();
             }
         }

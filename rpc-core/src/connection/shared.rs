@@ -298,6 +298,19 @@ impl<T: Transport> Shared<T> {
         });
     }
 
+    /// Nothing has come for a while: gives memory back.
+    pub(super) fn rest(&self) {
+        let mut state = self.lock();
+        state.protocol.rest();
+        state.sender.idle();
+        // Who has the turn to write has the batch in use.
+        if !self.turn.is_taken() && !state.blocked {
+            if let Ok(mut outlet) = self.outlet.try_lock() {
+                outlet.batch = Default::default();
+            }
+        }
+    }
+
     /// The last word: CLOSE after everything that is owed.
     pub(super) fn say_close(&self, reason: CloseReason) {
         self.with(|state, _| state.protocol.close(reason));

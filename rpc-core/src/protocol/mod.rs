@@ -369,6 +369,12 @@ impl Protocol {
         self.config.side == Side::Server || self.callee.accepted > 0
     }
 
+    /// Nothing has come for a while: gives memory back.
+    pub(crate) fn rest(&mut self) {
+        self.caller.rest();
+        self.callee.rest();
+    }
+
     /// How many calls of this side are in flight.
     pub(crate) fn calls_live(&self) -> usize {
         self.caller.live()

@@ -8,20 +8,25 @@ pub(super) trait Keyed {
     fn key(&self) -> u64;
 }
 
-/// Starts small and doubles with the calls it holds; never shrinks below its start.
+/// Has one place as long as nothing has been in it, then grows with what it holds.
 #[derive(Debug)]
 pub(super) struct Table<T> {
     places: Vec<Option<T>>,
     len: usize,
 }
 
-const PLACES_START: usize = 32;
+const PLACES_BUSY: usize = 32;
 
 impl<T: Keyed> Table<T> {
-    /// For at most `limit` entries, which the caller sees to.
-    pub(super) fn new(limit: usize) -> Table<T> {
-        let places = PLACES_START.min((2 * limit).next_power_of_two());
-        Table { places: (0..places).map(|_| None).collect(), len: 0 }
+    pub(super) fn new() -> Table<T> {
+        Table { places: Vec::from([None]), len: 0 }
+    }
+
+    /// Gives memory back, if it is empty.
+    pub(super) fn rest(&mut self) {
+        if self.len == 0 {
+            *self = Table::new();
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -60,7 +65,7 @@ impl<T: Keyed> Table<T> {
     #[inline]
     pub(super) fn insert(&mut self, entry: T) {
         if (self.len + 1) * 2 > self.places.len() {
-            let len = self.places.len() * 2;
+            let len = (self.places.len() * 2).max(PLACES_BUSY);
             let old = std::mem::replace(&mut self.places, (0..len).map(|_| None).collect());
             for entry in old.into_iter().flatten() {
                 self.settle(entry);
@@ -138,7 +143,7 @@ mod tests {
 
     #[test]
     fn it_holds_what_a_hash_map_holds() {
-        let mut table = Table::new(1 << 10);
+        let mut table = Table::new();
         let mut model = HashMap::new();
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         for step in 0..20_000 {

@@ -178,6 +178,13 @@ impl Waiting {
         std::mem::replace(&mut entry.state, State::Free)
     }
 
+    /// Gives memory back, if nobody holds a ticket.
+    pub(crate) fn rest(&mut self) {
+        if self.free.len() == self.entries.len() {
+            *self = Waiting { next_sequence: self.next_sequence, ..Waiting::default() };
+        }
+    }
+
     /// Fails those queued calls for which `verdict` has one, and collects their wakers.
     pub(crate) fn fail_where(
         &mut self,

@@ -115,6 +115,12 @@ impl FrameSender for BatchBuffer {
         true
     }
 
+    fn idle(&mut self) {
+        if self.committed == 0 {
+            *self = BatchBuffer { position: self.position, gathers: self.gathers, ..BatchBuffer::default() };
+        }
+    }
+
     fn release(&mut self) {
         // What was never taken may be long.
         *self = BatchBuffer { position: self.position, ..BatchBuffer::default() };

@@ -135,7 +135,7 @@ impl<R> fmt::Debug for FrameReader<R> {
 }
 
 /// The buffer at first, and of a connection at rest.
-const LEN_MIN: usize = 4 * 1024;
+const LEN_MIN: usize = 1024;
 /// How far the buffer grows for the sake of fewer reads.
 const LEN_BUSY: usize = spare::LEN_MAX;
 

@@ -139,7 +139,7 @@ pub(crate) struct CalleeConfig {
 impl Callee {
     pub(crate) fn new(config: CalleeConfig) -> Callee {
         Callee {
-            calls: Table::new(config.limit),
+            calls: Table::new(),
             limit: config.limit,
             last_id: 0,
             parity: config.parity,
@@ -383,6 +383,16 @@ impl Callee {
             self.conclude(id, Failure { class, reason: Reason::DeadlineExceeded });
         }
         next
+    }
+
+    /// Nothing has happened for a while: gives memory back.
+    pub(crate) fn rest(&mut self) {
+        self.calls.rest();
+        self.refusals.shrink_to_fit();
+        for queue in [&mut self.backlog_free, &mut self.backlog_credit, &mut self.sending] {
+            queue.shrink_to_fit();
+        }
+        self.encoders.shrink_to_fit();
     }
 
     /// Whether every account is as it was at the start.

@@ -32,8 +32,8 @@ use crate::wire::Half;
 
 /// A reply of at most this many bytes lies in its slot and costs no credit.
 pub(crate) const REPLY_INLINE_MAX: usize = 64;
-/// A table starts with this many slots and doubles when they are taken.
-const SLOTS_START: usize = 16;
+/// A table starts with one slot, as long as none is taken, then has this many, and doubles when they are taken.
+const SLOTS_BUSY: usize = 16;
 
 /// A call to be made. Its payload travels beside it.
 #[derive(Clone, Copy, Debug)]
@@ -228,9 +228,8 @@ pub(crate) struct CallerConfig {
 
 impl Caller {
     pub(crate) fn new(config: CallerConfig) -> Caller {
-        let slots = SLOTS_START.min(config.limit.next_power_of_two());
         Caller {
-            slots: (0..slots).map(|_| Slot::free()).collect(),
+            slots: vec![Slot::free()],
             live: 0,
             open: 0,
             limit: config.limit,
@@ -295,14 +294,24 @@ impl Caller {
         (id >> 1) as usize & (self.slots.len() - 1)
     }
 
-    /// Doubles the table. Ids that had different slots still have.
+    /// Lengthens the table. Ids that had different slots still have.
     fn grow(&mut self) {
-        let len = self.slots.len() * 2;
+        let len = (self.slots.len() * 2).max(SLOTS_BUSY);
         let old = std::mem::replace(&mut self.slots, (0..len).map(|_| Slot::free()).collect());
         for slot in old.into_iter().filter(|slot| slot.id != 0) {
             let index = self.index(slot.id);
             self.slots[index] = slot;
         }
+    }
+
+    /// Nothing has happened for a while: gives memory back.
+    pub(crate) fn rest(&mut self) {
+        if self.live == 0 {
+            self.slots = vec![Slot::free()];
+        }
+        self.waiting.rest();
+        self.starved.shrink_to_fit();
+        self.sending.shrink_to_fit();
     }
 
     fn slot_mut(&mut self, id: u64) -> Option<&mut Slot> {

@@ -119,6 +119,8 @@ impl Model {
             11 => {
                 let by = Duration::from_micros(self.random.below(30_000));
                 self.advance(by);
+                // It may rest at any time: that takes nothing from anybody.
+                self.node(client).protocol.rest();
             }
             _ => {
                 self.pair.flush();
