@@ -14,6 +14,8 @@ use trunkline::{Connection, Latency, Server};
 #[trunkline::service]
 trait Echo {
     async fn echo(&self, number: u64) -> u64;
+    /// Computes for a while first.
+    async fn compute(&self, number: u64) -> u64;
 }
 
 struct Plain;
@@ -22,7 +24,17 @@ impl Echo for Plain {
     async fn echo(&self, number: u64) -> u64 {
         number
     }
+
+    async fn compute(&self, number: u64) -> u64 {
+        let began = Instant::now();
+        while began.elapsed() < COMPUTING {
+            std::hint::spin_loop();
+        }
+        number
+    }
 }
+
+const COMPUTING: Duration = Duration::from_micros(100);
 
 /// They look at the processor time of the whole process.
 fn alone() -> MutexGuard<'static, ()> {
@@ -116,6 +128,54 @@ fn a_timer_and_a_neighbour_have_their_turns_beside_a_busy_client() {
             drop(server);
         }
     }
+}
+
+/// A connection that waits for one answer asks again and again, and between any two times whoever can run does: it never
+/// keeps the thread until the answer is there. What it keeps it for shows in how many turns a neighbour has a call.
+#[test]
+fn between_two_looks_others_have_a_turn() {
+    let _alone = alone();
+    for endpoint in endpoints() {
+        let (_server, endpoint) = serve(&endpoint, Latency::Low);
+        let client = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        client.block_on(async {
+            let (_connection, client) = connect(&endpoint, Latency::Low).await;
+            let turns = queued_neighbour();
+            let began = Instant::now();
+            tokio::spawn(async move {
+                // As long as this computer has no processor left for one of the two, they may have to sleep.
+                loop {
+                    let before = turns.load(Ordering::Relaxed);
+                    for number in 0..CALLS {
+                        assert_eq!(client.compute(number).await, Ok(number));
+                    }
+                    let turns_a_call = (turns.load(Ordering::Relaxed) - before) / CALLS;
+                    if turns_a_call >= TURNS_A_CALL {
+                        break;
+                    }
+                    assert!(began.elapsed() < Duration::from_secs(20), "{endpoint}: {turns_a_call} turns a call");
+                }
+            })
+            .await
+            .expect("the calls went well");
+        });
+    }
+}
+
+const CALLS: u64 = 100;
+/// With one look a turn there are some hundred, with one wait a turn two.
+const TURNS_A_CALL: u64 = 10;
+
+/// A task that always stands in the runtime's queue, and counts its turns.
+fn queued_neighbour() -> Arc<AtomicU64> {
+    let turns = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&turns);
+    tokio::spawn(std::future::poll_fn(move |cx| {
+        count.fetch_add(1, Ordering::Relaxed);
+        cx.waker().wake_by_ref();
+        std::task::Poll::<()>::Pending
+    }));
+    turns
 }
 
 #[test]
