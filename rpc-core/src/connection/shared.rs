@@ -151,11 +151,12 @@ impl<T: Transport> Shared<T> {
 
     /// The same, where what was placed may be lent.
     fn finish_lending(&self, after: After<'_, T::Writer>, lent: Option<Lent<'_>>) {
-        if let Some(pen) = after.pen {
+        let After { pen, wake_driver, wakers } = after;
+        // Also if a transport of the program's own panics while it writes.
+        let _wake = Wake { shared: self, wakers, driver: wake_driver };
+        if let Some(pen) = pen {
             self.write_out(pen, lent);
         }
-        wake_all(after.wakers);
-        self.call(after.wake_driver);
     }
 
     /// Has the driver look after everything.
@@ -479,6 +480,20 @@ impl<T: Transport> Link for Shared<T> {
 fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+    }
+}
+
+/// Those to be woken at the end, whatever that is.
+struct Wake<'a, T: Transport> {
+    shared: &'a Shared<T>,
+    wakers: Vec<Waker>,
+    driver: Option<Waker>,
+}
+
+impl<T: Transport> Drop for Wake<'_, T> {
+    fn drop(&mut self) {
+        wake_all(self.wakers.drain(..));
+        self.shared.call(self.driver.take());
     }
 }
 

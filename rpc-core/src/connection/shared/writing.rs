@@ -5,7 +5,7 @@ use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use super::{After, Outlet, Shared, State, wake_all};
+use super::{After, Outlet, Shared, State, Wake};
 use crate::body::{Body, Parts};
 use crate::error::ConnectionError;
 use crate::protocol::{APART_LEN_MIN, Fed};
@@ -86,12 +86,11 @@ impl<T: Transport> Shared<T> {
     /// `lent` is what the first batch may have borrowed; at the end of this nothing is borrowed any more.
     pub(super) fn write_out(&self, pen: Pen<'_, T::Writer>, lent: Option<Lent<'_>>) {
         let claim = Claim(self);
-        let mut wakers = Vec::new();
-        let (written, driver) = self.write_batches(pen, lent, &mut wakers);
+        let mut wake = Wake { shared: self, wakers: Vec::new(), driver: None };
+        let (written, driver) = self.write_batches(pen, lent, &mut wake.wakers);
         std::mem::forget(claim);
-        wake_all(wakers);
         match written {
-            Ok(Written::All) => self.call(driver),
+            Ok(Written::All) => wake.driver = driver,
             Ok(Written::Blocked) => self.hand_to_driver(None),
             Err(error) => self.hand_to_driver(Some(error.into())),
         }
