@@ -203,7 +203,7 @@ impl<T: Transport> Shared<T> {
     pub(super) fn take_back(&self) {
         // Whoever left it stored this before looking under the connection's lock whether anything is waited for, and who
         // asks here has made that so under the same lock: one of the two sees the other.
-        if self.left.swap(false, Ordering::Relaxed) {
+        if self.left.load(Ordering::Relaxed) && self.left.swap(false, Ordering::Relaxed) {
             self.want_inlet();
             self.call_driver();
         }
