@@ -5,8 +5,7 @@ use std::future::{Future, IntoFuture, poll_fn};
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker, ready};
-use std::thread::{self, Thread};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::body::Parts;
@@ -20,6 +19,7 @@ use crate::frame::{CallHead, TIMEOUT_UNIT_MICROS};
 use crate::method::MethodDescriptor;
 use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
 use crate::scratch;
+use crate::waiter::block_on;
 use crate::wire::{Arguments, Half, Output};
 
 /// A call that has not been made yet. It borrows its arguments; nothing has been encoded, sent or allocated.
@@ -71,7 +71,10 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         if waiting_would_deadlock() {
             return Err(CallError::NotExecuted(Reason::WouldBlockRuntime));
         }
-        block_on(self.into_future())
+        let (client, method) = (self.client, self.method);
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, reads: !R::ONEWAY };
+        let answer = block_on(&**client.connection().link(), |cx| call.poll_answer(cx))?;
+        decode::<R>(client, method, answer)
     }
 
     /// Makes the call and returns once it is on its way, with a handle for its outcome.
@@ -105,7 +108,7 @@ impl<'a, A: Arguments, R: Output> IntoFuture for Call<'a, A, R> {
     type IntoFuture = CallFuture<'a, A, R>;
 
     fn into_future(self) -> CallFuture<'a, A, R> {
-        CallFuture { call: self, exchange: Exchange::Unsent }
+        CallFuture { call: self, exchange: Exchange::Unsent, reads: false }
     }
 }
 
@@ -114,6 +117,8 @@ impl<'a, A: Arguments, R: Output> IntoFuture for Call<'a, A, R> {
 pub struct CallFuture<'a, A, R> {
     call: Call<'a, A, R>,
     exchange: Exchange,
+    /// Its thread waits, and may read what comes.
+    reads: bool,
 }
 
 // Nothing in it is ever pinned: arguments are only encoded.
@@ -125,27 +130,26 @@ impl<A: Arguments, R: Output> Future for CallFuture<'_, A, R> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // A future that is always ready would own its thread: charge the task's budget, as sockets and channels do.
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
-        let outcome = ready!(self.get_mut().poll_outcome(cx));
+        let this = self.get_mut();
+        let answer = ready!(this.poll_answer(cx));
         coop.made_progress();
-        Poll::Ready(outcome)
+        Poll::Ready(answer.and_then(|answer| decode::<R>(this.call.client, this.call.method, answer)))
     }
 }
 
 impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
-    fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<R::Ok, CallError<R::Err>>> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, CallError<R::Err>>> {
         let fresh = matches!(self.exchange, Exchange::Unsent);
         ready!(self.poll_sent(cx))?;
-        let client = self.call.client;
         if R::ONEWAY {
             self.exchange = Exchange::Over;
-            return Poll::Ready(decode::<R>(client, self.call.method, Answer::EMPTY));
+            return Poll::Ready(Ok(Answer::EMPTY));
         }
         // Whoever has the answer to a call that has just gone out wakes this task.
         if fresh {
             return Poll::Pending;
         }
-        let answer = ready!(self.exchange.poll_answer(&**client.connection().link(), cx));
-        Poll::Ready(decode::<R>(client, self.call.method, answer))
+        self.exchange.poll_answer(&**self.call.client.connection().link(), cx).map(Ok)
     }
 
     /// Ready when the call has an id.
@@ -169,7 +173,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             Err(error) => return Poll::Ready(Err(Reason::Unencodable(error.to_string()))),
         };
         let mut waker = Some(cx.waker().clone());
-        let begun = link.begin(call, Parts { head: &payload, tail }, &mut waker);
+        let begun = link.begin(call, Parts { head: &payload, tail }, &mut waker, self.reads);
         scratch::give(payload);
         self.exchange = match begun {
             Begun::Placed(id) => Exchange::Placed(id),
@@ -254,11 +258,21 @@ impl<R: Output> Pending<R> {
     /// # Errors
     ///
     /// As [`Call::wait`]; a refusal to block cancels the call.
-    pub fn wait(self) -> Result<R::Ok, CallError<R::Err>> {
+    pub fn wait(mut self) -> Result<R::Ok, CallError<R::Err>> {
         if waiting_would_deadlock() {
             return Err(CallError::MaybeExecuted(Reason::WouldBlockRuntime));
         }
-        block_on(self)
+        let link = Arc::clone(self.client.connection().link());
+        let answer = block_on(&*link, |cx| self.poll_answer(cx));
+        decode::<R>(&self.client, self.method, answer)
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+        if R::ONEWAY {
+            self.exchange = Exchange::Over;
+            return Poll::Ready(Answer::EMPTY);
+        }
+        self.exchange.poll_answer(&**self.client.connection().link(), cx)
     }
 }
 
@@ -267,14 +281,9 @@ impl<R: Output> Future for Pending<R> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
-        let this = &mut *self;
-        if R::ONEWAY {
-            this.exchange = Exchange::Over;
-            return Poll::Ready(decode::<R>(&this.client, this.method, Answer::EMPTY));
-        }
-        let answer = ready!(this.exchange.poll_answer(&**this.client.connection().link(), cx));
+        let answer = ready!(self.poll_answer(cx));
         coop.made_progress();
-        Poll::Ready(decode::<R>(&this.client, this.method, answer))
+        Poll::Ready(decode::<R>(&self.client, self.method, answer))
     }
 }
 
@@ -388,35 +397,5 @@ fn failed<E>(failure: Failure, method: &'static MethodDescriptor) -> CallError<E
     match failure.class {
         Class::NotExecuted => CallError::NotExecuted(reason),
         Class::MaybeExecuted | Class::App => CallError::MaybeExecuted(reason),
-    }
-}
-
-/// Polls a future on this thread, which sleeps in between.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    thread_local! {
-        static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
-    }
-    let mut future = std::pin::pin!(future);
-    WAKER.with(|waker| {
-        let mut cx = Context::from_waker(waker);
-        loop {
-            match future.as_mut().poll(&mut cx) {
-                Poll::Ready(output) => return output,
-                // Spurious returns only poll once more.
-                Poll::Pending => thread::park(),
-            }
-        }
-    })
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
     }
 }

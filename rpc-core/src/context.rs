@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::thread::LocalKey;
 use std::time::{Duration, Instant};
 
 use crate::client::ServiceClient;
@@ -141,6 +142,7 @@ pub(crate) struct Scope {
 thread_local! {
     static SCOPE: Cell<Option<Scope>> = const { Cell::new(None) };
     static MAY_WAIT: Cell<bool> = const { Cell::new(false) };
+    static READS: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Scope {
@@ -176,17 +178,26 @@ impl Drop for Restore {
 /// # }
 /// ```
 pub fn allow_wait<R>(f: impl FnOnce() -> R) -> R {
-    struct Reset(bool);
+    with_flag(&MAY_WAIT, f)
+}
+
+/// Runs `f` with every `.wait()` refused: on a thread that reads for others, it would wait for itself.
+pub(crate) fn refuse_wait<R>(f: impl FnOnce() -> R) -> R {
+    with_flag(&READS, f)
+}
+
+fn with_flag<R>(flag: &'static LocalKey<Cell<bool>>, f: impl FnOnce() -> R) -> R {
+    struct Reset(&'static LocalKey<Cell<bool>>, bool);
     impl Drop for Reset {
         fn drop(&mut self) {
-            MAY_WAIT.set(self.0);
+            self.0.set(self.1);
         }
     }
-    let _reset = Reset(MAY_WAIT.replace(true));
+    let _reset = Reset(flag, flag.replace(true));
     f()
 }
 
 /// Whether a `.wait()` on this thread is refused.
 pub(crate) fn waiting_would_deadlock() -> bool {
-    !MAY_WAIT.get() && tokio::runtime::Handle::try_current().is_ok()
+    READS.get() || (!MAY_WAIT.get() && tokio::runtime::Handle::try_current().is_ok())
 }

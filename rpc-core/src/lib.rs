@@ -36,6 +36,7 @@ mod context;
 mod protocol;
 mod scratch;
 mod share;
+mod waiter;
 
 pub use call::{Call, Pending};
 pub use client::{Client, ServiceClient};

@@ -184,6 +184,14 @@ pub trait FrameReceiver: Send + 'static {
     /// Those of the mechanism; the connection then ends.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Filled>>;
 
+    /// Whether it can be [detached](FrameReceiver::detach). Then a thread that [waits](crate::Call::wait) may receive what
+    /// it waits for itself, by [`try_fill`](FrameReceiver::try_fill), which is then called on threads of no runtime.
+    const DETACHES: bool = false;
+
+    /// Takes back what [`poll_fill`](FrameReceiver::poll_fill) has registered. Until that is called again, what comes need
+    /// wake nobody. Called on threads of no runtime as well.
+    fn detach(&mut self) {}
+
     /// The next whole frame, header included, if it is there.
     ///
     /// # Errors

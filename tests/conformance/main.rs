@@ -184,6 +184,11 @@ cases! { $
         a_thread_of_a_runtime_may_not_wait,
         a_thread_that_may_block_may_wait,
         a_connection_without_a_runtime,
+        threads_wait_beside_each_other_and_beside_tasks,
+        a_thread_that_waits_takes_large_replies,
+        a_deadline_passes_while_a_thread_reads,
+        what_comes_between_two_waits_is_read,
+        a_thread_that_waits_hears_of_the_close,
     }
     locks {
         a_serialize_that_calls,
@@ -196,6 +201,7 @@ cases! { $
         a_client_killed_mid_handshake,
         a_client_killed_mid_frame,
         calls_and_kills_keep_the_ledger,
+        a_server_killed_while_threads_wait,
     }
 }
 

@@ -55,6 +55,7 @@ const EXCEPTIONS: &[Exception] = &[
             "a_server_killed_mid_call",
             "a_server_killed_with_calls_in_every_state",
             "calls_and_kills_keep_the_ledger",
+            "a_server_killed_while_threads_wait",
         ],
         which: Which::OneProcess,
         why: "killing the server would kill the test",

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::Interest;
@@ -23,10 +24,50 @@ pub(crate) fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> i
     }
 }
 
+/// A descriptor to read from. It is in the runtime's poll from the beginning; once it has been taken out, only from when
+/// somebody waits for it.
+#[derive(Debug)]
+pub(crate) struct Readable<F: AsRawFd> {
+    fd: Arc<F>,
+    registered: Option<AsyncFd<Arc<F>>>,
+}
+
+impl<F: AsRawFd> Readable<F> {
+    pub(crate) fn new(fd: F) -> io::Result<Readable<F>> {
+        let fd = Arc::new(fd);
+        Ok(Readable { registered: Some(register(Arc::clone(&fd), Interest::READABLE)?), fd })
+    }
+
+    pub(crate) fn get_ref(&self) -> &Arc<F> {
+        &self.fd
+    }
+
+    /// Reads, or registers the task to be woken when there is something.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+        read: impl FnMut(&F, &mut [u8]) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let registered = match &mut self.registered {
+            Some(registered) => registered,
+            // What is there already is told as soon as it is registered.
+            none => none.insert(register(Arc::clone(&self.fd), Interest::READABLE)?),
+        };
+        poll_read(registered, cx, into, read)
+    }
+
+    /// Takes it out of the runtime's poll: whatever is in there wakes the runtime's thread when something comes, also where
+    /// no task waits for it.
+    pub(crate) fn detach(&mut self) {
+        self.registered = None;
+    }
+}
+
 /// One read a wake-up. Readiness is taken before reading. A read that comes out short has emptied what there was, and what
 /// came later has made it ready anew, so that clearing loses nothing.
-pub(crate) fn poll_read<F: AsRawFd>(
-    fd: &AsyncFd<F>,
+fn poll_read<F: AsRawFd>(
+    fd: &AsyncFd<Arc<F>>,
     cx: &mut Context<'_>,
     into: &mut [u8],
     mut read: impl FnMut(&F, &mut [u8]) -> io::Result<usize>,

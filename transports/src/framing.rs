@@ -32,6 +32,14 @@ pub trait ByteReader: Send + 'static {
     ///
     /// Never `WouldBlock` or `Interrupted`. Any error ends the connection.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Whether it can be [detached](ByteReader::detach), and then be read by threads of no runtime. See
+    /// [`FrameReceiver::DETACHES`](trunkline_core::transport::FrameReceiver::DETACHES).
+    const DETACHES: bool = false;
+
+    /// Takes back what [`poll_read`](ByteReader::poll_read) has registered: until that is called again, what comes need
+    /// wake nobody. Called on threads of no runtime as well.
+    fn detach(&mut self) {}
 }
 
 /// The outgoing half of a byte stream.

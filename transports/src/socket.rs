@@ -12,7 +12,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use trunkline_core::transport::Properties;
 
-use crate::fd::{self, register, retry_interrupted};
+use crate::fd::{Readable, register, retry_interrupted};
 use crate::framing::{ByteReader, ByteTransport, ByteWriter};
 
 /// A connected socket as a transport.
@@ -23,9 +23,9 @@ pub(crate) fn transport(socket: Socket, properties: Properties) -> io::Result<So
     #[cfg(target_vendor = "apple")]
     socket.set_nosigpipe(true)?;
     enlarge(&socket);
-    let fd = Arc::new(register(socket, Interest::READABLE)?);
-    let writer = SocketWriter { fd: Arc::clone(&fd), room: None, unblocked: 0 };
-    Ok(ByteTransport::new(properties, SocketReader { fd }, writer))
+    let readable = Readable::new(socket)?;
+    let writer = SocketWriter { socket: Arc::clone(readable.get_ref()), room: None, unblocked: 0 };
+    Ok(ByteTransport::new(properties, SocketReader { readable }, writer))
 }
 
 /// A long message should fit, so that its sender need not wait for the reader in the middle of it. The system gives less
@@ -43,16 +43,22 @@ const BUFFER_LEN: usize = 2 << 20;
 /// The incoming half of a socket.
 #[derive(Debug)]
 pub struct SocketReader {
-    fd: Arc<AsyncFd<Socket>>,
+    readable: Readable<Socket>,
 }
 
 impl ByteReader for SocketReader {
     fn try_read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        retry_interrupted(|| self.fd.get_ref().read(into))
+        retry_interrupted(|| (&**self.readable.get_ref()).read(into))
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        fd::poll_read(&self.fd, cx, into, |mut socket, into| socket.read(into))
+        self.readable.poll_read(cx, into, |mut socket, into| socket.read(into))
+    }
+
+    const DETACHES: bool = true;
+
+    fn detach(&mut self) {
+        self.readable.detach();
     }
 }
 
@@ -63,7 +69,7 @@ impl ByteReader for SocketReader {
 /// descriptor is registered for it.
 #[derive(Debug)]
 pub struct SocketWriter {
-    fd: Arc<AsyncFd<Socket>>,
+    socket: Arc<Socket>,
     /// The duplicate.
     room: Option<AsyncFd<Socket>>,
     /// Writes in a row that found room while `room` was there.
@@ -75,7 +81,7 @@ const UNBLOCKED_MAX: u32 = 64;
 
 impl SocketWriter {
     fn try_send(&mut self, send: impl Fn(&Socket) -> io::Result<usize>) -> io::Result<usize> {
-        let sent = retry_interrupted(|| send(self.fd.get_ref()))?;
+        let sent = retry_interrupted(|| send(&self.socket))?;
         if self.room.is_some() {
             self.unblocked += 1;
             if self.unblocked > UNBLOCKED_MAX {
@@ -98,12 +104,12 @@ impl SocketWriter {
             self.unblocked = 0;
             let room = match &mut self.room {
                 Some(room) => room,
-                none => none.insert(register(self.fd.get_ref().try_clone()?, Interest::WRITABLE)?),
+                none => none.insert(register(self.socket.try_clone()?, Interest::WRITABLE)?),
             };
             // Room that came after the write above has made it ready, so that clearing loses nothing: it is written to
             // again before anybody waits.
             let mut guard = ready!(room.poll_write_ready(cx))?;
-            match retry_interrupted(|| send(self.fd.get_ref())) {
+            match retry_interrupted(|| send(&self.socket)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
                 sent => return Poll::Ready(sent),
             }
@@ -131,7 +137,7 @@ impl ByteWriter for SocketWriter {
     }
 
     fn poll_shutdown(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.fd.get_ref().shutdown(Shutdown::Write))
+        Poll::Ready(self.socket.shutdown(Shutdown::Write))
     }
 }
 

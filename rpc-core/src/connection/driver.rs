@@ -19,11 +19,12 @@ use tokio::time::Sleep;
 
 use super::Closing;
 use super::dispatch::Dispatcher;
+use super::inlet::{Inlet, Taken, WATCH};
 use super::polling::Polling;
 use super::shared::{EndGuard, Outlook, Shared};
 use crate::body;
 use crate::clock;
-use crate::error::{CloseReason, ConnectionError, HandshakeError};
+use crate::error::{CloseReason, ConnectionError};
 use crate::latency::Latency;
 use crate::protocol::Effects;
 use crate::transport::{Filled, FrameReceiver, Transport};
@@ -37,9 +38,12 @@ pub(super) struct Driver<T: Transport> {
     /// Dropped first, whenever and wherever the driver is.
     _end: EndGuard<T>,
     shared: Arc<Shared<T>>,
-    receiver: T::Receiver,
-    /// There may be frames in the receiver that nobody has looked at.
-    more: bool,
+    /// What comes in. Elsewhere while it sleeps, if a thread might read.
+    inlet: Option<Box<Inlet<T::Receiver>>>,
+    /// How often threads had read when it looked last.
+    leads: u64,
+    /// When to look whether they still do.
+    watch: Option<Instant>,
     polling: Polling,
     /// One call of this side's is all that is waited for.
     alone: bool,
@@ -53,9 +57,7 @@ pub(super) struct Driver<T: Transport> {
     armed: Option<Instant>,
     /// Since when the mechanism takes nothing, and how much it had taken then.
     stalled: Option<(Instant, u64)>,
-    /// Frames received.
-    frames: u64,
-    /// How many had been received when the receive buffer was given back.
+    /// How many frames had been received when the receive buffer was given back.
     rested: u64,
     /// When to look whether more than so many have come.
     rest: Option<(Instant, u64)>,
@@ -90,8 +92,9 @@ impl<T: Transport> Driver<T> {
         Driver {
             _end: EndGuard(Arc::clone(&shared)),
             shared,
-            receiver,
-            more: false,
+            inlet: Some(Inlet::new(receiver, latency)),
+            leads: 0,
+            watch: None,
             polling: Polling::new(latency, dispatcher.is_multi_thread()),
             alone: false,
             turns: 0,
@@ -101,7 +104,6 @@ impl<T: Transport> Driver<T> {
             timer: Box::pin(tokio::time::sleep_until(clock::now().into())),
             armed: None,
             stalled: None,
-            frames: 0,
             rested: 0,
             rest: None,
             phase: Phase::Running,
@@ -138,28 +140,88 @@ impl<T: Transport> Driver<T> {
         if look {
             self.shared.flush();
         }
+        if self.inlet.is_none() {
+            match self.take_up(cx) {
+                Err(error) => return Poll::Ready(error),
+                Ok(true) => {}
+                // A thread reads.
+                Ok(false) => return self.poll_others(cx),
+            }
+        }
         for _ in 0..READS_PER_TURN {
-            if !self.more {
+            if !self.more() {
                 match self.receive(cx) {
                     Poll::Ready(Ok(Filled::Some)) => {}
                     Poll::Ready(Ok(Filled::Closed)) => return Poll::Ready(ConnectionError::PeerGone),
                     Poll::Ready(Err(error)) => return Poll::Ready(error.into()),
-                    Poll::Pending if look || !self.polling.is_hot() => return self.poll_others(cx),
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending if self.polling.is_hot() && !look => return Poll::Pending,
+                    Poll::Pending => {
+                        let over = self.poll_others(cx);
+                        if over.is_pending() && self.shared.leads && !self.polling.is_hot() {
+                            self.lay_down();
+                        }
+                        return over;
+                    }
                 }
             }
-            match self.take_frames(cx) {
-                Err(error) => return Poll::Ready(error),
-                Ok(more) => self.more = more,
+            if let Err(error) = self.take_frames(cx) {
+                return Poll::Ready(error);
             }
             // There is more, but other connections have waited long enough. Or there may be nothing: those who have been
             // woken go first, since what they say is what the peer waits for.
-            if self.more || self.polling.is_hot() {
+            if self.more() || self.polling.is_hot() {
                 break;
             }
         }
+        if self.shared.leads && self.shared.is_asked() && self.leave_to_threads() {
+            return self.poll_others(cx);
+        }
         cx.waker().wake_by_ref();
         if look { self.poll_others(cx) } else { Poll::Pending }
+    }
+
+    /// Takes the inlet back, and up with what the thread that had it has left; `false` if a thread has it.
+    fn take_up(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
+        self.inlet = self.shared.take_up(&mut self.leads);
+        let Some(inlet) = &mut self.inlet else {
+            self.watch = Some(clock::now() + WATCH);
+            return Ok(false);
+        };
+        self.watch = None;
+        let failed = inlet.failed.take();
+        if !inlet.effects.events.is_empty() {
+            settle(&self.shared, &mut self.dispatcher, &mut inlet.effects, cx);
+        }
+        failed.map_or(Ok(true), Err)
+    }
+
+    /// The thread that has just been woken will read what it waits for next. `false` if anybody else waits.
+    fn leave_to_threads(&mut self) -> bool {
+        if self.more() || !self.shared.is_at_rest() {
+            return false;
+        }
+        if let Some(inlet) = &mut self.inlet {
+            inlet.detach();
+        }
+        self.polling.rest();
+        self.watch = Some(clock::now() + WATCH);
+        self.lay_down();
+        // A call may have been made since.
+        if !self.shared.is_at_rest() {
+            self.shared.take_back();
+        }
+        true
+    }
+
+    /// Whoever waits may read while this task sleeps.
+    fn lay_down(&mut self) {
+        if let Some(inlet) = self.inlet.take() {
+            self.shared.lay_down(inlet);
+        }
+    }
+
+    fn more(&self) -> bool {
+        self.inlet.as_ref().is_some_and(|inlet| inlet.more)
     }
 
     /// Whether there is more to do than to try again.
@@ -171,20 +233,18 @@ impl<T: Transport> Driver<T> {
         }
         self.turns = self.turns.wrapping_add(1);
         // With more requests than one turn takes, turns are long.
-        called || self.more || !self.polling.is_hot() || self.turns % TURNS_PER_LOOK == 0
+        called || self.more() || !self.polling.is_hot() || self.turns % TURNS_PER_LOOK == 0
     }
 
     /// Receives, or sees to it that the task runs again when something has come: by trying again, or by sleeping.
     fn receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Filled>> {
+        let Some(inlet) = &mut self.inlet else {
+            return Poll::Pending;
+        };
         if self.polling.is_hot() {
-            for tried in 0..T::Receiver::TRIES_PER_TURN {
-                if tried > 0 {
-                    std::hint::spin_loop();
-                }
-                if let Some(filled) = self.receiver.try_fill()? {
-                    self.polling.hit(self.alone);
-                    return Poll::Ready(Ok(filled));
-                }
+            if let Some(filled) = inlet.try_fill()? {
+                self.polling.hit(self.alone);
+                return Poll::Ready(Ok(filled));
             }
             let Outlook { blocked, calls, serves } = self.shared.outlook();
             self.alone = calls == 1 && !serves;
@@ -196,72 +256,26 @@ impl<T: Transport> Driver<T> {
             }
             self.polling.rest();
         }
-        let filled = ready!(self.receiver.poll_fill(cx));
+        let filled = ready!(inlet.poll_fill(cx));
         self.polling.hit(false);
         Poll::Ready(filled)
     }
 
-    /// Handles the frames that are there, up to as many requests as one turn takes. `true` if there may be more.
-    fn take_frames(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
-        let max = self.shared.limits.requests_per_wake;
-        let (handled, changed, after) = {
-            let mut state = self.shared.lock();
-            let handled = loop {
-                // A peer that is turned away must not be served what it has sent, nor see a HELLO.
-                if let Closing::Now(_) = state.closing {
-                    break Err(ConnectionError::ClosedHere);
-                }
-                match self.receiver.frame() {
-                    Ok(None) => break Ok(false),
-                    Ok(Some(record)) => {
-                        self.frames = self.frames.wrapping_add(1);
-                        let handled = state.protocol.handle(record, &mut self.effects);
-                        self.receiver.consume();
-                        if let Err(error) = handled {
-                            break Err(error);
-                        }
-                    }
-                    // Before the handshake it is no frame gone wrong, but something else altogether.
-                    Err(_) if !state.protocol.is_open() => {
-                        break Err(ConnectionError::Protocol(HandshakeError::NotTrunkline.into()));
-                    }
-                    Err(error) => break Err(ConnectionError::Protocol(error.into())),
-                }
-                if self.effects.events.len() >= max {
-                    break Ok(true);
-                }
-            };
-            // With requests, what there is to send comes after them.
-            let after = self.effects.events.is_empty().then(|| self.shared.transmit(&mut state));
-            (handled, state.protocol.take_changed(), after)
+    fn take_frames(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        let Some(inlet) = &mut self.inlet else {
+            return Ok(());
         };
-        let settled = after.map(|after| self.shared.finish_outside(after)).is_some();
-        if settled {
-            self.wake_callers(cx);
+        let Taken { handled, changed } = inlet.take_frames(&self.shared);
+        if inlet.effects.events.is_empty() {
+            wake_callers(&self.shared, &mut inlet.effects, cx);
         } else {
-            self.settle(cx);
+            settle(&self.shared, &mut self.dispatcher, &mut inlet.effects, cx);
         }
+        inlet.more = handled?;
         if changed {
             self.shared.tell_changed();
         }
-        handled
-    }
-
-    fn wake_callers(&mut self, cx: &mut Context<'_>) {
-        if !self.effects.wakers.is_empty() {
-            self.shared.wake_callers(&mut self.effects.wakers, cx.waker());
-        }
-    }
-
-    /// Does what frames or the time have asked for, and sends what came of it.
-    fn settle(&mut self, cx: &mut Context<'_>) {
-        self.wake_callers(cx);
-        self.dispatcher.handle_all(&mut self.effects.events);
-        if self.dispatcher.done.is_empty() {
-            self.shared.flush();
-        } else {
-            self.shared.finish_all(&mut self.dispatcher.done);
-        }
+        Ok(())
     }
 
     /// Everything but reading: blocked writes, the owner's wishes, the time.
@@ -321,7 +335,7 @@ impl<T: Transport> Driver<T> {
                 _ => None,
             };
             let rest = self.rest_at();
-            let Some(due) = [due, stall, finish, rest].into_iter().flatten().min() else {
+            let Some(due) = [due, stall, finish, rest, self.watch].into_iter().flatten().min() else {
                 return Poll::Pending;
             };
             if !self.poll_timer(cx, due) {
@@ -335,9 +349,12 @@ impl<T: Transport> Driver<T> {
                 return Poll::Ready(ConnectionError::ClosedHere);
             }
             self.look_for_rest(now);
+            if self.watch.take_if(|watch| *watch <= now).is_some() {
+                cx.waker().wake_by_ref();
+            }
             let handled = self.shared.lock().protocol.handle_timeout(now, &mut self.effects);
             // Also after an error: whose wakers are here has an outcome, and nobody else will wake them.
-            self.settle(cx);
+            settle(&self.shared, &mut self.dispatcher, &mut self.effects, cx);
             if let Err(error) = handled {
                 return Poll::Ready(error);
             }
@@ -350,20 +367,23 @@ impl<T: Transport> Driver<T> {
 
     /// When to look whether the connection is at rest, so that its receive buffer can go.
     fn rest_at(&mut self) -> Option<Instant> {
-        if self.rest.is_none() && self.rested != self.frames {
-            self.rest = Some((clock::now() + REST, self.frames));
+        let frames = self.inlet.as_ref().map(|inlet| inlet.frames);
+        if let Some(frames) = frames.filter(|frames| self.rest.is_none() && self.rested != *frames) {
+            self.rest = Some((clock::now() + REST, frames));
         }
         self.rest.map(|(at, _)| at)
     }
 
     fn look_for_rest(&mut self, now: Instant) {
-        if let Some((_, before)) = self.rest.take_if(|(at, _)| *at <= now) {
-            if before == self.frames {
-                self.rested = self.frames;
-                self.receiver.idle();
+        let rest = self.rest.take_if(|(at, _)| *at <= now);
+        // While a thread reads there is no rest.
+        if let (Some((_, before)), Some(inlet)) = (rest, &mut self.inlet) {
+            if before == inlet.frames {
+                self.rested = inlet.frames;
+                inlet.receiver.idle();
                 self.dispatcher.rest();
-                self.effects.events.shrink_to_fit();
-                self.effects.wakers.shrink_to_fit();
+                inlet.effects.events.shrink_to_fit();
+                inlet.effects.wakers.shrink_to_fit();
                 self.shared.rest();
                 body::forget_spare();
             }
@@ -428,17 +448,25 @@ impl<T: Transport> Driver<T> {
         if !flush {
             return Poll::Ready(());
         }
+        if self.inlet.is_none() {
+            // A thread that still has it leaves in a moment, since its call has an outcome, and wakes this task.
+            self.shared.want_inlet();
+            self.inlet = self.shared.take_up(&mut self.leads);
+        }
+        let Some(inlet) = &mut self.inlet else {
+            return self.poll_linger(cx, until);
+        };
         for _ in 0..READS_PER_TURN {
-            match self.receiver.poll_fill(cx) {
+            match inlet.poll_fill(cx) {
                 Poll::Ready(Ok(Filled::Some)) => {
-                    while let Ok(Some(_)) = self.receiver.frame() {
-                        self.receiver.consume();
+                    while let Ok(Some(_)) = inlet.receiver.frame() {
+                        inlet.receiver.consume();
                     }
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return self.poll_linger(cx, until),
             }
-            if self.receiver.frame().is_err() {
+            if inlet.receiver.frame().is_err() {
                 return Poll::Ready(());
             }
         }
@@ -448,5 +476,22 @@ impl<T: Transport> Driver<T> {
 
     fn poll_linger(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()> {
         if self.poll_timer(cx, until) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+fn wake_callers<T: Transport>(shared: &Shared<T>, effects: &mut Effects, cx: &Context<'_>) {
+    if !effects.wakers.is_empty() {
+        shared.wake_callers(&mut effects.wakers, cx.waker());
+    }
+}
+
+/// Does what frames or the time have asked for, and sends what came of it.
+fn settle<T: Transport>(shared: &Shared<T>, dispatcher: &mut Dispatcher, effects: &mut Effects, cx: &Context<'_>) {
+    wake_callers(shared, effects, cx);
+    dispatcher.handle_all(&mut effects.events);
+    if dispatcher.done.is_empty() {
+        shared.flush();
+    } else {
+        shared.finish_all(&mut dispatcher.done);
     }
 }

@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod driver;
+mod inlet;
 mod polling;
 mod shared;
 
@@ -22,7 +23,8 @@ use crate::protocol::{Begun, Config, Finish, NewCall, Payload, Side, Ticket, Wai
 use crate::service::Router;
 use crate::share::Share;
 use crate::stats::ConnectionStats;
-use crate::transport::{BoxTransport, PeerIdentity, Properties, Transport};
+use crate::transport::{BoxTransport, FrameReceiver, PeerIdentity, Properties, Transport};
+use crate::waiter::Waiter;
 use dispatch::Dispatcher;
 use driver::Driver;
 use shared::Shared;
@@ -70,7 +72,11 @@ pub(crate) trait Link: Send + Sync {
     fn codec(&self) -> CodecId;
 
     /// Makes a call, of which `payload` is the payload. See [`Caller::begin`](crate::protocol::caller::Caller::begin).
-    fn begin(&self, call: NewCall, payload: Parts<'_>, waker: &mut Option<Waker>) -> Begun;
+    /// With `reads`, [`read_here`](Link::read_here) comes next.
+    fn begin(&self, call: NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, reads: bool) -> Begun;
+    /// Reads what comes on this thread, if nobody else does, until its waiter is woken or has waited long enough. The call
+    /// it waits for has been made.
+    fn read_here(&self, waiter: &Waiter);
     fn poll_call(&self, id: u64, waker: &mut Option<Waker>) -> Option<Answer>;
     fn poll_waiting(&self, ticket: Ticket, waker: &mut Option<Waker>) -> Waited;
     fn abandon(&self, id: u64);
@@ -292,7 +298,9 @@ impl Start {
         let latency = if same_process { Latency::PowerSave } else { self.latency };
         let (sender, writer, receiver) = transport.split(config.frame_len_max());
         let share = Arc::clone(&config.share);
-        let shared = Arc::new(Shared::<T>::new(config, properties, sender, writer));
+        // Handlers are the driver's. Whoever sleeps at once has no use for a thread that looks again.
+        let leads = T::Receiver::DETACHES && self.router.services() == 0 && !latency.patience().is_zero();
+        let shared = Arc::new(Shared::<T>::new(config, properties, sender, writer, leads));
         let link: Arc<dyn Link> = Arc::clone(&shared) as Arc<dyn Link>;
         // Before the driver can read a HELLO and answer it.
         link.close(self.closing);

@@ -69,25 +69,43 @@ impl Polling {
     /// through.
     pub(super) fn hit(&mut self, alone: bool) {
         if self.hot {
-            if let Some(offers) = &mut self.offers {
-                offers.hit();
-            }
-            let late = |until: Instant| Instant::now() + self.patience / 2 >= until;
-            if alone && self.until.is_some_and(late) {
-                self.miss();
-            } else {
-                self.misses = 0;
-                self.skip_next = (self.skip_next / 2).max(SKIP_MIN);
-            }
+            self.came(alone);
         }
+        self.begin();
+    }
+
+    /// The same for a thread, whose next wait begins when it [says so](Self::begin).
+    pub(super) fn hit_here(&mut self) {
+        self.came(true);
+        self.hot = true;
+        self.tries = 0;
+        self.until = None;
+    }
+
+    /// A wait begins; `false` if it is to be slept through.
+    pub(super) fn begin(&mut self) -> bool {
         if self.skip > 0 {
             self.skip -= 1;
             self.hot = false;
-            return;
+        } else {
+            self.hot = !self.patience.is_zero();
+            self.tries = 0;
+            self.until = None;
         }
-        self.hot = !self.patience.is_zero();
-        self.tries = 0;
-        self.until = None;
+        self.hot
+    }
+
+    fn came(&mut self, alone: bool) {
+        if let Some(offers) = &mut self.offers {
+            offers.hit();
+        }
+        let late = |until: Instant| Instant::now() + self.patience / 2 >= until;
+        if alone && self.until.is_some_and(late) {
+            self.miss();
+        } else {
+            self.misses = 0;
+            self.skip_next = (self.skip_next / 2).max(SKIP_MIN);
+        }
     }
 
     /// There is nothing to wait for.
@@ -95,8 +113,8 @@ impl Polling {
         self.hot = false;
     }
 
-    /// A try has found nothing. `true`: the task is scheduled to try again. `false`: it is to sleep.
-    pub(super) fn again(&mut self, cx: &mut Context<'_>) -> bool {
+    /// A try has found nothing. `true`: to be tried again. `false`: time to sleep.
+    pub(super) fn tried(&mut self) -> bool {
         self.tries += 1;
         if self.tries % TRIES_PER_CLOCK == 0 {
             let now = Instant::now();
@@ -112,6 +130,14 @@ impl Polling {
         }
         if let Some(offers) = &mut self.offers {
             offers.tried(self.tries);
+        }
+        true
+    }
+
+    /// The same for a task. `true`: it is scheduled to try again.
+    pub(super) fn again(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.tried() {
+            return false;
         }
         let defers = self.tries == TRIES_TO_DEFER || self.tries % TRIES_PER_DEFER == 0;
         if defers && self.offers.is_some() {

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 
 use self::writing::{Pen, WriteTurn};
+use super::inlet::Berth;
 use super::{Closing, Link};
 use crate::body::{self, Body, Parts};
 use crate::clock;
@@ -20,6 +21,7 @@ use crate::protocol::caller::Answer;
 use crate::protocol::{Attempt, Begun, Config, Finish, NewCall, Payload, Protocol, Ticket, Waited};
 use crate::stats::ConnectionStats;
 use crate::transport::{BatchWriter, FrameSender, Lent, Properties, Transport};
+use crate::waiter::Waiter;
 
 /// One connection, with its transport's type. Everybody else holds it as [`Link`].
 pub(super) struct Shared<T: Transport> {
@@ -30,6 +32,14 @@ pub(super) struct Shared<T: Transport> {
     turn: WriteTurn,
     /// Used by whoever has the turn, so nobody ever waits for it.
     outlet: Mutex<Outlet<T::Writer>>,
+    /// The receiving half while nobody reads. Held for moments, and never while the state is.
+    pub(super) berth: Mutex<Berth<T::Receiver>>,
+    /// A thread has left the inlet there, and what comes wakes nobody.
+    pub(super) left: AtomicBool,
+    /// A thread would have read, but the driver had the inlet.
+    pub(super) asked: AtomicBool,
+    /// Whether threads that wait may read.
+    pub(super) leads: bool,
     /// Told of the handshake, of the peer's drain, of the end.
     changed: Notify,
     /// Whether encoded replies take more memory than they may, as of the last time one was added. A hint: who sees it
@@ -91,7 +101,13 @@ impl<W: BatchWriter> Default for After<'_, W> {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl<T: Transport> Shared<T> {
-    pub(super) fn new(config: Config, properties: Properties, sender: T::Sender, writer: T::Writer) -> Shared<T> {
+    pub(super) fn new(
+        config: Config,
+        properties: Properties,
+        sender: T::Sender,
+        writer: T::Writer,
+        leads: bool,
+    ) -> Shared<T> {
         let limits = config.limits.clone();
         Shared {
             state: Mutex::new(State {
@@ -108,6 +124,10 @@ impl<T: Transport> Shared<T> {
             }),
             turn: WriteTurn::default(),
             outlet: Mutex::new(Outlet { writer: Some(writer), batch: Default::default() }),
+            berth: Mutex::default(),
+            left: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
+            leads,
             changed: Notify::new(),
             crowded: AtomicBool::new(false),
             called: AtomicBool::new(true),
@@ -166,6 +186,17 @@ impl<T: Transport> Shared<T> {
             self.called.store(true, Ordering::Release);
             driver.wake();
         }
+    }
+
+    pub(super) fn call_driver(&self) {
+        let driver = self.lock().driver.clone();
+        self.call(driver);
+    }
+
+    /// Whether nothing is waited for that the driver would have to read.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let state = self.lock();
+        state.protocol.awaits_nothing() && !state.blocked && !state.draining && state.closing == Closing::No
     }
 
     /// Sends what is placed and owed, unless somebody else is at it.
@@ -369,19 +400,27 @@ impl<T: Transport> Link for Shared<T> {
         self.lock().protocol.codec()
     }
 
-    fn begin(&self, call: NewCall, payload: Parts<'_>, waker: &mut Option<Waker>) -> Begun {
+    fn begin(&self, call: NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, reads: bool) -> Begun {
         let mut copy = None;
-        loop {
+        let begun = loop {
             match self.attempt(call, payload, &mut copy, waker) {
-                Attempt::Done(begun) => return begun,
+                Attempt::Done(begun) => break begun,
                 Attempt::Lent(id) => {
                     self.feed(id, payload);
-                    return Begun::Placed(id);
+                    break Begun::Placed(id);
                 }
                 // Outside of the lock: it may be long, and its bytes not in memory yet.
                 Attempt::Unowned => copy = Some(Body::from(payload)),
             }
+        };
+        if !reads {
+            self.take_back();
         }
+        begun
+    }
+
+    fn read_here(&self, waiter: &Waiter) {
+        Shared::read_here(self, waiter);
     }
 
     fn poll_call(&self, id: u64, waker: &mut Option<Waker>) -> Option<Answer> {
@@ -405,11 +444,13 @@ impl<T: Transport> Link for Shared<T> {
     fn abandon(&self, id: u64) {
         let mut idle = Vec::new();
         self.with(|state, _| state.protocol.caller().abandon(id, &mut idle));
+        self.take_back();
     }
 
     fn abandon_waiting(&self, ticket: Ticket) {
         let mut idle = Vec::new();
         self.with(|state, wakers| state.protocol.caller().abandon_waiting(ticket, &mut idle, wakers));
+        self.take_back();
     }
 
     fn finish(&self, id: u64, how: Finish, payload: Payload) {
@@ -454,6 +495,7 @@ impl<T: Transport> Link for Shared<T> {
             }
             state.driver.clone()
         };
+        self.take_back();
         self.call(driver);
     }
 
@@ -464,6 +506,7 @@ impl<T: Transport> Link for Shared<T> {
             state.protocol.drain(now);
             state.driver.clone()
         });
+        self.take_back();
         self.call(driver);
     }
 
@@ -477,7 +520,7 @@ impl<T: Transport> Link for Shared<T> {
 }
 
 /// Wakes everybody, also where one of them panics.
-fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
     }
@@ -503,6 +546,7 @@ pub(super) struct EndGuard<T: Transport>(pub(super) Arc<Shared<T>>);
 impl<T: Transport> Drop for EndGuard<T> {
     fn drop(&mut self) {
         self.0.end(ConnectionError::RuntimeGone, true);
+        self.0.sink();
         let outlet = {
             let mut outlet = self.0.outlet();
             (outlet.writer.take(), std::mem::take(&mut outlet.batch))

@@ -380,6 +380,16 @@ impl Protocol {
         self.caller.live()
     }
 
+    /// How many of them the peer has yet to end.
+    pub(crate) fn calls_open(&self) -> usize {
+        self.caller.open()
+    }
+
+    /// Whether the peer owes nothing, and nothing is in hand that a frame of its could move on.
+    pub(crate) fn awaits_nothing(&self) -> bool {
+        self.caller.open() == 0 && !self.caller.has_waiting() && !self.callee.busy()
+    }
+
     pub(crate) fn stats(&mut self) -> ConnectionStats {
         // Credit of a connection that is over is nobody's.
         let ended = self.ended().is_some();

@@ -7,7 +7,7 @@ use trunkline::{CallError, ConnectionError, Reason};
 
 use crate::child::Child;
 use crate::fixture::{Fixture, Setup, is_over};
-use crate::harness::{soon, until};
+use crate::harness::{on_plain_thread, soon, until};
 use crate::ledger::{Mark, token};
 
 pub(crate) async fn a_server_killed_mid_call(fixture: Fixture) {
@@ -116,6 +116,40 @@ pub(crate) async fn calls_and_kills_keep_the_ledger(fixture: Fixture) {
             }
         }
         assert!(done > 0);
+        is_over(&connection);
+    }
+}
+
+pub(crate) async fn a_server_killed_while_threads_wait(fixture: Fixture) {
+    for (round, threads) in [1, 1, 1, 3].into_iter().enumerate() {
+        let served = fixture.serve().await;
+        let (connection, suite) = served.suite().await;
+        let call = token();
+        let mut waiting = JoinSet::new();
+        for _ in 0..threads {
+            let suite = suite.clone();
+            waiting.spawn(on_plain_thread(move || {
+                let mut done = 0;
+                loop {
+                    match suite.count(call, b"").wait() {
+                        Ok(_) => done += 1,
+                        Err(error) => return (done, error),
+                    }
+                }
+            }));
+        }
+        until("calls are made", async || served.ledger.executions(call) > 100).await;
+        tokio::time::sleep(Duration::from_millis(3 * round as u64)).await;
+        served.kill().await;
+        let (mut done, mut unknown) = (0, 0);
+        while let Some(ended) = soon("its outcome", waiting.join_next()).await {
+            let (executed, error) = ended.expect("no panic");
+            done += executed;
+            unknown += usize::from(matches!(error, CallError::MaybeExecuted(_)));
+            assert!(matches!(error.reason(), Some(Reason::ConnectionLost(_))), "{error:?}");
+        }
+        let ran = served.ledger.executions(call);
+        assert!(done <= ran && ran <= done + unknown, "{done} answered, {unknown} unknown, {ran} ran");
         is_over(&connection);
     }
 }

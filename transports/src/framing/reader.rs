@@ -102,6 +102,12 @@ impl<R: ByteReader> FrameReceiver for FrameReader<R> {
         Poll::Ready(Ok(self.received(n)))
     }
 
+    const DETACHES: bool = R::DETACHES;
+
+    fn detach(&mut self) {
+        self.source.detach();
+    }
+
     fn frame(&self) -> Result<Option<&[u8]>, FrameError> {
         first_record(&self.buffer[self.start..self.end], self.frame_len_max)
     }

@@ -16,25 +16,25 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::Kind;
 use super::child::{ChildEnd, PATIENCE};
-use crate::fd::{self, register, retry_interrupted};
+use crate::fd::{Readable, register, retry_interrupted};
 use crate::framing::{ByteReader, ByteWriter};
 use crate::sys;
 
 /// The incoming half: the reading end of a pipe.
 #[derive(Debug)]
 pub struct PipeReader {
-    fd: AsyncFd<OwnedFd>,
+    readable: Readable<OwnedFd>,
     /// The process at the other end, if it was started here.
     child: Option<ChildEnd>,
 }
 
 impl PipeReader {
     pub(super) fn new(fd: OwnedFd, child: Option<ChildEnd>) -> io::Result<PipeReader> {
-        Ok(PipeReader { fd: register(fd, Interest::READABLE)?, child })
+        Ok(PipeReader { readable: Readable::new(fd)?, child })
     }
 
     fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        retry_interrupted(|| Ok(nix::unistd::read(self.fd.get_ref(), into)?))
+        retry_interrupted(|| Ok(nix::unistd::read(self.readable.get_ref(), into)?))
     }
 
     /// Notes the end of file, if it is one, with a child at the other end, whose own end is then the news.
@@ -62,7 +62,7 @@ impl ByteReader for PipeReader {
     /// is read before it is told.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         if !self.child.as_ref().is_some_and(ChildEnd::is_closed) {
-            let read = match fd::poll_read(&self.fd, cx, into, |fd, into| Ok(nix::unistd::read(fd, into)?)) {
+            let read = match self.readable.poll_read(cx, into, |fd, into| Ok(nix::unistd::read(fd, into)?)) {
                 Poll::Ready(read) => read,
                 Poll::Pending => {
                     let Some(child) = &mut self.child else {
@@ -83,6 +83,12 @@ impl ByteReader for PipeReader {
             Some(child) => child.poll_end(cx),
             None => Poll::Ready(Ok(0)),
         }
+    }
+
+    const DETACHES: bool = true;
+
+    fn detach(&mut self) {
+        self.readable.detach();
     }
 }
 

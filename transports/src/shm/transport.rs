@@ -314,6 +314,11 @@ impl FrameReceiver for ShmReceiver {
         }
     }
 
+    const DETACHES: bool = true;
+
+    // The announcement stands: the peer rings for it once, and then no more. To take it back would be a store that the
+    // peer has to fetch.
+
     fn frame(&self) -> Result<Option<&[u8]>, FrameError> {
         first_record(self.inbox.rest(), self.frame_len_max)
     }

@@ -262,6 +262,11 @@ impl Caller {
         self.live
     }
 
+    /// Calls whose terminal frame has yet to come.
+    pub(crate) fn open(&self) -> usize {
+        self.open
+    }
+
     /// Calls that wait for a slot, for credit or for memory.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len() + self.starved.len()

@@ -1,0 +1,348 @@
+//! Who reads: the driver, or a thread that waits for its call.
+//!
+//! Whoever reads has the [`Inlet`] for itself. It is in one of these places:
+//!
+//! | where | who reads | what comes wakes |
+//! |---|---|---|
+//! | with the driver | the driver, awake | nobody; it looks again by itself |
+//! | in the berth, attached | nobody | the driver, which takes it |
+//! | with a thread | a thread in [`Call::wait`](crate::Call::wait), which looks again for as long as a driver would | nobody |
+//! | in the berth, detached | nobody: the thread has its answer, and nothing else is waited for | nobody; the driver takes it soon |
+//!
+//! The last is what spares a thread that makes one call after another the driver's waking: with each call, the runtime's
+//! thread would be woken by what comes, to find that it is gone. What comes unasked meanwhile waits for [`WATCH`] or two.
+//! Whoever wants more of a detached inlet, a task that makes a call, say, has the driver take it at once.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::Closing;
+use super::polling::Polling;
+use super::shared::{Shared, wake_all};
+use crate::context::refuse_wait;
+use crate::error::{ConnectionError, HandshakeError};
+use crate::latency::Latency;
+use crate::protocol::Effects;
+use crate::transport::{Filled, FrameReceiver, Transport};
+use crate::waiter::Waiter;
+
+/// What is received, with everything that belongs to receiving.
+pub(super) struct Inlet<R> {
+    pub(super) receiver: R,
+    /// There may be frames in the receiver that nobody has looked at.
+    pub(super) more: bool,
+    pub(super) effects: Effects,
+    /// Frames received.
+    pub(super) frames: u64,
+    /// How the connection has ended for a thread that was reading.
+    pub(super) failed: Option<ConnectionError>,
+    /// Whether what comes wakes nobody.
+    detached: bool,
+    /// How threads wait; the driver has its own.
+    polling: Polling,
+    /// The driver's, in which wakers expect to be woken.
+    runtime: Handle,
+}
+
+/// Where the inlet lies while nobody reads.
+pub(super) struct Berth<R> {
+    inlet: Option<Box<Inlet<R>>>,
+    /// The driver is to have it, at the next opportunity.
+    wanted: bool,
+    /// The driver will look by itself whether threads still use it.
+    watched: bool,
+    /// How often threads have taken it.
+    leads: u64,
+    /// The driver is no more.
+    gone: bool,
+}
+
+impl<R> Default for Berth<R> {
+    fn default() -> Self {
+        Berth { inlet: None, wanted: false, watched: false, leads: 0, gone: false }
+    }
+}
+
+/// How long the driver waits before it looks again whether threads still read.
+pub(super) const WATCH: Duration = Duration::from_millis(10);
+
+/// What came of looking at what was received.
+pub(super) struct Taken {
+    /// `true` if there may be more.
+    pub(super) handled: Result<bool, ConnectionError>,
+    /// See [`Protocol::take_changed`](crate::protocol::Protocol::take_changed).
+    pub(super) changed: bool,
+}
+
+impl<R: FrameReceiver> Inlet<R> {
+    pub(super) fn new(receiver: R, latency: Latency) -> Box<Inlet<R>> {
+        Box::new(Inlet {
+            receiver,
+            more: false,
+            effects: Effects::default(),
+            frames: 0,
+            failed: None,
+            detached: false,
+            polling: Polling::new(latency, false),
+            runtime: Handle::current(),
+        })
+    }
+
+    /// Asks the mechanism as often as it is worth before others have their turn.
+    pub(super) fn try_fill(&mut self) -> io::Result<Option<Filled>> {
+        for tried in 0..R::TRIES_PER_TURN {
+            if tried > 0 {
+                std::hint::spin_loop();
+            }
+            if let Some(filled) = self.receiver.try_fill()? {
+                return Ok(Some(filled));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What comes wakes nobody any more.
+    pub(super) fn detach(&mut self) {
+        if !std::mem::replace(&mut self.detached, true) {
+            self.receiver.detach();
+        }
+    }
+
+    /// Receives, or has the driver woken when something comes.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Filled>> {
+        self.detached = false;
+        self.receiver.poll_fill(cx)
+    }
+
+    /// Handles the frames that are there, up to as many requests as one turn takes, and sends what they ask for. Whom to
+    /// wake and what to serve is in `effects`.
+    pub(super) fn take_frames<T: Transport<Receiver = R>>(&mut self, shared: &Shared<T>) -> Taken {
+        let max = shared.limits.requests_per_wake;
+        let (handled, changed, after) = {
+            let mut state = shared.lock();
+            let handled = loop {
+                // A peer that is turned away must not be served what it has sent, nor see a HELLO.
+                if let Closing::Now(_) = state.closing {
+                    break Err(ConnectionError::ClosedHere);
+                }
+                match self.receiver.frame() {
+                    Ok(None) => break Ok(false),
+                    Ok(Some(record)) => {
+                        self.frames = self.frames.wrapping_add(1);
+                        let handled = state.protocol.handle(record, &mut self.effects);
+                        self.receiver.consume();
+                        if let Err(error) = handled {
+                            break Err(error);
+                        }
+                    }
+                    // Before the handshake it is no frame gone wrong, but something else altogether.
+                    Err(_) if !state.protocol.is_open() => {
+                        break Err(ConnectionError::Protocol(HandshakeError::NotTrunkline.into()));
+                    }
+                    Err(error) => break Err(ConnectionError::Protocol(error.into())),
+                }
+                if self.effects.events.len() >= max {
+                    break Ok(true);
+                }
+            };
+            // With requests, what there is to send comes after them.
+            let after = self.effects.events.is_empty().then(|| shared.transmit(&mut state));
+            (handled, state.protocol.take_changed(), after)
+        };
+        if let Some(after) = after {
+            shared.finish_outside(after);
+        }
+        Taken { handled, changed }
+    }
+}
+
+impl<T: Transport> Shared<T> {
+    fn berth(&self) -> MutexGuard<'_, Berth<T::Receiver>> {
+        self.berth.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets threads read while the driver sleeps: what comes wakes it, unless the inlet is detached.
+    pub(super) fn lay_down(&self, inlet: Box<Inlet<T::Receiver>>) {
+        let mut berth = self.berth();
+        berth.watched = inlet.detached;
+        self.left.store(inlet.detached, Ordering::Relaxed);
+        berth.inlet = Some(inlet);
+    }
+
+    /// Whether a thread has asked for the inlet since this was asked last.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) && self.asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// The inlet, for the driver, if no thread has use for it; else the driver will look again, after [`WATCH`]. `seen` is
+    /// how often threads had taken it when it looked last.
+    pub(super) fn take_up(&self, seen: &mut u64) -> Option<Box<Inlet<T::Receiver>>> {
+        let mut berth = self.berth();
+        let leads = std::mem::replace(seen, berth.leads);
+        let taken = berth.inlet.take_if(|inlet| !inlet.detached || leads == *seen);
+        let inlet = if berth.wanted { taken.or_else(|| berth.inlet.take()) } else { taken };
+        if inlet.is_some() {
+            berth.wanted = false;
+            self.left.store(false, Ordering::Relaxed);
+        }
+        berth.watched = inlet.is_none();
+        inlet
+    }
+
+    /// Has the driver read from now on. A thread that reads goes on until it has what it waits for.
+    pub(super) fn want_inlet(&self) {
+        self.berth().wanted = true;
+    }
+
+    /// Has the driver read, if nobody else does.
+    pub(super) fn take_back(&self) {
+        // Whoever left it stored this before looking under the connection's lock whether anything is waited for, and who
+        // asks here has made that so under the same lock: one of the two sees the other.
+        if self.left.load(Ordering::Relaxed) && self.left.swap(false, Ordering::Relaxed) {
+            self.want_inlet();
+            self.call_driver();
+        }
+    }
+
+    /// The end: nothing is received any more. A thread that has the inlet drops it.
+    pub(super) fn sink(&self) {
+        let inlet = {
+            let mut berth = self.berth();
+            berth.gone = true;
+            berth.inlet.take()
+        };
+        drop(inlet);
+    }
+
+    /// Reads on this thread until the call that it waits for is to be polled again, or its patience is over. Only where
+    /// nobody else waits: a thread that reads for several has to wake them, and they do not make their calls together.
+    pub(super) fn read_here(&self, waiter: &Waiter) {
+        match self.take_lead() {
+            Some(inlet) => Lead { shared: self, inlet: Some(inlet), orderly: false }.read(waiter),
+            None => self.take_back(),
+        }
+    }
+
+    fn take_lead(&self) -> Option<Box<Inlet<T::Receiver>>> {
+        if !self.leads {
+            return None;
+        }
+        {
+            let state = self.lock();
+            let alone = state.protocol.calls_open() <= 1 && !state.protocol.serves();
+            if !alone || state.blocked || state.closing != Closing::No || state.draining {
+                return None;
+            }
+        }
+        let mut berth = self.berth();
+        let Berth { inlet, wanted, leads, .. } = &mut *berth;
+        let Some(lying) = inlet.as_mut().filter(|_| !*wanted) else {
+            self.asked.store(true, Ordering::Relaxed);
+            return None;
+        };
+        if !lying.polling.begin() {
+            return None;
+        }
+        *leads += 1;
+        self.left.store(false, Ordering::Relaxed);
+        inlet.take()
+    }
+}
+
+/// A thread that reads.
+struct Lead<'a, T: Transport> {
+    shared: &'a Shared<T>,
+    /// Here until it is left.
+    inlet: Option<Box<Inlet<T::Receiver>>>,
+    /// It has not panicked.
+    orderly: bool,
+}
+
+impl<T: Transport> Lead<'_, T> {
+    fn read(&mut self, waiter: &Waiter) {
+        let Some(inlet) = &mut self.inlet else { return };
+        inlet.detach();
+        // A waker that waited here would wait for this thread.
+        let outcome = refuse_wait(|| inlet.read(self.shared, waiter));
+        inlet.failed = outcome.err();
+        self.orderly = true;
+    }
+}
+
+impl<T: Transport> Drop for Lead<'_, T> {
+    /// Nobody reads now. The driver is to, unless nothing is waited for.
+    fn drop(&mut self) {
+        let Some(mut inlet) = self.inlet.take() else { return };
+        if !self.orderly {
+            let panicked = io::Error::other("the transport panicked while it was read");
+            inlet.failed.get_or_insert_with(|| panicked.into());
+        }
+        let urgent = inlet.failed.is_some() || inlet.more || !inlet.effects.events.is_empty();
+        let watched = {
+            let mut berth = self.shared.berth();
+            if berth.gone {
+                drop(berth);
+                return drop(inlet);
+            }
+            berth.wanted |= urgent;
+            let watched = berth.watched && !berth.wanted;
+            berth.inlet = Some(inlet);
+            self.shared.left.store(true, Ordering::Relaxed);
+            watched
+        };
+        if !self.shared.is_at_rest() {
+            self.shared.take_back();
+        } else if !watched {
+            self.shared.call_driver();
+        }
+    }
+}
+
+impl<R: FrameReceiver> Inlet<R> {
+    /// As [`Shared::read_here`].
+    fn read<T: Transport<Receiver = R>>(&mut self, shared: &Shared<T>, waiter: &Waiter) -> Result<(), ConnectionError> {
+        while !waiter.is_woken() {
+            match self.try_fill()? {
+                None if self.polling.tried() => {}
+                None => return Ok(()),
+                Some(Filled::Closed) => return Err(ConnectionError::PeerGone),
+                Some(Filled::Some) => {
+                    self.polling.hit_here();
+                    let Taken { handled, changed } = self.take_frames(shared);
+                    self.wake(waiter);
+                    if changed {
+                        let _context = self.runtime.enter();
+                        shared.tell_changed();
+                    }
+                    self.more = handled?;
+                    // Requests and whatever else is not a reply to this side are the driver's.
+                    if self.more || !self.effects.events.is_empty() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.polling.rest();
+        Ok(())
+    }
+
+    fn wake(&mut self, waiter: &Waiter) {
+        match &self.effects.wakers[..] {
+            [] => {}
+            [waker] if waker.will_wake(waiter.waker()) => {
+                self.effects.wakers.clear();
+                waiter.note();
+            }
+            _ => {
+                // Wakers are woken where the driver would wake them.
+                let _context = self.runtime.enter();
+                wake_all(self.effects.wakers.drain(..));
+            }
+        }
+    }
+}

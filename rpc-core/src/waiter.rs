@@ -1,0 +1,78 @@
+//! A thread that waits for a call.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use crate::connection::Link;
+
+/// What a thread that waits is woken with.
+pub(crate) struct Waiter {
+    signal: Arc<Signal>,
+    waker: Waker,
+}
+
+impl Waiter {
+    fn new() -> Waiter {
+        let signal = Arc::new(Signal { thread: thread::current(), woken: AtomicBool::new(false) });
+        Waiter { waker: Waker::from(Arc::clone(&signal)), signal }
+    }
+
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Whether there is reason to poll again.
+    pub(crate) fn is_woken(&self) -> bool {
+        // Pairs with the Release in `wake_by_ref`, for wakers that have no lock in common with who waits.
+        self.signal.woken.load(Ordering::Acquire)
+    }
+
+    /// Wakes this thread on this thread.
+    pub(crate) fn note(&self) {
+        self.signal.woken.store(true, Ordering::Relaxed);
+    }
+
+    fn forget(&self) {
+        self.signal.woken.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Polls a call on this thread until it is ready. In between the thread reads what the connection brings, where nobody
+/// else does, for as long as a driver would look again; then it sleeps.
+pub(crate) fn block_on<R>(link: &dyn Link, mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> R {
+    thread_local! {
+        static WAITER: Waiter = Waiter::new();
+    }
+    WAITER.with(|waiter| {
+        let mut cx = Context::from_waker(waiter.waker());
+        loop {
+            waiter.forget();
+            if let Poll::Ready(output) = poll(&mut cx) {
+                return output;
+            }
+            link.read_here(waiter);
+            if !waiter.is_woken() {
+                // Spurious returns only poll once more.
+                thread::park();
+            }
+        }
+    })
+}
+
+struct Signal {
+    thread: Thread,
+    woken: AtomicBool,
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
