@@ -3,7 +3,7 @@
 //! Reads and writes go straight to the system; tokio is only asked when there is nothing to do but wait.
 
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -124,43 +124,33 @@ impl PipeWriter {
     }
 }
 
-fn write(fd: &OwnedFd, kind: Kind, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+fn write(fd: &OwnedFd, kind: Kind, bytes: &[u8]) -> io::Result<usize> {
     retry_interrupted(|| match kind {
-        Kind::Pipe => sys::write_nosignal(fd.as_fd(), slices),
-        Kind::Socket => sys::send_nosignal(fd.as_fd(), slices),
+        Kind::Pipe => sys::write_nosignal(fd.as_fd(), bytes),
+        Kind::Socket => sys::send_nosignal(fd.as_fd(), bytes),
     })
 }
 
 impl ByteWriter for PipeWriter {
     fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.try_write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
-    }
-
-    const VECTORED: bool = true;
-
-    fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match &self.fd {
             None => Err(io::ErrorKind::BrokenPipe.into()),
             Some(_) if self.broken => Err(io::ErrorKind::WouldBlock.into()),
             Some(fd) => {
-                let written = write(fd.get_ref(), self.kind, slices);
+                let written = write(fd.get_ref(), self.kind, bytes);
                 self.judge(written)
             }
         }
     }
 
     /// Readiness is taken before writing, so that clearing it after a write that found no room loses nothing.
-    fn poll_write_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         while !self.broken {
             let Some(fd) = &self.fd else {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             };
             let mut guard = ready!(fd.poll_write_ready(cx))?;
-            match write(fd.get_ref(), self.kind, slices) {
+            match write(fd.get_ref(), self.kind, bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
                 written => match self.judge(written) {
                     Err(_) if self.broken => {}

@@ -4,7 +4,7 @@
 //! property of the open file, which both holders of an eventfd share; a pipe has two, and this side has the writing one
 //! for itself.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::task::{Context, Poll};
 
@@ -34,7 +34,7 @@ pub(super) fn pair() -> io::Result<(Bell, OwnedFd)> {
 impl Bell {
     /// Never waits.
     pub(super) fn ring(&self) -> io::Result<()> {
-        rung(retry_interrupted(|| sys::write_nosignal(self.0.as_fd(), &[IoSlice::new(&[0])])))
+        rung(retry_interrupted(|| sys::write_nosignal(self.0.as_fd(), &[0])))
     }
 }
 

@@ -2,32 +2,32 @@
 
 #![allow(unsafe_code)]
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 
-/// Writes like `writev`, and never raises SIGPIPE, whatever the program does with that signal.
+/// Writes like `write`, and never raises SIGPIPE, whatever the program does with that signal.
 ///
 /// # Errors
 ///
-/// Those of `writev`; `BrokenPipe` where the signal would have come.
+/// Those of `write`; `BrokenPipe` where the signal would have come.
 #[cfg(not(target_vendor = "apple"))]
-pub(crate) fn write_nosignal(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+pub(crate) fn write_nosignal(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Some(outcome) = flagged::write(fd, slices) {
+    if let Some(outcome) = flagged::write(fd, bytes) {
         return outcome;
     }
-    masked::write(fd, slices)
+    masked::write(fd, bytes)
 }
 
-/// Writes like `writev`. The descriptor has been told not to raise SIGPIPE, by [`never_sigpipe`].
+/// Writes like `write`. The descriptor has been told not to raise SIGPIPE, by [`never_sigpipe`].
 ///
 /// # Errors
 ///
-/// Those of `writev`.
+/// Those of `write`.
 #[cfg(target_vendor = "apple")]
-pub(crate) fn write_nosignal(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    plain_write(fd, slices)
+pub(crate) fn write_nosignal(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    plain_write(fd, bytes)
 }
 
 /// Tells a descriptor not to raise SIGPIPE, where that is a property of descriptors.
@@ -40,10 +40,9 @@ pub(crate) fn never_sigpipe(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-fn plain_write(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    let count = libc::c_int::try_from(slices.len()).unwrap_or(libc::c_int::MAX);
-    // SAFETY: an `IoSlice` is laid out as an `iovec`; there are at least `count`, and the call only reads what they point to.
-    let n = unsafe { libc::writev(fd.as_raw_fd(), slices.as_ptr().cast(), count) };
+fn plain_write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and the length are those of a slice, which the call only reads.
+    let n = unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
@@ -61,19 +60,20 @@ mod flagged {
     const RWF_NOSIGNAL: libc::c_int = 0x100;
 
     /// `None` if the kernel, or what filters system calls, does not know how.
-    pub(super) fn write(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> Option<io::Result<usize>> {
+    pub(super) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Option<io::Result<usize>> {
         if !KNOWN.load(Ordering::Relaxed) {
             return None;
         }
-        let (fd, count, here, flags) = (
+        let slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let (fd, one, here, flags) = (
             libc::c_long::from(fd.as_raw_fd()),
-            libc::c_long::from(libc::c_int::try_from(slices.len()).unwrap_or(libc::c_int::MAX)),
+            1 as libc::c_long,
             -1 as libc::c_long,
             libc::c_long::from(RWF_NOSIGNAL),
         );
-        // SAFETY: an `IoSlice` is laid out as an `iovec`; there are at least `count`, and the call only reads what they point
-        // to. An offset of -1, in two halves, means that of the descriptor.
-        let n = unsafe { libc::syscall(libc::SYS_pwritev2, fd, slices.as_ptr(), count, here, here, flags) };
+        // SAFETY: one slice is announced and one is there; the call only reads what it points to. An offset of -1, in
+        // two halves, means that of the descriptor.
+        let n = unsafe { libc::syscall(libc::SYS_pwritev2, fd, &raw const slice, one, here, here, flags) };
         let Ok(n) = usize::try_from(n) else {
             let error = io::Error::last_os_error();
             if !matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS | libc::EPERM)) {
@@ -95,14 +95,14 @@ mod masked {
 
     use super::*;
 
-    pub(super) fn write(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(super) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
         let mut sigpipe = SigSet::empty();
         sigpipe.add(Signal::SIGPIPE);
         let before = sigpipe.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         let was_blocked = before.contains(Signal::SIGPIPE);
         // One that waits already is the program's own, and ours is then one with it.
         let was_pending = was_blocked && is_pending(&sigpipe);
-        let outcome = plain_write(fd, slices);
+        let outcome = plain_write(fd, bytes);
         if outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) && !was_pending {
             take_back(&sigpipe);
         }
@@ -140,20 +140,15 @@ mod masked {
 ///
 /// # Errors
 ///
-/// Those of `sendmsg`; `BrokenPipe` where the signal would have come.
+/// Those of `send`; `BrokenPipe` where the signal would have come.
 #[cfg(feature = "pipe")]
-pub(crate) fn send_nosignal(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+pub(crate) fn send_nosignal(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     #[cfg(not(target_vendor = "apple"))]
     const FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
     #[cfg(target_vendor = "apple")]
     const FLAGS: libc::c_int = 0;
-    // SAFETY: it has numbers and pointers, for which all zeros are a value.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = slices.as_ptr().cast_mut().cast();
-    message.msg_iovlen = slices.len() as _;
-    // SAFETY: an `IoSlice` is laid out as an `iovec`; there are as many as announced, and the call only reads what they
-    // point to.
-    let n = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, FLAGS) };
+    // SAFETY: the pointer and the length are those of a slice, which the call only reads.
+    let n = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), FLAGS) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
@@ -180,12 +175,12 @@ mod tests {
         let (read, write) = nix::unistd::pipe().unwrap();
         drop(read);
         match role.as_str() {
-            "control" => drop(plain_write(write.as_fd(), &[IoSlice::new(b"x")])),
+            "control" => drop(plain_write(write.as_fd(), b"x")),
             "masked" => flagged::KNOWN.store(false, Ordering::Relaxed),
             _ => {}
         }
         for _ in 0..3 {
-            let error = write_nosignal(write.as_fd(), &[IoSlice::new(b"x")]).unwrap_err();
+            let error = write_nosignal(write.as_fd(), b"x").unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         }
         let mask = SigSet::thread_get_mask().unwrap();
@@ -198,10 +193,10 @@ mod tests {
         let mut sigpipe = SigSet::empty();
         sigpipe.add(Signal::SIGPIPE);
         sigpipe.thread_block().unwrap();
-        write_nosignal(write, &[IoSlice::new(b"x")]).unwrap_err();
+        write_nosignal(write, b"x").unwrap_err();
         let mut pending = SigSet::empty();
         nix::sys::signal::raise(Signal::SIGPIPE).unwrap();
-        write_nosignal(write, &[IoSlice::new(b"x")]).unwrap_err();
+        write_nosignal(write, b"x").unwrap_err();
         pending.add(sigpipe.wait().unwrap());
         assert!(pending.contains(Signal::SIGPIPE));
         sigpipe.thread_unblock().unwrap();
