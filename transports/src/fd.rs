@@ -23,19 +23,19 @@ pub(crate) fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> i
     }
 }
 
-/// One read a wake-up. Readiness is taken before reading. A read that comes out short has emptied what there was, and what
+/// One read of up to `len` bytes a wake-up. Readiness is taken before reading. A read that comes out short has emptied what there was, and what
 /// came later has made it ready anew, so that clearing loses nothing.
 pub(crate) fn poll_read<F: AsRawFd>(
     fd: &AsyncFd<F>,
     cx: &mut Context<'_>,
-    into: &mut [u8],
-    mut read: impl FnMut(&F, &mut [u8]) -> io::Result<usize>,
+    len: usize,
+    mut read: impl FnMut(&F) -> io::Result<usize>,
 ) -> Poll<io::Result<usize>> {
     loop {
         let mut guard = ready!(fd.poll_read_ready(cx))?;
-        match retry_interrupted(|| read(fd.get_ref(), into)) {
+        match retry_interrupted(|| read(fd.get_ref())) {
             Ok(n) => {
-                if 0 < n && n < into.len() {
+                if 0 < n && n < len {
                     guard.clear_ready();
                 }
                 return Poll::Ready(Ok(n));

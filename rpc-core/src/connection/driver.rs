@@ -40,6 +40,8 @@ pub(super) struct Driver<T: Transport> {
     receiver: T::Receiver,
     /// There may be frames in the receiver that nobody has looked at.
     more: bool,
+    /// The last frames ended with the beginning of a long one, to be gone on with at once.
+    landing: bool,
     polling: Polling,
     /// One call of this side's is all that is waited for.
     alone: bool,
@@ -92,6 +94,7 @@ impl<T: Transport> Driver<T> {
             shared,
             receiver,
             more: false,
+            landing: false,
             polling: Polling::new(latency, dispatcher.is_multi_thread()),
             alone: false,
             turns: 0,
@@ -154,7 +157,7 @@ impl<T: Transport> Driver<T> {
             }
             // There is more, but other connections have waited long enough. Or there may be nothing: those who have been
             // woken go first, since what they say is what the peer waits for.
-            if self.more || self.polling.is_hot() {
+            if self.more || (self.polling.is_hot() && !std::mem::take(&mut self.landing)) {
                 break;
             }
         }
@@ -211,21 +214,30 @@ impl<T: Transport> Driver<T> {
                 if let Closing::Now(_) = state.closing {
                     break Err(ConnectionError::ClosedHere);
                 }
-                match self.receiver.frame() {
-                    Ok(None) => break Ok(false),
-                    Ok(Some(record)) => {
-                        self.frames = self.frames.wrapping_add(1);
-                        let handled = state.protocol.handle(record, &mut self.effects);
-                        self.receiver.consume();
-                        if let Err(error) = handled {
-                            break Err(error);
+                let handled = if let Some(landing) = self.receiver.landed() {
+                    state.protocol.handle_landed(landing, &mut self.effects)
+                } else {
+                    match self.receiver.frame() {
+                        Ok(Some(record)) => {
+                            let handled = state.protocol.handle(record, &mut self.effects);
+                            self.receiver.consume();
+                            handled
                         }
+                        Ok(None) => {
+                            let place = self.receiver.partial().and_then(|partial| state.protocol.offer(&partial));
+                            self.landing = place.map(|place| self.receiver.land(place)).is_some();
+                            break Ok(false);
+                        }
+                        // Before the handshake it is no frame gone wrong, but something else altogether.
+                        Err(_) if !state.protocol.is_open() => {
+                            break Err(ConnectionError::Protocol(HandshakeError::NotTrunkline.into()));
+                        }
+                        Err(error) => break Err(ConnectionError::Protocol(error.into())),
                     }
-                    // Before the handshake it is no frame gone wrong, but something else altogether.
-                    Err(_) if !state.protocol.is_open() => {
-                        break Err(ConnectionError::Protocol(HandshakeError::NotTrunkline.into()));
-                    }
-                    Err(error) => break Err(ConnectionError::Protocol(error.into())),
+                };
+                self.frames = self.frames.wrapping_add(1);
+                if let Err(error) = handled {
+                    break Err(error);
                 }
                 if self.effects.events.len() >= max {
                     break Ok(true);
@@ -427,6 +439,7 @@ impl<T: Transport> Driver<T> {
         for _ in 0..READS_PER_TURN {
             match self.receiver.poll_fill(cx) {
                 Poll::Ready(Ok(Filled::Some)) => {
+                    drop(self.receiver.landed());
                     while let Ok(Some(_)) = self.receiver.frame() {
                         self.receiver.consume();
                     }

@@ -1,11 +1,11 @@
 //! Frames out of a stream of bytes.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::task::{Context, Poll, ready};
 
 use trunkline_core::frame::{FrameError, first_record};
-use trunkline_core::transport::{Filled, FrameReceiver};
+use trunkline_core::transport::{Filled, FrameReceiver, Landing, Partial};
 
 use super::{ByteReader, spare};
 
@@ -15,23 +15,40 @@ use super::{ByteReader, spare};
 /// header that claims much and is followed by little therefore costs little. When the connection has
 /// been at rest for 100 ms and everything has been consumed, the buffer is given away and the first, small one is taken
 /// up again.
+///
+/// The payload of a long frame goes past it, into the place that it is given. After such a one only little is read into
+/// the buffer at first, since the next may be as long.
 pub struct FrameReader<R> {
     source: R,
     /// Wholly initialised; empty until the first read. What was received and not yet consumed is `start..end`.
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// Up to where the buffer is read into.
+    reach: usize,
     /// The small buffer, while `buffer` is a larger one; else empty.
     small: Vec<u8>,
     /// Whether the last read left no room: probably there is more.
     filled_up: bool,
+    /// The frame before what is in the buffer.
+    landing: Option<Landing>,
     frame_len_max: usize,
 }
 
 impl<R: ByteReader> FrameReader<R> {
     /// Reads frames of at most `frame_len_max` bytes, header included, from `source`.
     pub fn new(source: R, frame_len_max: usize) -> FrameReader<R> {
-        FrameReader { source, buffer: Vec::new(), start: 0, end: 0, small: Vec::new(), filled_up: false, frame_len_max }
+        FrameReader {
+            source,
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            reach: 0,
+            small: Vec::new(),
+            filled_up: false,
+            landing: None,
+            frame_len_max,
+        }
     }
 
     /// Makes room for a read; `false` if there is none because a frame (or what cannot be one) waits to be looked at.
@@ -39,9 +56,12 @@ impl<R: ByteReader> FrameReader<R> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
-        if self.buffer.len() < LEN_BUSY && self.filled_up || self.buffer.is_empty() {
+        if self.filled_up && self.reach < self.buffer.len() {
+            self.reach = self.buffer.len().min(2 * self.reach);
+            self.filled_up = false;
+        } else if self.buffer.len() < LEN_BUSY && self.filled_up || self.buffer.is_empty() {
             self.grow();
-        } else if self.end == self.buffer.len() {
+        } else if self.end == self.reach {
             // With a whole frame in front there is no hurry, and moving what lies behind it could go on for ever.
             if !matches!(self.frame(), Ok(None)) {
                 return false;
@@ -64,6 +84,7 @@ impl<R: ByteReader> FrameReader<R> {
         let live = &smaller[self.start..self.end];
         self.buffer[..live.len()].copy_from_slice(live);
         (self.start, self.end) = (0, live.len());
+        self.reach = self.buffer.len();
         self.filled_up = false;
         if smaller.len() == LEN_MIN {
             self.small = smaller;
@@ -75,19 +96,41 @@ impl<R: ByteReader> FrameReader<R> {
         (self.start, self.end) = (0, self.end - self.start);
     }
 
+    /// Where the next bytes go, and what lies behind that; `None` if there is something to look at first.
+    fn places(&mut self) -> Option<(&mut R, &mut [u8], &mut [u8])> {
+        if self.landing.is_none() {
+            return self.make_room().then(|| (&mut self.source, &mut self.buffer[self.end..self.reach], &mut [][..]));
+        }
+        let landing = self.landing.as_mut().filter(|landing| landing.missing() > 0)?;
+        let missing = landing.missing();
+        let space = landing.space();
+        let behind = if space.len() == missing { self.reach } else { 0 };
+        Some((&mut self.source, space, &mut self.buffer[..behind]))
+    }
+
     fn received(&mut self, n: usize) -> Filled {
-        self.end += n;
-        self.filled_up = self.end == self.buffer.len();
+        let mut landed = 0;
+        if let Some(landing) = &mut self.landing {
+            landed = n.min(landing.missing());
+            landing.advance(landed);
+        }
+        self.end += n - landed;
+        self.filled_up = self.end == self.reach;
         if n == 0 { Filled::Closed } else { Filled::Some }
     }
 }
 
 impl<R: ByteReader> FrameReceiver for FrameReader<R> {
     fn try_fill(&mut self) -> io::Result<Option<Filled>> {
-        if !self.make_room() {
+        let Some((source, into, behind)) = self.places() else {
             return Ok(Some(Filled::Some));
-        }
-        match self.source.try_read(&mut self.buffer[self.end..]) {
+        };
+        let read = if behind.is_empty() {
+            source.try_read(into)
+        } else {
+            source.try_read_vectored(&mut [IoSliceMut::new(into), IoSliceMut::new(behind)])
+        };
+        match read {
             Ok(n) => Ok(Some(self.received(n))),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
@@ -95,14 +138,21 @@ impl<R: ByteReader> FrameReceiver for FrameReader<R> {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Filled>> {
-        if !self.make_room() {
+        let Some((source, into, behind)) = self.places() else {
             return Poll::Ready(Ok(Filled::Some));
-        }
-        let n = ready!(self.source.poll_read(cx, &mut self.buffer[self.end..]))?;
+        };
+        let n = ready!(if behind.is_empty() {
+            source.poll_read(cx, into)
+        } else {
+            source.poll_read_vectored(cx, &mut [IoSliceMut::new(into), IoSliceMut::new(behind)])
+        })?;
         Poll::Ready(Ok(self.received(n)))
     }
 
     fn frame(&self) -> Result<Option<&[u8]>, FrameError> {
+        if self.landing.is_some() {
+            return Ok(None);
+        }
         first_record(&self.buffer[self.start..self.end], self.frame_len_max)
     }
 
@@ -110,6 +160,22 @@ impl<R: ByteReader> FrameReceiver for FrameReader<R> {
         if let Ok(Some(frame)) = self.frame() {
             self.start += frame.len();
         }
+    }
+
+    fn partial(&self) -> Option<Partial<'_>> {
+        let nothing_lands = self.landing.is_none();
+        nothing_lands.then(|| Partial::of(&self.buffer[self.start..self.end], self.frame_len_max))?
+    }
+
+    fn land(&mut self, place: Landing) {
+        (self.start, self.end) = (0, 0);
+        self.reach = self.reach.min(LEN_MIN);
+        self.filled_up = false;
+        self.landing = Some(place);
+    }
+
+    fn landed(&mut self) -> Option<Landing> {
+        self.landing.take_if(|landing| landing.missing() == 0)
     }
 
     fn idle(&mut self) {
@@ -121,6 +187,7 @@ impl<R: ByteReader> FrameReceiver for FrameReader<R> {
         if self.buffer.len() > LEN_MIN {
             let large = std::mem::replace(&mut self.buffer, std::mem::take(&mut self.small));
             spare::give(large);
+            self.reach = self.buffer.len();
         }
     }
 }
