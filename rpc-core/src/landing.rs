@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::body::Body;
-use crate::frame::{FIRST_WORD_LEN, HEAD_LEN_MAX, record_len};
+use crate::frame::{FIRST_WORD_LEN, HEAD_LEN_MAX, HEADER_LEN, record_len};
 
 /// The beginning of a long frame, before the rest of it is taken in.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +54,18 @@ impl Landing {
         let mut landing = Landing { head, head_len, bytes, start, end: start + partial.len - head_len };
         landing.bytes.push(here);
         landing
+    }
+
+    /// A place that belongs to no message, for whoever drives a receiver without a connection.
+    pub fn alone(partial: &Partial<'_>) -> Landing {
+        let head_len = partial.bytes.len().min(HEADER_LEN);
+        Landing::new(partial, head_len, Filling::with_capacity(partial.len - head_len))
+    }
+
+    /// The frame, header included, as far as it has come.
+    pub fn into_frame(self) -> Vec<u8> {
+        let payload = &self.bytes.bytes[self.start..self.bytes.filled];
+        [&self.head[..self.head_len], payload].concat()
     }
 
     /// Bytes that are still to come.
@@ -181,3 +193,81 @@ impl Filling {
 /// As much as has come is cleared at once, but at least and at most so many bytes.
 const CLEARED_MIN: usize = 16 << 10;
 const CLEARED_MAX: usize = 128 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(len: usize) -> Vec<u8> {
+        let mut frame: Vec<u8> = (0..len).map(|at| (at * 31 + at / 251) as u8).collect();
+        frame[..FIRST_WORD_LEN].copy_from_slice(&((len - FIRST_WORD_LEN) as u64 | 5 << 32).to_le_bytes());
+        frame
+    }
+
+    /// Puts `bytes` into the place, at most `step` at a time.
+    fn land(landing: &mut Landing, mut bytes: &[u8], step: usize) {
+        while !bytes.is_empty() {
+            let space = landing.space();
+            let n = space.len().min(bytes.len()).min(step);
+            assert!(n > 0);
+            space[..n].copy_from_slice(&bytes[..n]);
+            landing.advance(n);
+            bytes = &bytes[n..];
+        }
+    }
+
+    #[test]
+    fn a_frame_lands_behind_what_has_come_whatever_was_there_before() {
+        for leftovers in [0, 10, 5_000, 30_000, 200_000] {
+            for len in [9_500, 20_000, 150_000] {
+                for here in [16, 17, 64, 900] {
+                    let frame = frame(len);
+                    let partial = Partial::of(&frame[..here], len).unwrap();
+                    assert_eq!(partial.len, len);
+                    let mut bytes = Filling { bytes: vec![0xee; leftovers].into(), filled: 0 };
+                    bytes.push(b"before");
+                    let mut landing = Landing::new(&partial, 16, bytes);
+                    assert_eq!(landing.missing(), len - here);
+                    land(&mut landing, &frame[here..], 7_000);
+                    assert!(landing.missing() == 0 && landing.space().is_empty());
+                    let (head, head_len, landed) = landing.into_parts();
+                    assert_eq!((&head[..head_len], landed.len()), (&frame[..16], len - 16));
+                    let mut bytes = landed.into_filling(len + 100_000);
+                    bytes.push(b"behind");
+                    assert!(bytes.into_body()[..] == [b"before", &frame[16..], b"behind"].concat());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_announces_much_and_sends_little_takes_little() {
+        let len = 64 << 20;
+        let mut landing = Landing::alone(&Partial::of(&frame(len)[..100], len).unwrap());
+        let mut come = 100;
+        for step in [0, 1, 1000, 20_000, 100_000, 1_000_000] {
+            land(&mut landing, &vec![7; step], usize::MAX);
+            come += step;
+            landing.space();
+            let written = landing.bytes.bytes.len();
+            assert!(written <= come + CLEARED_MIN.max(come.min(CLEARED_MAX)), "{written} bytes for {come}");
+        }
+    }
+
+    #[test]
+    fn what_is_short_or_nearly_there_lands_nowhere() {
+        let frame = frame(20_000);
+        assert!(Partial::of(&frame[..7], 20_000).is_none());
+        assert!(Partial::of(&frame[..8], 19_999).is_none(), "it is longer than it may be");
+        assert!(Partial::of(&frame[..20_000 - LANDING_LEN_MIN], 20_000).is_some());
+        assert!(Partial::of(&frame[..20_001 - LANDING_LEN_MIN], 20_000).is_none());
+        assert!(Partial::of(&frame, 20_000).is_none());
+    }
+
+    #[test]
+    #[should_panic = "more than is missing"]
+    fn no_more_lands_than_is_missing() {
+        let frame = frame(20_000);
+        Landing::alone(&Partial::of(&frame[..16], 20_000).unwrap()).advance(19_985);
+    }
+}

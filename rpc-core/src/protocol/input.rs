@@ -4,7 +4,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::hello::Hello;
-use super::message::{Opening, Piece};
+use super::message::{CHUNK_LEN_MIN, Opening, Piece};
 use super::{
     Class, DRAIN_PING, Drain, Effects, GOAWAY_FINAL, Phase, Protocol, Side, WINDOW_REPLIES, WINDOW_REQUESTS, fail,
     halves,
@@ -29,7 +29,8 @@ impl Protocol {
         }
         let frame = Frame::parse(partial.bytes).ok()??;
         let head_len = frame.head_len().filter(|len| *len <= HEAD_LEN_MAX.min(partial.bytes.len()))?;
-        let len = partial.len - head_len;
+        // Short ones are kept elsewhere.
+        let len = Some(partial.len - head_len).filter(|len| *len >= CHUNK_LEN_MIN)?;
         let bytes = match frame.kind {
             Kind::Chunk if self.config.side.owns(frame.id) => self.caller.lend(frame.id, len)?,
             Kind::Chunk => self.callee.lend(frame.id, len)?,

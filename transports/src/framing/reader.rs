@@ -208,6 +208,8 @@ const LEN_BUSY: usize = spare::LEN_MAX;
 
 #[cfg(test)]
 mod tests {
+    use trunkline_core::transport::LANDING_LEN_MIN;
+
     use super::*;
 
     /// Gives out `bytes` in pieces that end at the given places, then blocks.
@@ -217,9 +219,8 @@ mod tests {
         cuts: Vec<usize>,
     }
 
-    impl ByteReader for Script {
-        fn try_read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-            assert!(!into.is_empty());
+    impl Script {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
             let cut = self.cuts.iter().copied().find(|&cut| cut > self.at).unwrap_or(self.bytes.len());
             let n = into.len().min(cut - self.at);
             if n == 0 {
@@ -229,9 +230,28 @@ mod tests {
             self.at += n;
             Ok(n)
         }
+    }
+
+    impl ByteReader for Script {
+        fn try_read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            assert!(!into.is_empty());
+            self.read(into)
+        }
 
         fn poll_read(&mut self, _cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
             Poll::Ready(self.try_read(into))
+        }
+
+        fn try_read_vectored(&mut self, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+            let mut all = vec![0; into.iter().map(|place| place.len()).sum()];
+            let n = self.try_read(&mut all)?;
+            let mut rest = &all[..n];
+            for place in into {
+                let (here, behind) = rest.split_at(rest.len().min(place.len()));
+                place[..here.len()].copy_from_slice(here);
+                rest = behind;
+            }
+            Ok(n)
         }
     }
 
@@ -250,6 +270,7 @@ mod tests {
     fn drain(reader: &mut FrameReader<Script>, mut after: impl FnMut(&mut FrameReader<Script>)) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         while reader.try_fill().unwrap().is_some() {
+            frames.extend(reader.landed().map(Landing::into_frame));
             while let Some(frame) = reader.frame().unwrap() {
                 frames.push(frame.to_vec());
                 reader.consume();
@@ -257,6 +278,13 @@ mod tests {
             after(reader);
         }
         frames
+    }
+
+    /// Gives the next frame a place, if it is a long one.
+    fn land(reader: &mut FrameReader<Script>) {
+        if let Some(place) = reader.partial().map(|partial| Landing::alone(&partial)) {
+            reader.land(place);
+        }
     }
 
     #[test]
@@ -283,9 +311,69 @@ mod tests {
             let bytes = frames.concat();
             let mut cuts: Vec<_> = (0..40).map(|_| random(bytes.len())).collect();
             cuts.sort_unstable();
-            let got = drain(&mut reader(bytes, cuts, 16 + len_max), FrameReader::idle);
+            let got = drain(&mut reader(bytes.clone(), cuts.clone(), 16 + len_max), FrameReader::idle);
+            assert!(got == frames, "round {round}");
+            // Some land, some do not.
+            let mut turn = 0;
+            let got = drain(&mut reader(bytes, cuts, 16 + len_max), |reader| {
+                turn += 1;
+                if turn % 3 != 0 {
+                    land(reader);
+                }
+                if turn % 5 == 0 {
+                    reader.idle();
+                }
+            });
             assert!(got == frames, "round {round}");
         }
+    }
+
+    #[test]
+    fn a_long_frame_lands_wherever_it_is_cut() {
+        let lens = [100, LANDING_LEN_MIN + 16, 40, 20_000, LANDING_LEN_MIN + 16, 5000, 16];
+        let frames: Vec<_> = (0..).zip(lens).map(|(n, len)| frame(n, len)).collect();
+        let bytes = frames.concat();
+        let mut landings = 0;
+        for cut in 0..=bytes.len() {
+            let got = drain(&mut reader(bytes.clone(), vec![cut], 30_000), |reader| {
+                land(reader);
+                landings += usize::from(reader.landing.is_some());
+            });
+            assert!(got == frames, "cut at {cut}");
+        }
+        assert!(landings > bytes.len(), "{landings}");
+        // Every few bytes, with rests between them.
+        let cuts = (0..bytes.len()).step_by(7).collect();
+        let got = drain(&mut reader(bytes, cuts, 30_000), |reader| {
+            land(reader);
+            reader.idle();
+        });
+        assert!(got == frames);
+    }
+
+    #[test]
+    fn a_long_frame_goes_past_the_buffer() {
+        let mut reader = reader(frame(7, 200_000).repeat(10), Vec::new(), 200_000);
+        assert_eq!(drain(&mut reader, land).len(), 10);
+        assert_eq!(reader.buffer.len(), LEN_MIN);
+    }
+
+    #[test]
+    fn what_has_landed_comes_before_all_else() {
+        let bytes = [frame(1, 20_000), frame(2, 40)].concat();
+        let mut reader = reader(bytes, Vec::new(), 20_000);
+        reader.try_fill().unwrap();
+        land(&mut reader);
+        assert!(reader.partial().is_none() && reader.landed().is_none());
+        while reader.landing.as_ref().unwrap().missing() > 0 {
+            assert_eq!(reader.try_fill().unwrap(), Some(Filled::Some));
+        }
+        // Nothing is read before somebody has looked.
+        assert_eq!(reader.try_fill().unwrap(), Some(Filled::Some));
+        assert_eq!(reader.frame(), Ok(None));
+        assert_eq!(reader.landed().unwrap().into_frame(), frame(1, 20_000));
+        reader.try_fill().unwrap();
+        assert_eq!(reader.frame(), Ok(Some(&frame(2, 40)[..])));
     }
 
     #[test]
