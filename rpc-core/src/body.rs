@@ -2,7 +2,7 @@
 //!
 //! An allocator gives memory of this size back to the system and takes it anew, and the first touch of each page of it is
 //! a fault. So buffers that were let go of lie here for the next message, until a connection
-//! comes to rest.
+//! comes to rest. What was in them lies there as well: it need not be cleared before it is written over.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -15,23 +15,29 @@ pub(crate) struct Body(Vec<u8>);
 impl Body {
     /// An empty one that can take `len` bytes.
     pub(crate) fn with_capacity(len: usize) -> Body {
+        let mut body = Body::with_leftovers(len).unwrap_or_else(|| Body(Vec::with_capacity(len)));
+        body.clear();
+        body
+    }
+
+    /// One from the pool that can take `len` bytes, with what was in it: for whoever writes over that.
+    pub(crate) fn with_leftovers(len: usize) -> Option<Body> {
         if len < LEN_MIN {
-            return Body(Vec::with_capacity(len));
+            return None;
         }
-        let spare = {
-            let mut pool = lock();
-            // The latest, if it does: it is the likeliest to be in the cache.
-            let at = pool.buffers.iter().rposition(|buffer| buffer.capacity() >= len && buffer.capacity() / 2 <= len);
-            at.map(|at| pool.take(at))
-        };
-        Body(spare.unwrap_or_else(|| Vec::with_capacity(len)))
+        let mut pool = lock();
+        // The latest, if it does: it is the likeliest to be in the cache.
+        let at = pool.buffers.iter().rposition(|buffer| buffer.capacity() >= len && buffer.capacity() / 2 <= len)?;
+        Some(Body(pool.take(at)))
     }
 
     /// The latest of up to `capacity` bytes, or one without memory: for whoever does not know yet how much there will be.
     pub(crate) fn up_to(capacity: usize) -> Body {
         let mut pool = lock();
         let at = pool.buffers.iter().rposition(|buffer| buffer.capacity() <= capacity);
-        Body(at.map(|at| pool.take(at)).unwrap_or_default())
+        let mut body = Body(at.map(|at| pool.take(at)).unwrap_or_default());
+        body.clear();
+        body
     }
 
     /// Its bytes, which do not go back.
@@ -71,9 +77,7 @@ impl DerefMut for Body {
 impl Drop for Body {
     fn drop(&mut self) {
         if (LEN_MIN..=LEN_MAX).contains(&self.0.capacity()) {
-            let mut buffer = std::mem::take(&mut self.0);
-            buffer.clear();
-            lock().give(buffer);
+            lock().give(std::mem::take(&mut self.0));
         }
     }
 }
@@ -129,7 +133,7 @@ pub(crate) fn forget_spare() {
 
 #[derive(Debug)]
 struct Pool {
-    /// Empty ones, the latest last.
+    /// The latest last.
     buffers: Vec<Vec<u8>>,
 }
 

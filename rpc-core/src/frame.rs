@@ -24,6 +24,8 @@ pub const FAIL_HEAD_LEN: usize = 2;
 pub const EXTENSIONS_LEN_MAX: usize = 4096;
 /// What a frame may need beside a payload of a whole chunk: header, call head, and room for every extension.
 pub const FRAME_OVERHEAD_MAX: usize = HEADER_LEN + CALL_HEAD_LEN + EXTENSIONS_LEN_MAX;
+/// What a frame of this version has before its payload is no longer: header, total, call head.
+pub const HEAD_LEN_MAX: usize = 64;
 /// A CALL's timeout counts units of 100 microseconds.
 pub const TIMEOUT_UNIT_MICROS: u64 = 100;
 
@@ -228,6 +230,17 @@ impl<'a> Frame<'a> {
         let (extensions, body) =
             rest.split_at_checked(ext).ok_or(FrameError::Truncated { what: "set of extensions" })?;
         Ok(Some(Frame { kind: known, flags, id: u64::from_le_bytes(id), extensions, body }))
+    }
+
+    /// How many bytes of the record come before its payload, if it is of a kind whose payload is a message's.
+    pub(crate) fn head_len(&self) -> Option<usize> {
+        let lead_len = match self.kind {
+            Kind::Call => CALL_HEAD_LEN,
+            Kind::Reply | Kind::Chunk => 0,
+            // A failure's message is short, and its kind is what decides.
+            _ => return None,
+        };
+        Some(HEADER_LEN + self.extensions.len() + lead_len)
     }
 
     /// Whether more of this message follows.

@@ -33,6 +33,7 @@ mod body;
 mod clock;
 mod connection;
 mod context;
+mod landing;
 mod protocol;
 mod scratch;
 mod share;

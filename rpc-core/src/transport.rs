@@ -25,6 +25,7 @@ use crate::connection::{Connection, Start};
 use crate::error::ConnectError;
 use crate::frame::FrameError;
 
+pub use crate::landing::{LANDING_LEN_MIN, Landing, Partial};
 pub use batch::{Apart, BatchBuffer, Bytes, Lent};
 
 /// A connected pair of directions that carry frames.
@@ -164,6 +165,11 @@ pub enum Filled {
 
 /// The receiving half. Three steps, because lending a frame out of one poll function runs into the borrow checker:
 /// fill, look at the frames one after the other, consume each.
+///
+/// A receiver can spare long frames a copy: it shows the beginning of one ([`partial`](FrameReceiver::partial)), is given
+/// the place that its payload belongs to ([`land`](FrameReceiver::land)), fills that, and hands it back
+/// ([`landed`](FrameReceiver::landed)). It need not, nor need it be given a place: then the frame is taken in like any
+/// other.
 pub trait FrameReceiver: Send + 'static {
     /// Really asks the mechanism whether anything is there, without waiting and without registering anybody;
     /// `None` if there is nothing.
@@ -201,6 +207,24 @@ pub trait FrameReceiver: Send + 'static {
 
     /// Lets go of the frame that [`frame`](FrameReceiver::frame) shows.
     fn consume(&mut self);
+
+    /// The beginning of the next frame, if that is long and not taken in yet: at least the first
+    /// [`HEAD_LEN_MAX`](crate::frame::HEAD_LEN_MAX) bytes, or what has come of them.
+    fn partial(&self) -> Option<Partial<'_>> {
+        None
+    }
+
+    /// Takes the rest of the frame that [`partial`](FrameReceiver::partial) shows into `place`, from now on: what it
+    /// showed is there already.
+    fn land(&mut self, place: Landing) {
+        let _ = place;
+    }
+
+    /// The frame that is landing, once it has. It is the next frame; until it has been taken,
+    /// [`frame`](FrameReceiver::frame) shows none.
+    fn landed(&mut self) -> Option<Landing> {
+        None
+    }
 
     /// Called when no frame has come for 100 ms: a moment to give buffers back. Part of a frame may have been received.
     fn idle(&mut self) {}

@@ -42,19 +42,19 @@ impl<F: AsRawFd> Readable<F> {
         &self.fd
     }
 
-    /// Reads, or registers the task to be woken when there is something.
+    /// Reads up to `len` bytes, or registers the task to be woken when there is something.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        into: &mut [u8],
-        read: impl FnMut(&F, &mut [u8]) -> io::Result<usize>,
+        len: usize,
+        read: impl FnMut(&F) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         let registered = match &mut self.registered {
             Some(registered) => registered,
             // What is there already is told as soon as it is registered.
             none => none.insert(register(Arc::clone(&self.fd), Interest::READABLE)?),
         };
-        poll_read(registered, cx, into, read)
+        poll_read(registered, cx, len, read)
     }
 
     /// Takes it out of the runtime's poll: whatever is in there wakes the runtime's thread when something comes, also where
@@ -64,19 +64,19 @@ impl<F: AsRawFd> Readable<F> {
     }
 }
 
-/// One read a wake-up. Readiness is taken before reading. A read that comes out short has emptied what there was, and what
+/// One read of up to `len` bytes a wake-up. Readiness is taken before reading. A read that comes out short has emptied what there was, and what
 /// came later has made it ready anew, so that clearing loses nothing.
 fn poll_read<F: AsRawFd>(
     fd: &AsyncFd<Arc<F>>,
     cx: &mut Context<'_>,
-    into: &mut [u8],
-    mut read: impl FnMut(&F, &mut [u8]) -> io::Result<usize>,
+    len: usize,
+    mut read: impl FnMut(&F) -> io::Result<usize>,
 ) -> Poll<io::Result<usize>> {
     loop {
         let mut guard = ready!(fd.poll_read_ready(cx))?;
-        match retry_interrupted(|| read(fd.get_ref(), into)) {
+        match retry_interrupted(|| read(fd.get_ref())) {
             Ok(n) => {
-                if 0 < n && n < into.len() {
+                if 0 < n && n < len {
                     guard.clear_ready();
                 }
                 return Poll::Ready(Ok(n));

@@ -8,7 +8,7 @@ mod reader;
 mod spare;
 
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::task::{Context, Poll, ready};
 
 use trunkline_core::transport::{BatchBuffer, BatchWriter, Bytes, Lent, Properties, Transport, Written};
@@ -32,6 +32,25 @@ pub trait ByteReader: Send + 'static {
     ///
     /// Never `WouldBlock` or `Interrupted`. Any error ends the connection.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// [`try_read`](ByteReader::try_read) into several places, of which the first is not empty, one after the other. As it
+    /// is given here, into the first alone.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_read`](ByteReader::try_read).
+    fn try_read_vectored(&mut self, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.try_read(&mut into[0])
+    }
+
+    /// [`poll_read`](ByteReader::poll_read) into several places, likewise.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`poll_read`](ByteReader::poll_read).
+    fn poll_read_vectored(&mut self, cx: &mut Context<'_>, into: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
+        self.poll_read(cx, &mut into[0])
+    }
 
     /// Whether it can be [detached](ByteReader::detach), and then be read by threads of no runtime. See
     /// [`FrameReceiver::DETACHES`](trunkline_core::transport::FrameReceiver::DETACHES).

@@ -2,7 +2,7 @@
 //!
 //! Reads and writes go straight to the system; tokio is only asked when there is nothing to do but wait.
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -52,7 +52,16 @@ impl ByteReader for SocketReader {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.readable.poll_read(cx, into, |mut socket, into| socket.read(into))
+        self.readable.poll_read(cx, into.len(), |mut socket| socket.read(into))
+    }
+
+    fn try_read_vectored(&mut self, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        retry_interrupted(|| (&**self.readable.get_ref()).read_vectored(into))
+    }
+
+    fn poll_read_vectored(&mut self, cx: &mut Context<'_>, into: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
+        let len = into.iter().map(|place| place.len()).sum();
+        self.readable.poll_read(cx, len, |mut socket| socket.read_vectored(into))
     }
 
     const DETACHES: bool = true;

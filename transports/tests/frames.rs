@@ -124,6 +124,37 @@ async fn an_end_in_mid_frame_is_no_frame<A: Transport, B: Transport>(mut a: End<
     tokio::join!(send, receive);
 }
 
+async fn an_end_in_mid_landing_is_no_frame<A: Transport, B: Transport>(mut a: End<A>, mut b: End<B>) {
+    let claim = b.frame_len_max - 8;
+    assert!(a.place(1, 40));
+    assert!(a.place_claiming(2, 5000, claim as u32));
+    let send = async {
+        a.flush().await.unwrap();
+        a.shutdown().await;
+    };
+    let receive = async {
+        b.expect(1, 40).await;
+        assert!(b.next().await.is_none());
+    };
+    tokio::join!(send, receive);
+}
+
+async fn long_and_short_ones_arrive_in_order<A: Transport, B: Transport>(mut a: End<A>, mut b: End<B>) {
+    let long = b.frame_len_max;
+    let lens: Vec<usize> = (0..60).map(|n| if n % 3 == 0 { 40 } else { long - (n * n * 37) % (long / 2) }).collect();
+    let send = async {
+        for (id, len) in (0..).zip(&lens) {
+            a.send(id, *len).await;
+        }
+    };
+    let receive = async {
+        for (id, len) in (0..).zip(&lens) {
+            b.expect(id, *len).await;
+        }
+    };
+    tokio::join!(send, receive);
+}
+
 async fn the_other_direction_outlives_a_shutdown<A: Transport, B: Transport>(mut a: End<A>, mut b: End<B>) {
     let finish = async {
         a.send(1, 40).await;
@@ -222,6 +253,7 @@ macro_rules! suites {
         $(suites! {
             $transport: $make, $frame_len_max;
             a_frame_that_claims_4_gib_is_an_error an_end_in_mid_frame_is_no_frame
+            an_end_in_mid_landing_is_no_frame
         })*
     };
     ($transport:ident: $make:expr, $frame_len_max:expr; $($more:ident)*) => {
@@ -231,6 +263,7 @@ macro_rules! suites {
             both_directions_take_turns
             the_longest_frame_arrives
             thousands_arrive_in_order
+            long_and_short_ones_arrive_in_order
             a_full_mechanism_blocks_and_goes_on
             the_other_direction_outlives_a_shutdown
             a_vanished_peer_is_noticed_both_ways

@@ -169,7 +169,7 @@ impl<T: Transport> Driver<T> {
             }
             // There is more, but other connections have waited long enough. Or there may be nothing: those who have been
             // woken go first, since what they say is what the peer waits for.
-            if self.more() || self.polling.is_hot() {
+            if self.more() || (self.polling.is_hot() && !self.is_landing()) {
                 break;
             }
         }
@@ -222,6 +222,11 @@ impl<T: Transport> Driver<T> {
 
     fn more(&self) -> bool {
         self.inlet.as_ref().is_some_and(|inlet| inlet.more)
+    }
+
+    /// Whether a long frame has just begun to land.
+    fn is_landing(&mut self) -> bool {
+        self.inlet.as_mut().is_some_and(|inlet| std::mem::take(&mut inlet.landing))
     }
 
     /// Whether there is more to do than to try again.
@@ -459,6 +464,7 @@ impl<T: Transport> Driver<T> {
         for _ in 0..READS_PER_TURN {
             match inlet.poll_fill(cx) {
                 Poll::Ready(Ok(Filled::Some)) => {
+                    drop(inlet.receiver.landed());
                     while let Ok(Some(_)) = inlet.receiver.frame() {
                         inlet.receiver.consume();
                     }

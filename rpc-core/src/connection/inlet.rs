@@ -36,6 +36,8 @@ pub(super) struct Inlet<R> {
     pub(super) receiver: R,
     /// There may be frames in the receiver that nobody has looked at.
     pub(super) more: bool,
+    /// The last frames ended with the beginning of a long one, to be gone on with at once.
+    pub(super) landing: bool,
     pub(super) effects: Effects,
     /// Frames received.
     pub(super) frames: u64,
@@ -84,6 +86,7 @@ impl<R: FrameReceiver> Inlet<R> {
         Box::new(Inlet {
             receiver,
             more: false,
+            landing: false,
             effects: Effects::default(),
             frames: 0,
             failed: None,
@@ -130,21 +133,30 @@ impl<R: FrameReceiver> Inlet<R> {
                 if let Closing::Now(_) = state.closing {
                     break Err(ConnectionError::ClosedHere);
                 }
-                match self.receiver.frame() {
-                    Ok(None) => break Ok(false),
-                    Ok(Some(record)) => {
-                        self.frames = self.frames.wrapping_add(1);
-                        let handled = state.protocol.handle(record, &mut self.effects);
-                        self.receiver.consume();
-                        if let Err(error) = handled {
-                            break Err(error);
+                let handled = if let Some(landing) = self.receiver.landed() {
+                    state.protocol.handle_landed(landing, &mut self.effects)
+                } else {
+                    match self.receiver.frame() {
+                        Ok(Some(record)) => {
+                            let handled = state.protocol.handle(record, &mut self.effects);
+                            self.receiver.consume();
+                            handled
                         }
+                        Ok(None) => {
+                            let place = self.receiver.partial().and_then(|partial| state.protocol.offer(&partial));
+                            self.landing = place.map(|place| self.receiver.land(place)).is_some();
+                            break Ok(false);
+                        }
+                        // Before the handshake it is no frame gone wrong, but something else altogether.
+                        Err(_) if !state.protocol.is_open() => {
+                            break Err(ConnectionError::Protocol(HandshakeError::NotTrunkline.into()));
+                        }
+                        Err(error) => break Err(ConnectionError::Protocol(error.into())),
                     }
-                    // Before the handshake it is no frame gone wrong, but something else altogether.
-                    Err(_) if !state.protocol.is_open() => {
-                        break Err(ConnectionError::Protocol(HandshakeError::NotTrunkline.into()));
-                    }
-                    Err(error) => break Err(ConnectionError::Protocol(error.into())),
+                };
+                self.frames = self.frames.wrapping_add(1);
+                if let Err(error) = handled {
+                    break Err(error);
                 }
                 if self.effects.events.len() >= max {
                     break Ok(true);

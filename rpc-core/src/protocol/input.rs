@@ -4,27 +4,73 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::hello::Hello;
+use super::message::{CHUNK_LEN_MIN, Opening, Piece};
 use super::{
     Class, DRAIN_PING, Drain, Effects, GOAWAY_FINAL, Phase, Protocol, Side, WINDOW_REPLIES, WINDOW_REQUESTS, fail,
     halves,
 };
 use crate::error::{CloseReason, ConnectionError, HandshakeError, ProtocolError, Reason};
-use crate::frame::{Frame, FrameError, Kind, tag};
+use crate::frame::{Frame, FrameError, HEAD_LEN_MAX, Kind, tag};
+use crate::landing::{Filling, Landed, Landing, Partial};
 use crate::wire::Half;
 
 impl Protocol {
     /// Takes a whole frame in.
     pub(crate) fn handle(&mut self, record: &[u8], effects: &mut Effects) -> Result<(), ConnectionError> {
+        self.handle_piece(record, None, effects)
+    }
+
+    /// The place for a long frame of which the beginning has come, if its payload can be put where it belongs. Then it is
+    /// the next frame, to be taken in by [`handle_landed`](Protocol::handle_landed). Nothing is accounted for, and no rule
+    /// looked after, before that.
+    pub(crate) fn offer(&mut self, partial: &Partial<'_>) -> Option<Landing> {
+        if self.phase != Phase::Open {
+            return None;
+        }
+        let frame = Frame::parse(partial.bytes).ok()??;
+        let head_len = frame.head_len().filter(|len| *len <= HEAD_LEN_MAX.min(partial.bytes.len()))?;
+        // Short ones are kept elsewhere.
+        let len = Some(partial.len - head_len).filter(|len| *len >= CHUNK_LEN_MIN)?;
+        let bytes = match frame.kind {
+            Kind::Chunk if self.config.side.owns(frame.id) => self.caller.lend(frame.id, len)?,
+            Kind::Chunk => self.callee.lend(frame.id, len)?,
+            _ => {
+                let total = Opening::of(&frame, len as u64).ok()?.total;
+                let message_max = self.config.limits.message_len;
+                Filling::tentative(len, usize::try_from(total).ok().filter(|total| *total <= message_max)?)
+            }
+        };
+        Some(Landing::new(partial, head_len, bytes))
+    }
+
+    /// Takes in a frame whose payload has landed.
+    pub(crate) fn handle_landed(&mut self, landing: Landing, effects: &mut Effects) -> Result<(), ConnectionError> {
+        let (head, head_len, landed) = landing.into_parts();
+        self.handle_piece(&head[..head_len], Some(landed), effects)
+    }
+
+    fn handle_piece(
+        &mut self,
+        record: &[u8],
+        landed: Option<Landed>,
+        effects: &mut Effects,
+    ) -> Result<(), ConnectionError> {
         self.heard = true;
         self.frames_in += 1;
-        match self.handle_frame(record, effects) {
+        match self.handle_frame(record, landed, effects) {
             Ok(None) => Ok(()),
             Ok(Some(closed)) => Err(ConnectionError::ClosedByPeer(closed)),
             Err(error) => Err(ConnectionError::Protocol(error)),
         }
     }
 
-    fn handle_frame(&mut self, record: &[u8], effects: &mut Effects) -> Result<Option<CloseReason>, ProtocolError> {
+    /// `record` is without its payload where that has `landed`.
+    fn handle_frame(
+        &mut self,
+        record: &[u8],
+        landed: Option<Landed>,
+        effects: &mut Effects,
+    ) -> Result<Option<CloseReason>, ProtocolError> {
         if self.phase == Phase::AwaitHello {
             return self.handle_first(record);
         }
@@ -36,18 +82,21 @@ impl Protocol {
             refuse_critical(&frame)?;
         }
         match frame.kind {
-            Kind::Call => self.callee.handle_call(&frame, &mut effects.events)?,
-            Kind::Reply => self.caller.handle_reply(&frame, Half::Ok, frame.body, &mut effects.wakers)?,
+            Kind::Call => self.callee.handle_call(&frame, landed, &mut effects.events)?,
+            Kind::Reply => {
+                let payload = Piece::new(frame.body, landed);
+                self.caller.handle_reply(&frame, Half::Ok, payload, &mut effects.wakers)?;
+            }
             Kind::Fail => match fail::parse_head(frame.body)? {
                 (Class::App, _, detail) => {
-                    self.caller.handle_reply(&frame, Half::Err, detail, &mut effects.wakers)?;
+                    self.caller.handle_reply(&frame, Half::Err, Piece::Here(detail), &mut effects.wakers)?;
                 }
                 (class, code, detail) => {
                     self.caller.handle_failure(&frame, class, code, detail, &mut effects.wakers)?;
                 }
             },
-            Kind::Chunk if mine => self.caller.handle_chunk(&frame, &mut effects.wakers)?,
-            Kind::Chunk => self.callee.handle_chunk(&frame, &mut effects.events)?,
+            Kind::Chunk if mine => self.caller.handle_chunk(&frame, landed, &mut effects.wakers)?,
+            Kind::Chunk => self.callee.handle_chunk(&frame, landed, &mut effects.events)?,
             Kind::Cancel => self.callee.handle_cancel(frame.id, &mut effects.events)?,
             Kind::Credit => self.handle_credit(&frame)?,
             Kind::Ping => {

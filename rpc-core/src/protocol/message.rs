@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::body::{Body, Parts};
 use crate::error::ProtocolError;
 use crate::frame::{Frame, FrameError, Head, Kind, Lead, flags, tag};
+use crate::landing::{Filling, Landed};
 use crate::transport::{Apart, FrameSender};
 
 /// A CALL, REPLY or FAIL whose payload is encoded, and how much of it has been placed.
@@ -165,10 +166,34 @@ impl Source {
 /// A shorter piece is copied sooner than it is gathered.
 pub(crate) const APART_LEN_MIN: usize = 16 << 10;
 
+/// What a frame brings of a message.
+#[derive(Debug)]
+pub(crate) enum Piece<'a> {
+    /// It lies in the receive buffer.
+    Here(&'a [u8]),
+    /// It lies where it belongs, behind what has come before.
+    Landed(Landed),
+}
+
+impl<'a> Piece<'a> {
+    /// `landed`, or else what the frame itself has.
+    pub(crate) fn new(here: &'a [u8], landed: Option<Landed>) -> Piece<'a> {
+        landed.map_or(Piece::Here(here), Piece::Landed)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Piece::Here(bytes) => bytes.len(),
+            Piece::Landed(landed) => landed.len(),
+        }
+    }
+}
+
 /// A message on its way in, put together from its chunks. Its total has been charged before it is made.
 #[derive(Debug)]
 pub(crate) struct Assembly {
-    bytes: Body,
+    /// Away while a chunk lands in it.
+    bytes: Filling,
     /// Bytes that have come.
     received: u64,
     total: u64,
@@ -192,12 +217,12 @@ pub(crate) const CHUNK_LEN_MIN: usize = 1024;
 
 impl Assembly {
     pub(crate) fn new(total: u64) -> Assembly {
-        Assembly { bytes: Body::with_capacity(total as usize), received: 0, total, kept: true }
+        Assembly { bytes: Filling::default(), received: 0, total, kept: true }
     }
 
     /// A message that nobody wants. Its end is waited for all the same: only then is its call over.
     pub(crate) fn unwanted(total: u64) -> Assembly {
-        Assembly { bytes: Body::default(), received: 0, total, kept: false }
+        Assembly { kept: false, ..Assembly::new(total) }
     }
 
     /// Bytes that are still to come.
@@ -207,7 +232,7 @@ impl Assembly {
 
     /// Bytes held.
     pub(crate) fn held(&self) -> u64 {
-        self.bytes.len() as u64
+        if self.kept { self.received } else { 0 }
     }
 
     pub(crate) fn is_kept(&self) -> bool {
@@ -216,25 +241,46 @@ impl Assembly {
 
     /// Nobody wants it any more. Returns how many bytes that lets go of.
     pub(crate) fn discard(&mut self) -> u64 {
+        let held = self.held();
         self.kept = false;
-        std::mem::take(&mut self.bytes).len() as u64
+        self.bytes = Filling::default();
+        held
     }
 
-    pub(crate) fn push(&mut self, chunk: &[u8], more: bool) -> Fit {
-        let received = self.received + chunk.len() as u64;
-        if received > self.total || (more && chunk.len() < CHUNK_LEN_MIN) || more == (received == self.total) {
+    /// What has come, for the next chunk to land behind it, if that is one of `len` bytes. It comes back as
+    /// [`Piece::Landed`].
+    pub(crate) fn lend(&mut self, len: usize) -> Option<Filling> {
+        (self.kept && len as u64 <= self.rest()).then(|| std::mem::take(&mut self.bytes))
+    }
+
+    pub(crate) fn push(&mut self, piece: Piece<'_>, more: bool) -> Fit {
+        let len = piece.len();
+        let received = self.received + len as u64;
+        if received > self.total || (more && len < CHUNK_LEN_MIN) || more == (received == self.total) {
             return Fit::Wrong;
         }
-        self.received = received;
         if self.kept {
-            self.bytes.extend_from_slice(chunk);
+            match piece {
+                Piece::Here(bytes) => {
+                    if self.received == 0 {
+                        self.bytes = Filling::with_capacity(self.total as usize);
+                    }
+                    self.bytes.push(bytes);
+                }
+                Piece::Landed(landed) => self.bytes = landed.into_filling(self.total as usize),
+            }
+            // Unless a transport keeps what landed, or brings it twice.
+            if self.bytes.len() as u64 != received {
+                return Fit::Wrong;
+            }
         }
+        self.received = received;
         if more { Fit::Part } else { Fit::Whole }
     }
 
     /// The message, if somebody wants it.
     pub(crate) fn take(&mut self) -> Option<Body> {
-        self.kept.then(|| std::mem::take(&mut self.bytes))
+        self.kept.then(|| std::mem::take(&mut self.bytes).into_body())
     }
 }
 

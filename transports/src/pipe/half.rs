@@ -62,7 +62,7 @@ impl ByteReader for PipeReader {
     /// is read before it is told.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         if !self.child.as_ref().is_some_and(ChildEnd::is_closed) {
-            let read = match self.readable.poll_read(cx, into, |fd, into| Ok(nix::unistd::read(fd, into)?)) {
+            let read = match self.readable.poll_read(cx, into.len(), |fd| Ok(nix::unistd::read(fd, into)?)) {
                 Poll::Ready(read) => read,
                 Poll::Pending => {
                     let Some(child) = &mut self.child else {

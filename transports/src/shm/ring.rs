@@ -33,7 +33,7 @@ mod sleep;
 #[cfg(all(test, not(trunkline_loom)))]
 mod tests;
 
-pub(crate) use consumer::Consumer;
+pub(crate) use consumer::{Consumer, Record};
 pub(crate) use producer::{Producer, Room};
 pub(crate) use sleep::{Bell, Sleep};
 

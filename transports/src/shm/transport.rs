@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::net::UnixStream;
-use trunkline_core::frame::{FRAME_OVERHEAD_MAX, FrameError, first_record};
+use trunkline_core::frame::{FIRST_WORD_LEN, FRAME_OVERHEAD_MAX, FrameError, HEAD_LEN_MAX, first_record};
 use trunkline_core::transport::{
-    BatchWriter, Filled, FrameReceiver, FrameSender, PeerIdentity, Properties, Transport, Written,
+    BatchWriter, Filled, FrameReceiver, FrameSender, LANDING_LEN_MIN, Landing, Partial, PeerIdentity, Properties,
+    Transport, Written,
 };
 use trunkline_core::{ConnectionError, ProtocolError};
 
 use super::SCHEME;
 use super::line::{Line, Peer};
 use super::memory::{OwnMemory, PeerMemory};
-use super::ring::{Bell, Consumer, Producer, Room, Sleep, Violation, record_len_max};
+use super::ring::{Bell, Consumer, Producer, Record, Room, Sleep, Violation, record_len_max};
 use super::setup::{CAPACITY_MAX, Rings};
 
 /// The two rings between this process and another, as a transport.
@@ -65,7 +66,9 @@ impl Transport for ShmTransport {
             peer,
             sleep: Sleep::park(),
             wants_space: Bell::want_space(),
+            landing: None,
             inbox: Inbox::default(),
+            long: None,
             frame_len_max,
             hung_up: false,
         };
@@ -158,8 +161,8 @@ pub struct ShmWriter {
     turns_left: u32,
 }
 
-/// In each of them at least as much is read as an inbox holds: the largest ring, four times.
-const TURNS_AFTER_END: u32 = 4 * (CAPACITY_MAX / INBOX_FULL) as u32;
+/// In each of them at least a long record is read, or a full inbox: the largest ring, four times.
+const TURNS_AFTER_END: u32 = 4 * (CAPACITY_MAX / LONG_MIN) as u32;
 
 impl ShmWriter {
     /// Rings if the peer sleeps; what it wants to know of the room that was missing is left.
@@ -238,6 +241,9 @@ impl BatchWriter for ShmWriter {
 }
 
 /// Takes records out of the peer's ring.
+///
+/// Short ones are copied into the inbox, one after the other. Of a long one only the head is: the rest then goes straight
+/// to where it belongs, or to the inbox as well.
 #[derive(Debug)]
 pub struct ShmReceiver {
     consumer: Consumer<OwnMemory, PeerMemory>,
@@ -246,14 +252,43 @@ pub struct ShmReceiver {
     peer: PeerMemory,
     sleep: Sleep,
     wants_space: Bell,
+    /// The frame before what is in the inbox.
+    landing: Option<Landing>,
     inbox: Inbox,
+    /// The record behind what is in the inbox, if it is a long one; or the one that is landing.
+    long: Option<Long>,
     frame_len_max: usize,
     hung_up: bool,
 }
 
+/// A long record that has not been consumed, and what has been copied of it: a head may be changed after it was read.
+#[derive(Debug)]
+struct Long {
+    record: Record,
+    head: [u8; HEAD_LEN_MAX],
+}
+
+/// The head and what makes it worth while to land the rest.
+const LONG_MIN: usize = HEAD_LEN_MAX + LANDING_LEN_MIN;
+
 impl ShmReceiver {
-    /// Copies published records into the inbox, up to what it holds; `false` if there was none.
+    /// Copies published records, up to what the inbox holds; `false` if there is nothing to look at.
     fn fill(&mut self) -> io::Result<bool> {
+        if let Some(long) = self.long.take() {
+            if let Some(landing) = self.landing.as_mut().filter(|landing| landing.missing() > 0) {
+                long.land(&mut self.consumer, landing);
+            } else if !self.has_frames() {
+                // Nobody has a better place for it.
+                let (head, rest) = self.inbox.push(long.record.len()).split_at_mut(HEAD_LEN_MAX);
+                head.copy_from_slice(&long.head);
+                self.consumer.copy(long.record, HEAD_LEN_MAX, rest);
+                self.consumer.consume(long.record);
+            } else {
+                self.long = Some(long);
+                return Ok(true);
+            }
+            self.release(false)?;
+        }
         self.inbox.make_room();
         let mut filled = false;
         while !self.inbox.is_full() {
@@ -261,16 +296,25 @@ impl ShmReceiver {
                 Ok(Some(record)) => record,
                 Ok(None) => break,
                 // Frames before it are good.
-                Err(_) if filled => break,
+                Err(_) if self.has_frames() => break,
                 Err(violation) => return Err(violation.into()),
             };
-            self.consumer.take(record, self.inbox.push(record.len()));
             filled = true;
+            if record.len() >= LONG_MIN {
+                let long = self.long.insert(Long { record, head: [0; HEAD_LEN_MAX] });
+                self.consumer.copy_head(record, &mut long.head);
+                break;
+            }
+            self.consumer.take(record, self.inbox.push(record.len()));
         }
         if filled {
             self.release(false)?;
         }
-        Ok(filled || self.inbox.is_full())
+        Ok(self.has_frames() || self.long.is_some())
+    }
+
+    fn has_frames(&self) -> bool {
+        self.landing.is_some() || !self.inbox.rest().is_empty()
     }
 
     /// Gives room back to the peer, and rings if it waits for some.
@@ -320,6 +364,9 @@ impl FrameReceiver for ShmReceiver {
     // peer has to fetch.
 
     fn frame(&self) -> Result<Option<&[u8]>, FrameError> {
+        if self.landing.is_some() {
+            return Ok(None);
+        }
         first_record(self.inbox.rest(), self.frame_len_max)
     }
 
@@ -328,8 +375,43 @@ impl FrameReceiver for ShmReceiver {
         self.inbox.consume(len);
     }
 
+    fn partial(&self) -> Option<Partial<'_>> {
+        let long = self.long.as_ref().filter(|_| !self.has_frames())?;
+        Some(Partial { bytes: &long.head, len: long.record.len() })
+    }
+
+    /// The bytes are there already, but it is not for whoever holds a lock to copy them.
+    fn land(&mut self, place: Landing) {
+        self.landing = Some(place);
+    }
+
+    fn landed(&mut self) -> Option<Landing> {
+        self.landing.take_if(|landing| landing.missing() == 0)
+    }
+
     fn idle(&mut self) {
         self.inbox.shrink();
+    }
+}
+
+impl Long {
+    /// Copies the rest of the record to where it belongs, and consumes it.
+    fn land(&self, consumer: &mut Consumer<OwnMemory, PeerMemory>, landing: &mut Landing) {
+        let mut at = HEAD_LEN_MAX;
+        while at < self.record.len() {
+            let missing = landing.missing();
+            let mut space = landing.space();
+            if space.len() < missing {
+                // The next piece begins with a whole word, too.
+                let words = space.len() - space.len() % FIRST_WORD_LEN;
+                space = &mut space[..words];
+            }
+            consumer.copy(self.record, at, space);
+            at += space.len();
+            let n = space.len();
+            landing.advance(n);
+        }
+        consumer.consume(self.record);
     }
 }
 

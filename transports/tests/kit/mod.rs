@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use trunkline_core::frame::{FIRST_WORD_LEN, HEADER_LEN, Kind};
-use trunkline_core::transport::{BatchWriter, Filled, FrameReceiver, FrameSender, Transport, Written};
+use trunkline_core::transport::{BatchWriter, Filled, FrameReceiver, FrameSender, Landing, Transport, Written};
 
 /// A transport taken apart, with the batch that is being written.
 pub(crate) struct End<T: Transport> {
@@ -22,12 +22,14 @@ pub(crate) struct End<T: Transport> {
     pub(crate) batch: <T::Sender as FrameSender>::Batch,
     /// The longest frame that this end accepts.
     pub(crate) frame_len_max: usize,
+    /// How often it could have given a long frame a place. It does every other time.
+    offers: usize,
 }
 
 impl<T: Transport> End<T> {
     pub(crate) fn new(transport: T, frame_len_max: usize) -> End<T> {
         let (sender, writer, receiver) = transport.split(frame_len_max);
-        End { sender, writer, receiver, batch: Default::default(), frame_len_max }
+        End { sender, writer, receiver, batch: Default::default(), frame_len_max, offers: 0 }
     }
 
     /// Places the frame that `id` and `len` determine; `false` if there is no room.
@@ -86,10 +88,25 @@ impl<T: Transport> End<T> {
                 self.receiver.consume();
                 return Some(frame);
             }
+            if let Some(landing) = self.receiver.landed() {
+                return Some(landing.into_frame());
+            }
             self.receiver.idle();
+            self.land();
             if self.fill().await.unwrap() == Filled::Closed {
                 return None;
             }
+        }
+    }
+
+    fn land(&mut self) {
+        let Some(partial) = self.receiver.partial() else {
+            return;
+        };
+        self.offers += 1;
+        if self.offers % 2 == 1 {
+            let place = Landing::alone(&partial);
+            self.receiver.land(place);
         }
     }
 

@@ -20,12 +20,13 @@ use std::time::{Duration, Instant};
 use super::Event;
 use super::caller::REPLY_INLINE_MAX;
 use super::fail::{Class, Failure, WireReason};
-use super::message::{Assembly, Fit, Message, Opening};
+use super::message::{Assembly, Fit, Message, Opening, Piece};
 use super::payload::Payload;
 use super::table::Table;
 use super::window::{ReceiveWindow, SendWindow};
 use crate::error::{ProtocolError, Reason};
 use crate::frame::{CallHead, Frame, Kind, Lead, TIMEOUT_UNIT_MICROS};
+use crate::landing::{Filling, Landed};
 use crate::limits::Limit;
 use crate::share::Share;
 use crate::wire::Half;
@@ -204,12 +205,18 @@ impl Callee {
         may
     }
 
-    pub(crate) fn handle_call(&mut self, frame: &Frame<'_>, events: &mut Vec<Event>) -> Result<(), ProtocolError> {
+    pub(crate) fn handle_call(
+        &mut self,
+        frame: &Frame<'_>,
+        landed: Option<Landed>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), ProtocolError> {
         if frame.id <= self.last_id || frame.id & 1 != self.parity {
             return Err(ProtocolError::CallId { id: frame.id, last: self.last_id });
         }
         self.last_id = frame.id;
         let (head, payload) = CallHead::parse(frame.body)?;
+        let payload = Piece::new(payload, landed);
         let len = payload.len() as u64;
         let Opening { total, unknown } = Opening::of(frame, len)?;
         if total > self.message_max {
@@ -250,7 +257,10 @@ impl Callee {
             }
             entry.state = State::Receiving { head, assembly };
         } else {
-            let payload = Payload::copy(payload);
+            let payload = match payload {
+                Piece::Here(payload) => Payload::copy(payload),
+                Piece::Landed(payload) => Payload::from(payload.into_body()),
+            };
             events.push(Event::Request(Incoming { id: frame.id, head, timeout, payload }));
         }
         self.calls.insert(entry);
@@ -281,12 +291,26 @@ impl Callee {
         Ok(())
     }
 
+    /// Where a CHUNK of call `id` with `len` bytes of payload may land.
+    pub(crate) fn lend(&mut self, id: u64, len: usize) -> Option<Filling> {
+        match &mut self.calls.get_mut(id)?.state {
+            State::Receiving { assembly, .. } => assembly.lend(len),
+            State::Running | State::Replying(_) => None,
+        }
+    }
+
     /// CHUNK of a request.
-    pub(crate) fn handle_chunk(&mut self, frame: &Frame<'_>, events: &mut Vec<Event>) -> Result<(), ProtocolError> {
+    pub(crate) fn handle_chunk(
+        &mut self,
+        frame: &Frame<'_>,
+        landed: Option<Landed>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), ProtocolError> {
         if frame.id == 0 || frame.id > self.last_id {
             return Err(ProtocolError::Unexpected("CHUNK of a call that has not begun"));
         }
-        let len = frame.body.len() as u64;
+        let chunk = Piece::new(frame.body, landed);
+        let len = chunk.len() as u64;
         let Some(entry) = self.calls.get_mut(frame.id) else {
             return self.requests.stray(len);
         };
@@ -297,7 +321,7 @@ impl Callee {
             // Its deadline passed while it came in, and the peer has yet to hear of it.
             State::Replying(_) => return self.requests.stray(len),
         };
-        let fit = assembly.push(frame.body, frame.more());
+        let fit = assembly.push(chunk, frame.more());
         if fit == Fit::Wrong {
             return Err(ProtocolError::Chunks);
         }

@@ -7,8 +7,9 @@ use std::task::Waker;
 use super::{Caller, Outcome, REPLY_INLINE_MAX};
 use crate::error::{ConnectionError, ProtocolError, Reason};
 use crate::frame::Frame;
+use crate::landing::{Filling, Landed};
 use crate::protocol::fail::{self, Class, Failure};
-use crate::protocol::message::{Assembly, Fit, Opening};
+use crate::protocol::message::{Assembly, Fit, Opening, Piece};
 use crate::wire::Half;
 
 impl Caller {
@@ -25,7 +26,7 @@ impl Caller {
         &mut self,
         frame: &Frame<'_>,
         half: Half,
-        payload: &[u8],
+        payload: Piece<'_>,
         wakers: &mut Vec<Waker>,
     ) -> Result<(), ProtocolError> {
         self.check_id(frame.id)?;
@@ -66,11 +67,13 @@ impl Caller {
             self.conclude(frame.id);
             return Ok(());
         }
-        let outcome = if payload.len() <= REPLY_INLINE_MAX {
-            slot.small[..payload.len()].copy_from_slice(payload);
-            Outcome::Small { half, len: payload.len() as u8 }
-        } else {
-            Outcome::Large { half, bytes: payload.into() }
+        let outcome = match payload {
+            Piece::Here(payload) if payload.len() <= REPLY_INLINE_MAX => {
+                slot.small[..payload.len()].copy_from_slice(payload);
+                Outcome::Small { half, len: payload.len() as u8 }
+            }
+            Piece::Here(payload) => Outcome::Large { half, bytes: payload.into() },
+            Piece::Landed(payload) => Outcome::Large { half, bytes: payload.into_body() },
         };
         self.resolve(frame.id, outcome, wakers);
         Ok(())
@@ -136,17 +139,30 @@ impl Caller {
         Ok(())
     }
 
+    /// Where a CHUNK of call `id` with `len` bytes of payload may land.
+    pub(crate) fn lend(&mut self, id: u64, len: usize) -> Option<Filling> {
+        let (_, assembly) = self.slot_mut(id)?.incoming.as_mut()?;
+        assembly.lend(len)
+    }
+
     /// CHUNK of a reply.
-    pub(crate) fn handle_chunk(&mut self, frame: &Frame<'_>, wakers: &mut Vec<Waker>) -> Result<(), ProtocolError> {
+    pub(crate) fn handle_chunk(
+        &mut self,
+        frame: &Frame<'_>,
+        landed: Option<Landed>,
+        wakers: &mut Vec<Waker>,
+    ) -> Result<(), ProtocolError> {
+        let chunk = Piece::new(frame.body, landed);
+        let len = chunk.len() as u64;
         self.check_id(frame.id)?;
         let index = self.index(frame.id);
         let slot = &mut self.slots[index];
         let incoming = if slot.id == frame.id { slot.incoming.as_mut() } else { None };
         let Some((half, assembly)) = incoming else {
-            return self.replies.stray(frame.body.len() as u64);
+            return self.replies.stray(len);
         };
-        let (half, len) = (*half, frame.body.len() as u64);
-        let fit = assembly.push(frame.body, frame.more());
+        let half = *half;
+        let fit = assembly.push(chunk, frame.more());
         if fit == Fit::Wrong {
             return Err(ProtocolError::Chunks);
         }

@@ -166,3 +166,96 @@ fn chunks_on_their_way_when_a_deadline_passes_are_dropped() {
     assert!(pair.server.requests.is_empty());
     pair.assert_at_rest();
 }
+
+#[test]
+fn frames_land_where_they_belong() {
+    for (request, lands) in [(200, 0), (CHUNK, 1), (3 * CHUNK, 3)] {
+        let mut pair = Pair::new();
+        pair.client.place(bytes(request, 1));
+        pair.flush();
+        let frames = std::mem::take(&mut pair.server.inbox);
+        let landed = frames.iter().filter(|frame| pair.server.receive_landing(frame));
+        assert_eq!(landed.count(), lands);
+        assert_eq!(pair.server.requests[0].payload.as_slice(), bytes(request, 1));
+    }
+}
+
+#[test]
+fn what_nobody_wants_or_is_wrong_lands_nowhere() {
+    let mut pair = Pair::new();
+    let offered = |node: &mut Node, frame: &[u8]| {
+        let partial = Partial { bytes: &frame[..64], len: frame.len() };
+        node.protocol.offer(&partial).is_some()
+    };
+    let chunk = |flags, id, len| raw(5, flags, id, &[], &bytes(len, 0));
+    // A call that has not begun, and kinds without a payload of a message.
+    assert!(!offered(&mut pair.server, &chunk(0, 1, 2000)));
+    for kind in [1, 4, 6, 10, 14, 0x7e, 0x90] {
+        assert!(!offered(&mut pair.server, &raw(kind, 0, 0, &[], &bytes(2000, 0))), "kind {kind}");
+    }
+    pair.server.receive(&raw(2, 1, 1, &total(4000), &call_body(&bytes(2000, 0)))).unwrap();
+    // More than was announced.
+    assert!(!offered(&mut pair.server, &chunk(0, 1, 2001)));
+    assert!(offered(&mut pair.server, &chunk(0, 1, 2000)));
+    // A reply whose caller has left.
+    let id = pair.client.place(vec![]);
+    pair.client.receive(&raw(3, 1, id, &total(4000), &bytes(2000, 0))).unwrap();
+    pair.client.abandon(id);
+    assert!(!offered(&mut pair.client, &chunk(0, id, 2000)));
+    // A message that may not be so long, or does not add up.
+    let max = Limits::default().message_len as u64;
+    assert!(!offered(&mut pair.server, &raw(2, 1, 3, &total(max + 1), &call_body(&bytes(2000, 0)))));
+    assert!(!offered(&mut pair.server, &raw(2, 0, 3, &total(5000), &call_body(&bytes(2000, 0)))));
+    // Longer extensions than this version has.
+    let long = [extension(7, &[0; 60]), total(4000)].concat();
+    assert!(!offered(&mut pair.server, &raw(2, 1, 3, &long, &call_body(&bytes(2000, 0)))));
+    // Nothing lands before the handshake.
+    let mut pair = Pair::apart(Limits::default(), Limits::default(), false);
+    assert!(!offered(&mut pair.server, &raw(2, 0, 1, &[], &call_body(&bytes(2000, 0)))));
+}
+
+#[test]
+fn a_call_that_ends_while_a_chunk_lands_leaves_nothing_behind() {
+    // Its caller leaves.
+    let mut pair = Pair::new();
+    pair.client.lands_slowly = true;
+    let id = pair.client.place(vec![]);
+    pair.settle();
+    pair.server.finish(id, &bytes(4 * CHUNK, 0));
+    pair.flush();
+    while pair.client.landing.is_none() || pair.client.received % 2 == 0 {
+        assert!(pair.client_takes());
+    }
+    pair.client.abandon(id);
+    pair.assert_at_rest();
+    // Its deadline passes.
+    let mut pair = Pair::new();
+    pair.server.lands_slowly = true;
+    let id = placed(pair.client.begin(timed(pair.client.now, 50 * MS), bytes(4 * CHUNK, 0), None));
+    pair.flush();
+    while pair.server.landing.is_none() {
+        assert!(pair.server_takes());
+    }
+    pair.server.timeout();
+    for wait in [10, 60] {
+        pair.server.now += wait * MS;
+        pair.server.protocol.handle_timeout(pair.server.now, &mut pair.server.effects).unwrap();
+    }
+    pair.settle();
+    pair.client.now = pair.server.now;
+    assert_eq!(*not_executed(&pair.client.failure(id)), Reason::DeadlineExceeded);
+    assert!(pair.server.requests.is_empty());
+    pair.assert_at_rest();
+    // The connection ends.
+    let mut pair = Pair::new();
+    pair.server.lands_slowly = true;
+    pair.client.place(bytes(4 * CHUNK, 0));
+    pair.flush();
+    while pair.server.landing.is_none() {
+        assert!(pair.server_takes());
+    }
+    pair.server.end(ConnectionError::PeerGone, 0);
+    pair.server.landing = None;
+    assert!(pair.server.stats().is_at_rest());
+    assert_eq!((pair.server.share.calls(), pair.server.share.bytes()), (0, 0));
+}

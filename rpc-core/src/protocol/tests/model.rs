@@ -88,7 +88,9 @@ impl Model {
                 .memory_total(10_000 + random.below(200_000) as usize)
                 .calls_waiting(random.below(30) as usize)
         };
-        let pair = Pair::with(limits(), limits());
+        let mut pair = Pair::with(limits(), limits());
+        pair.client.lands_slowly = true;
+        pair.server.lands_slowly = true;
         Model {
             pair,
             random,

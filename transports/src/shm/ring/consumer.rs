@@ -55,7 +55,8 @@ impl<O: Own, P: Peer> Consumer<O, P> {
         Consumer { own, peer, ring, len_max, position: 0, released: 0, found: None, violation: None }
     }
 
-    /// The next record, if one has been published. It stays the next until it is [taken](Consumer::take).
+    /// The next record, if one has been published. It stays the next until it is [taken](Consumer::take) or
+    /// [consumed](Consumer::consume).
     ///
     /// # Errors
     ///
@@ -81,10 +82,31 @@ impl<O: Own, P: Peer> Consumer<O, P> {
     /// If `into` has another length.
     pub(crate) fn take(&mut self, record: Record, into: &mut [u8]) {
         assert_eq!(into.len(), record.len, "a frame is taken whole");
+        self.copy_head(record, into);
+        self.consume(record);
+    }
+
+    /// Copies the first bytes of the record's frame into `into`, which has room for the first word.
+    pub(crate) fn copy_head(&self, record: Record, into: &mut [u8]) {
         let (first, rest) = into.split_at_mut(FIRST_WORD_LEN);
         // The word that was checked, not the one that may stand there by now.
         first.copy_from_slice(&record.first_word.to_le_bytes());
-        self.peer.copy(self.ring.byte(record.position) + FIRST_WORD_LEN, rest);
+        self.copy(record, FIRST_WORD_LEN, rest);
+    }
+
+    /// Copies bytes of the record's frame from `at` on, a multiple of 8. None should be asked for twice: the peer may have
+    /// changed it.
+    ///
+    /// # Panics
+    ///
+    /// If the frame has not so many.
+    pub(crate) fn copy(&self, record: Record, at: usize, into: &mut [u8]) {
+        assert!(at <= record.len && into.len() <= record.len - at, "a frame has no more bytes than it says");
+        self.peer.copy(self.ring.byte(record.position) + at, into);
+    }
+
+    /// Goes on behind the record.
+    pub(crate) fn consume(&mut self, record: Record) {
         self.position = record.position + span(record.len);
         self.found = None;
     }
