@@ -73,8 +73,9 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         }
         let (client, method) = (self.client, self.method);
         let mut call = CallFuture { call: self, exchange: Exchange::Unsent, reads: !R::ONEWAY };
-        let answer = block_on(&**client.connection().link(), |cx| call.poll_answer(cx))?;
-        decode::<R>(client, method, answer)
+        let mut answer = Answer::EMPTY;
+        block_on(&**client.connection().link(), |cx| call.poll_answer(cx, &mut answer))?;
+        decode::<R>(client, method, &answer)
     }
 
     /// Makes the call and returns once it is on its way, with a handle for its outcome.
@@ -131,25 +132,26 @@ impl<A: Arguments, R: Output> Future for CallFuture<'_, A, R> {
         // A future that is always ready would own its thread: charge the task's budget, as sockets and channels do.
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
         let this = self.get_mut();
-        let answer = ready!(this.poll_answer(cx));
+        let mut answer = Answer::EMPTY;
+        let answered = ready!(this.poll_answer(cx, &mut answer));
         coop.made_progress();
-        Poll::Ready(answer.and_then(|answer| decode::<R>(this.call.client, this.call.method, answer)))
+        Poll::Ready(answered.and_then(|()| decode::<R>(this.call.client, this.call.method, &answer)))
     }
 }
 
 impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, CallError<R::Err>>> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<(), CallError<R::Err>>> {
         let fresh = matches!(self.exchange, Exchange::Unsent);
         ready!(self.poll_sent(cx))?;
         if R::ONEWAY {
             self.exchange = Exchange::Over;
-            return Poll::Ready(Ok(Answer::EMPTY));
+            return Poll::Ready(Ok(()));
         }
         // Whoever has the answer to a call that has just gone out wakes this task.
         if fresh {
             return Poll::Pending;
         }
-        self.exchange.poll_answer(&**self.call.client.connection().link(), cx).map(Ok)
+        self.exchange.poll_answer(&**self.call.client.connection().link(), cx, answer).map(Ok)
     }
 
     /// Ready when the call has an id.
@@ -173,7 +175,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             Err(error) => return Poll::Ready(Err(Reason::Unencodable(error.to_string()))),
         };
         let mut waker = Some(cx.waker().clone());
-        let begun = link.begin(call, Parts { head: &payload, tail }, &mut waker, self.reads);
+        let begun = link.begin(&call, Parts { head: &payload, tail }, &mut waker, self.reads);
         scratch::give(payload);
         self.exchange = match begun {
             Begun::Placed(id) => Exchange::Placed(id),
@@ -263,16 +265,17 @@ impl<R: Output> Pending<R> {
             return Err(CallError::MaybeExecuted(Reason::WouldBlockRuntime));
         }
         let link = Arc::clone(self.client.connection().link());
-        let answer = block_on(&*link, |cx| self.poll_answer(cx));
-        decode::<R>(&self.client, self.method, answer)
+        let mut answer = Answer::EMPTY;
+        block_on(&*link, |cx| self.poll_answer(cx, &mut answer));
+        decode::<R>(&self.client, self.method, &answer)
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<()> {
         if R::ONEWAY {
             self.exchange = Exchange::Over;
-            return Poll::Ready(Answer::EMPTY);
+            return Poll::Ready(());
         }
-        self.exchange.poll_answer(&**self.client.connection().link(), cx)
+        self.exchange.poll_answer(&**self.client.connection().link(), cx, answer)
     }
 }
 
@@ -281,9 +284,10 @@ impl<R: Output> Future for Pending<R> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
-        let answer = ready!(self.poll_answer(cx));
+        let mut answer = Answer::EMPTY;
+        ready!(self.poll_answer(cx, &mut answer));
         coop.made_progress();
-        Poll::Ready(decode::<R>(&self.client, self.method, answer))
+        Poll::Ready(decode::<R>(&self.client, self.method, &answer))
     }
 }
 
@@ -335,17 +339,16 @@ impl Exchange {
         }
     }
 
-    fn poll_answer(&mut self, link: &dyn Link, cx: &mut Context<'_>) -> Poll<Answer> {
+    fn poll_answer(&mut self, link: &dyn Link, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<()> {
         let Exchange::Placed(id) = *self else {
             panic!("a call was polled after it had its outcome");
         };
         // Mostly the poll that follows the wake-up finds the answer, and needs no waker of its own.
-        let answer = link.poll_call(id, &mut None).or_else(|| link.poll_call(id, &mut Some(cx.waker().clone())));
-        let Some(answer) = answer else {
+        if !link.poll_call(id, &mut None, answer) && !link.poll_call(id, &mut Some(cx.waker().clone()), answer) {
             return Poll::Pending;
-        };
+        }
         *self = Exchange::Over;
-        Poll::Ready(answer)
+        Poll::Ready(())
     }
 
     fn abandon(&mut self, link: &dyn Link) {
@@ -361,9 +364,9 @@ impl Exchange {
 fn decode<R: Output>(
     client: &Client,
     method: &'static MethodDescriptor,
-    answer: Answer,
+    answer: &Answer,
 ) -> Result<R::Ok, CallError<R::Err>> {
-    let (half, bytes) = match &answer {
+    let (half, bytes) = match answer {
         Answer::Small { half, bytes, len } => (*half, &bytes[..usize::from(*len)]),
         Answer::Large { half, bytes } => (*half, bytes.as_slice()),
         Answer::Failed(failure) => return Err(failed(failure.clone(), method)),

@@ -254,23 +254,31 @@ pub(crate) trait Handler: Send {
 }
 
 /// A future that has been polled can't move, so it is made in its box and dropped there.
-struct Place<M, F> {
+struct Place<S, M, F> {
+    service: Arc<S>,
+    /// Its clone for the next handler, which gives it back: so that counting it costs nothing.
+    lent: Option<Arc<S>>,
     make: M,
     future: Pin<Box<Option<F>>>,
 }
 
-impl<M, F> Handler for Place<M, F>
+impl<S, M, F> Handler for Place<S, M, F>
 where
-    M: Fn(Request) -> F + Send,
-    F: Future<Output = Result<Answer, Refusal>> + Send,
+    S: Service,
+    M: Fn(Arc<S>, Request) -> F + Send,
+    F: Future<Output = (Arc<S>, Result<Answer, Refusal>)> + Send,
 {
     fn start(&mut self, request: Request) {
-        self.future.set(Some((self.make)(request)));
+        let service = self.lent.take().unwrap_or_else(|| Arc::clone(&self.service));
+        self.future.set(Some((self.make)(service, request)));
     }
 
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Answer, Refusal>> {
         match self.future.as_mut().as_pin_mut() {
-            Some(future) => future.poll(cx),
+            Some(future) => future.poll(cx).map(|(service, answered)| {
+                self.lent = Some(service);
+                answered
+            }),
             None => Poll::Pending,
         }
     }
@@ -280,12 +288,13 @@ where
     }
 }
 
-fn place<M, F>(make: M) -> Box<dyn Handler>
+fn place<S, M, F>(service: Arc<S>, make: M) -> Box<dyn Handler>
 where
-    M: Fn(Request) -> F + Send + 'static,
-    F: Future<Output = Result<Answer, Refusal>> + Send + 'static,
+    S: Service,
+    M: Fn(Arc<S>, Request) -> F + Send + 'static,
+    F: Future<Output = (Arc<S>, Result<Answer, Refusal>)> + Send + 'static,
 {
-    Box::new(Place { make, future: Box::pin(None) })
+    Box::new(Place { service, lent: None, make, future: Box::pin(None) })
 }
 
 /// A service without its type.
@@ -295,10 +304,9 @@ trait ErasedService: Send + Sync {
 
 impl<S: Service> ErasedService for Arc<S> {
     fn place(&self) -> Box<dyn Handler> {
-        let service = Arc::clone(self);
-        place(move |request| {
-            let service = Arc::clone(&service);
-            async move { service.call(&request).await }
+        place(Arc::clone(self), |service: Arc<S>, request| async move {
+            let answered = service.call(&request).await;
+            (service, answered)
         })
     }
 }

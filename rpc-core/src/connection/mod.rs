@@ -73,11 +73,12 @@ pub(crate) trait Link: Send + Sync {
 
     /// Makes a call, of which `payload` is the payload. See [`Caller::begin`](crate::protocol::caller::Caller::begin).
     /// With `reads`, [`read_here`](Link::read_here) comes next.
-    fn begin(&self, call: NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, reads: bool) -> Begun;
+    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, reads: bool) -> Begun;
     /// Reads what comes on this thread, if nobody else does, until its waiter is woken or has waited long enough. The call
     /// it waits for has been made.
     fn read_here(&self, waiter: &Waiter);
-    fn poll_call(&self, id: u64, waker: &mut Option<Waker>) -> Option<Answer>;
+    /// Writes the outcome of a call into `answer`, if it has one. See [`Caller::poll`](crate::protocol::caller::Caller::poll).
+    fn poll_call(&self, id: u64, waker: &mut Option<Waker>, answer: &mut Answer) -> bool;
     fn poll_waiting(&self, ticket: Ticket, waker: &mut Option<Waker>) -> Waited;
     fn abandon(&self, id: u64);
     fn abandon_waiting(&self, ticket: Ticket);

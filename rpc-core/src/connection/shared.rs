@@ -222,7 +222,7 @@ impl<T: Transport> Shared<T> {
 
     fn attempt(
         &self,
-        call: NewCall,
+        call: &NewCall,
         payload: Parts<'_>,
         copy: &mut Option<Body>,
         waker: &mut Option<Waker>,
@@ -400,7 +400,7 @@ impl<T: Transport> Link for Shared<T> {
         self.lock().protocol.codec()
     }
 
-    fn begin(&self, call: NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, reads: bool) -> Begun {
+    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, reads: bool) -> Begun {
         let mut copy = None;
         let begun = loop {
             match self.attempt(call, payload, &mut copy, waker) {
@@ -423,18 +423,18 @@ impl<T: Transport> Link for Shared<T> {
         Shared::read_here(self, waiter);
     }
 
-    fn poll_call(&self, id: u64, waker: &mut Option<Waker>) -> Option<Answer> {
-        let (answer, frees, done) = {
+    fn poll_call(&self, id: u64, waker: &mut Option<Waker>, answer: &mut Answer) -> bool {
+        let (answered, frees, done) = {
             let mut state = self.lock();
-            let (answer, frees) = state.protocol.poll_call(id, waker);
-            (answer, frees, state.driver_if_done())
+            let (answered, frees) = state.protocol.poll_call(id, waker, answer);
+            (answered, frees, state.driver_if_done())
         };
         self.call(done);
         if frees {
             // Its slot or its credit may be what others wait for; credit that is little leaves with the next sweep.
             self.with(|_, _| ());
         }
-        answer
+        answered
     }
 
     fn poll_waiting(&self, ticket: Ticket, waker: &mut Option<Waker>) -> Waited {

@@ -249,7 +249,7 @@ impl Protocol {
     /// Makes a call. The second value says that the driver has to look at the time.
     pub(crate) fn begin<S: FrameSender>(
         &mut self,
-        call: NewCall,
+        call: &NewCall,
         payload: Parts<'_>,
         lend: bool,
         copy: &mut Option<Body>,
@@ -290,13 +290,12 @@ impl Protocol {
         self.caller.feed(id, whole, lend, out)
     }
 
-    /// The outcome of a call, once. See [`Caller::poll`]. The second value says that `transmit` has something to do:
+    /// Writes the outcome of a call into `answer`, once. See [`Caller::poll`]. The second value says that `transmit` has something to do:
     /// a slot has become free that others wait for, or credit is owed.
-    pub(crate) fn poll_call(&mut self, id: u64, waker: &mut Option<Waker>) -> (Option<Answer>, bool) {
-        let answer = self.caller.poll(id, waker);
-        let large = matches!(answer, Some(Answer::Large { .. }));
-        let frees = large || (answer.is_some() && self.caller.has_waiting());
-        (answer, frees)
+    pub(crate) fn poll_call(&mut self, id: u64, waker: &mut Option<Waker>, answer: &mut Answer) -> (bool, bool) {
+        let answered = self.caller.poll(id, waker, answer);
+        let frees = answered && (matches!(answer, Answer::Large { .. }) || self.caller.has_waiting());
+        (answered, frees)
     }
 
     /// Ends a call of the peer's.

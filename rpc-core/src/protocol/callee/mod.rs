@@ -119,6 +119,8 @@ pub(crate) struct Callee {
     silent: bool,
     unstamped: bool,
     share: Arc<Share>,
+    /// Calls that have ended, and still count there: they leave together.
+    leaving: usize,
     pub(crate) accepted: u64,
     pub(crate) refused: u64,
     pub(crate) panicked: u64,
@@ -162,6 +164,7 @@ impl Callee {
             silent: false,
             unstamped: false,
             share: config.share,
+            leaving: 0,
             accepted: 0,
             refused: 0,
             panicked: 0,
@@ -453,6 +456,7 @@ impl Callee {
     /// back over a new connection finds them counted.
     pub(crate) fn end(&mut self, wakers: &mut Vec<Waker>) {
         self.ended = true;
+        self.settle();
         for entry in self.calls.drain() {
             if matches!(entry.state, State::Running) {
                 self.calls.insert(entry);
@@ -463,7 +467,7 @@ impl Callee {
             }
             self.requests.release(entry.held);
             self.share.release(entry.charged);
-            self.share.leave();
+            self.share.leave(1);
         }
         self.refusals.clear();
         self.backlog_free.clear();

@@ -338,34 +338,35 @@ impl Caller {
         waited
     }
 
-    /// The outcome of a call, once; then its slot is free, unless a terminal frame is still owed for it.
+    /// Writes the outcome of a call into `answer`, once; then its slot is free, unless a terminal frame is still owed for it.
     ///
     /// A call without an outcome keeps `waker`, if there is one, and puts the one it kept before in its place.
-    pub(crate) fn poll(&mut self, id: u64, waker: &mut Option<Waker>) -> Option<Answer> {
+    pub(crate) fn poll(&mut self, id: u64, waker: &mut Option<Waker>, answer: &mut Answer) -> bool {
         let Some(slot) = self.slot_mut(id) else {
             debug_assert!(false, "polled a call without a slot");
-            return Some(Answer::Failed(Failure::maybe_executed(Reason::Cancelled)));
+            *answer = Answer::Failed(Failure::maybe_executed(Reason::Cancelled));
+            return true;
         };
         let Some(outcome) = slot.outcome.take() else {
             if waker.is_some() {
                 std::mem::swap(&mut slot.waker, waker);
             }
-            return None;
+            return false;
         };
-        let answer = match outcome {
+        *answer = match outcome {
             Outcome::Small { half, len } => Answer::Small { half, bytes: slot.small, len },
             Outcome::Large { half, bytes } => Answer::Large { half, bytes },
             Outcome::Failed(failure) => Answer::Failed(failure),
         };
         slot.wanted = false;
         let terminal = slot.terminal;
-        if let Answer::Large { bytes, .. } = &answer {
+        if let Answer::Large { bytes, .. } = answer {
             self.replies.release(bytes.len() as u64);
         }
         if terminal {
             self.release(id);
         }
-        Some(answer)
+        true
     }
 
     /// The caller has lost interest. Its waker goes to `idle`, to be dropped outside the lock.

@@ -20,7 +20,7 @@ impl Caller {
     /// where somebody is to be woken: it is not dropped here, under the lock. `lend` as in [`Message::feed`].
     pub(crate) fn begin<S: FrameSender>(
         &mut self,
-        call: NewCall,
+        call: &NewCall,
         payload: Parts<'_>,
         lend: bool,
         copy: &mut Option<Body>,
@@ -67,7 +67,7 @@ impl Caller {
             None => payload.into(),
         };
         self.unstamped |= call.deadline.is_none();
-        Begun::Queued(self.waiting.push(lane, Queued { call, payload }, waker.take())).into()
+        Begun::Queued(self.waiting.push(lane, Queued { call: *call, payload }, waker.take())).into()
     }
 
     /// Whether a new message may start now, ahead of nobody who waits in its lane.
@@ -110,7 +110,7 @@ impl Caller {
     }
 
     /// Gives the call an id and a slot and places its first frame; `None` if the sender has no room.
-    fn place<S: FrameSender>(&mut self, call: NewCall, payload: Source<'_>, out: &mut S) -> Option<u64> {
+    fn place<S: FrameSender>(&mut self, call: &NewCall, payload: Source<'_>, out: &mut S) -> Option<u64> {
         let mut id = self.next_id;
         if self.live == self.slots.len() {
             self.grow();
@@ -123,9 +123,7 @@ impl Caller {
         let mut outgoing = None;
         let len = payload.len();
         if len <= self.chunk_len && (len < APART_LEN_MIN || !payload.stays(out)) {
-            let mut head = Head::new(Kind::Call, id);
-            head.flags = oneway;
-            head.lead = lead;
+            let head = Head { kind: Kind::Call, flags: oneway, id, total: None, lead };
             if !head.place_parts(payload.parts(), out) {
                 return None;
             }
@@ -210,7 +208,7 @@ impl Caller {
             let call = queued.call;
             let mut payload = std::mem::take(&mut queued.payload);
             let len = payload.len();
-            let Some(id) = self.place(call, Source::Own(&mut payload), out) else {
+            let Some(id) = self.place(&call, Source::Own(&mut payload), out) else {
                 if let Some(queued) = self.waiting.front_mut(lane) {
                     queued.payload = payload;
                 }

@@ -196,7 +196,8 @@ fn short_calls_do_not_take_the_slot_that_a_long_one_waits_for() {
     pair.flush();
     pair.client_takes();
     // The caller takes its answer and calls again at once, with nothing to pay.
-    pair.client.protocol.caller().poll(first, &mut None).unwrap();
+    let mut answer = Answer::EMPTY;
+    assert!(pair.client.protocol.caller().poll(first, &mut None, &mut answer));
     let next = pair.client.queue(vec![]);
     pair.settle();
     let Waited::Placed(long) = pair.client.poll_waiting(long) else { panic!("it came first") };

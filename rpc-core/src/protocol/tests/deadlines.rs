@@ -47,8 +47,14 @@ fn a_call_right_after_a_short_one_is_stamped_too() {
     // The first call is over before the driver looks at the time; the sweep it asked for was never armed.
     let mut pair = Pair::new();
     for _ in 0..3 {
-        let (begun, wake) =
-            pair.client.protocol.begin(new_call(), Parts::default(), false, &mut None, &mut None, &mut pair.client.out);
+        let (begun, wake) = pair.client.protocol.begin(
+            &new_call(),
+            Parts::default(),
+            false,
+            &mut None,
+            &mut None,
+            &mut pair.client.out,
+        );
         let Attempt::Done(begun) = begun else { panic!("it is short") };
         let id = placed(begun);
         assert!(wake, "the driver has to look at the time");

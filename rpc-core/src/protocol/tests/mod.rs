@@ -220,7 +220,7 @@ impl Node {
 
     fn begin(&mut self, call: NewCall, payload: Vec<u8>, waker: Option<Waker>) -> Begun {
         let (begun, _) = self.protocol.begin(
-            call,
+            &call,
             payload.as_slice().into(),
             false,
             &mut Some(payload.clone().into()),
@@ -257,12 +257,13 @@ impl Node {
 
     fn poll(&mut self, id: u64) -> Option<Answer> {
         let mut wakers = Vec::new();
-        let (answer, frees) = self.protocol.poll_call(id, &mut None);
+        let mut answer = Answer::EMPTY;
+        let (answered, frees) = self.protocol.poll_call(id, &mut None, &mut answer);
         if frees {
             self.protocol.transmit(&mut self.out, &mut wakers);
         }
         wakers.into_iter().for_each(Waker::wake);
-        answer
+        answered.then_some(answer)
     }
 
     fn poll_waiting(&mut self, ticket: Ticket) -> Waited {
