@@ -40,8 +40,6 @@ pub(super) struct Driver<T: Transport> {
     receiver: T::Receiver,
     /// There may be frames in the receiver that nobody has looked at.
     more: bool,
-    /// The last frames ended with the beginning of a long one, to be gone on with at once.
-    landing: bool,
     polling: Polling,
     /// One call of this side's is all that is waited for.
     alone: bool,
@@ -94,7 +92,6 @@ impl<T: Transport> Driver<T> {
             shared,
             receiver,
             more: false,
-            landing: false,
             polling: Polling::new(latency, dispatcher.is_multi_thread()),
             alone: false,
             turns: 0,
@@ -157,7 +154,7 @@ impl<T: Transport> Driver<T> {
             }
             // There is more, but other connections have waited long enough. Or there may be nothing: those who have been
             // woken go first, since what they say is what the peer waits for.
-            if self.more || (self.polling.is_hot() && !std::mem::take(&mut self.landing)) {
+            if self.more || self.polling.is_hot() {
                 break;
             }
         }
@@ -225,7 +222,9 @@ impl<T: Transport> Driver<T> {
                         }
                         Ok(None) => {
                             let place = self.receiver.partial().and_then(|partial| state.protocol.offer(&partial));
-                            self.landing = place.map(|place| self.receiver.land(place)).is_some();
+                            if let Some(place) = place {
+                                self.receiver.land(place);
+                            }
                             break Ok(false);
                         }
                         // Before the handshake it is no frame gone wrong, but something else altogether.
