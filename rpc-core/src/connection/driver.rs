@@ -30,6 +30,9 @@ use crate::transport::{Filled, FrameReceiver, Transport};
 
 /// After this many reads in one turn, other tasks get theirs.
 const READS_PER_TURN: usize = 16;
+/// In a turn of a busy connection no more than so many bytes are waited for to land: small calls beside a long message
+/// get their turn.
+const LANDED_PER_TURN: usize = 128 << 10;
 /// While it asks again and again, it looks after everything but frames only once in so many turns.
 const TURNS_PER_LOOK: u32 = 16;
 
@@ -40,6 +43,8 @@ pub(super) struct Driver<T: Transport> {
     receiver: T::Receiver,
     /// There may be frames in the receiver that nobody has looked at.
     more: bool,
+    /// Bytes for which the last frames asked a place.
+    landing: usize,
     polling: Polling,
     /// One call of this side's is all that is waited for.
     alone: bool,
@@ -92,6 +97,7 @@ impl<T: Transport> Driver<T> {
             shared,
             receiver,
             more: false,
+            landing: 0,
             polling: Polling::new(latency, dispatcher.is_multi_thread()),
             alone: false,
             turns: 0,
@@ -138,6 +144,7 @@ impl<T: Transport> Driver<T> {
         if look {
             self.shared.flush();
         }
+        let mut landed = 0;
         for _ in 0..READS_PER_TURN {
             if !self.more {
                 match self.receive(cx) {
@@ -154,7 +161,11 @@ impl<T: Transport> Driver<T> {
             }
             // There is more, but other connections have waited long enough. Or there may be nothing: those who have been
             // woken go first, since what they say is what the peer waits for.
-            if self.more || self.polling.is_hot() {
+            let landing = std::mem::take(&mut self.landing);
+            landed += landing;
+            // The rest of a long frame may be there, and several chunks are no more than one read brings of others.
+            let goes_on = landing > 0 && landed <= LANDED_PER_TURN;
+            if self.more || (self.polling.is_hot() && !goes_on) {
                 break;
             }
         }
@@ -223,6 +234,7 @@ impl<T: Transport> Driver<T> {
                         Ok(None) => {
                             let place = self.receiver.partial().and_then(|partial| state.protocol.offer(&partial));
                             if let Some(place) = place {
+                                self.landing = place.missing();
                                 self.receiver.land(place);
                             }
                             break Ok(false);
