@@ -31,6 +31,9 @@ use crate::transport::{Filled, FrameReceiver, Transport};
 
 /// After this many reads in one turn, other tasks get theirs.
 const READS_PER_TURN: usize = 16;
+/// In a turn of a busy connection no more than so many bytes are waited for to land: small calls beside a long message
+/// get their turn.
+const LANDED_PER_TURN: usize = 128 << 10;
 /// While it asks again and again, it looks after everything but frames only once in so many turns.
 const TURNS_PER_LOOK: u32 = 16;
 
@@ -148,6 +151,7 @@ impl<T: Transport> Driver<T> {
                 Ok(false) => return self.poll_others(cx),
             }
         }
+        let mut landed = 0;
         for _ in 0..READS_PER_TURN {
             if !self.more() {
                 match self.receive(cx) {
@@ -169,7 +173,11 @@ impl<T: Transport> Driver<T> {
             }
             // There is more, but other connections have waited long enough. Or there may be nothing: those who have been
             // woken go first, since what they say is what the peer waits for.
-            if self.more() || (self.polling.is_hot() && !self.is_landing()) {
+            let landing = self.landing();
+            landed += landing;
+            // The rest of a long frame may be there, and several chunks are no more than one read brings of others.
+            let goes_on = landing > 0 && landed <= LANDED_PER_TURN;
+            if self.more() || (self.polling.is_hot() && !goes_on) {
                 break;
             }
         }
@@ -224,9 +232,9 @@ impl<T: Transport> Driver<T> {
         self.inlet.as_ref().is_some_and(|inlet| inlet.more)
     }
 
-    /// Whether a long frame has just begun to land.
-    fn is_landing(&mut self) -> bool {
-        self.inlet.as_mut().is_some_and(|inlet| std::mem::take(&mut inlet.landing))
+    /// For how many bytes the last frames have asked a place.
+    fn landing(&mut self) -> usize {
+        self.inlet.as_mut().map_or(0, |inlet| std::mem::take(&mut inlet.landing))
     }
 
     /// Whether there is more to do than to try again.

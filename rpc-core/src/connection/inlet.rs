@@ -36,8 +36,8 @@ pub(super) struct Inlet<R> {
     pub(super) receiver: R,
     /// There may be frames in the receiver that nobody has looked at.
     pub(super) more: bool,
-    /// The last frames ended with the beginning of a long one, to be gone on with at once.
-    pub(super) landing: bool,
+    /// Bytes for which the last frames asked a place.
+    pub(super) landing: usize,
     pub(super) effects: Effects,
     /// Frames received.
     pub(super) frames: u64,
@@ -86,7 +86,7 @@ impl<R: FrameReceiver> Inlet<R> {
         Box::new(Inlet {
             receiver,
             more: false,
-            landing: false,
+            landing: 0,
             effects: Effects::default(),
             frames: 0,
             failed: None,
@@ -144,7 +144,10 @@ impl<R: FrameReceiver> Inlet<R> {
                         }
                         Ok(None) => {
                             let place = self.receiver.partial().and_then(|partial| state.protocol.offer(&partial));
-                            self.landing = place.map(|place| self.receiver.land(place)).is_some();
+                            if let Some(place) = place {
+                                self.landing = place.missing();
+                                self.receiver.land(place);
+                            }
                             break Ok(false);
                         }
                         // Before the handshake it is no frame gone wrong, but something else altogether.

@@ -86,7 +86,17 @@ fn commit(producer: &mut HeapProducer, frame: &[u8]) -> bool {
 fn take(consumer: &mut HeapConsumer) -> Option<Vec<u8>> {
     let record = consumer.next().unwrap()?;
     let mut frame = vec![0; record.len()];
-    consumer.take(record, &mut frame);
+    // As a whole, or in pieces, as long ones are.
+    if record.len() < 100 {
+        consumer.take(record, &mut frame);
+    } else {
+        let (head, rest) = frame.split_at_mut(64);
+        consumer.copy_head(record, head);
+        let (now, later) = rest.split_at_mut(16);
+        consumer.copy(record, 64, now);
+        consumer.copy(record, 80, later);
+        consumer.consume(record);
+    }
     Some(frame)
 }
 
@@ -434,7 +444,15 @@ fn a_lying_producer_gets_frames_within_limits_or_an_error_for_ever() {
                 Ok(Some(record)) => {
                     assert!((16..=frame_len_max.min(capacity / 8)).contains(&record.len()));
                     let mut frame = vec![0; record.len()];
-                    consumer.take(record, &mut frame);
+                    // As a whole, or in two pieces.
+                    if frames % 2 == 0 || record.len() < 24 {
+                        consumer.take(record, &mut frame);
+                    } else {
+                        let (head, rest) = frame.split_at_mut(24);
+                        consumer.copy_head(record, head);
+                        consumer.copy(record, 24, rest);
+                        consumer.consume(record);
+                    }
                     assert_eq!(first_word(&frame) as u32 as usize + 8, frame.len());
                     consumer.release(false);
                     frames += 1;
