@@ -150,7 +150,7 @@ impl<T: Transport> Shared<T> {
     }
 
     /// The same, where what was placed may be lent.
-    fn finish_lending(&self, after: After<'_, T::Writer>, lent: Option<Lent<'_>>) {
+    fn finish_lending(&self, after: After<'_, T::Writer>, lent: Option<&Lent<'_>>) {
         if let Some(pen) = after.pen {
             self.write_out(pen, lent);
         }
@@ -216,7 +216,7 @@ impl<T: Transport> Shared<T> {
             }
             (begun, lend)
         };
-        self.finish_lending(after, lend.then_some(Lent(payload)));
+        self.finish_lending(after, lend.then_some(&Lent(payload)));
         begun
     }
 
