@@ -187,16 +187,20 @@ impl<W: ByteWriter> BatchedWriter<W> {
         Ok(())
     }
 
+    #[inline]
     fn write(&mut self, batch: &mut Bytes, lent: Lent<'_>) -> io::Result<Written> {
         let outcome = loop {
             if batch.is_empty() {
                 break if self.flush_owed { self.sink.try_flush() } else { Ok(()) };
             }
-            let written = gather(batch, lent, |slices| match slices {
-                [] => Err(missing()),
-                [slice] => self.sink.try_write(slice),
-                slices => self.sink.try_write_vectored(slices),
-            });
+            let written = if batch.is_contiguous() {
+                self.sink.try_write(batch.as_slice())
+            } else {
+                gather(batch, lent, |slices| match slices {
+                    [] => Err(missing()),
+                    slices => self.sink.try_write_vectored(slices),
+                })
+            };
             match written {
                 Ok(n) => self.took(n, batch)?,
                 Err(error) => break Err(error),
@@ -215,9 +219,6 @@ impl<W: ByteWriter> BatchedWriter<W> {
 
 /// Does something with what is to be written next of a batch, which is not empty.
 fn gather<T>(batch: &Bytes, lent: Lent<'_>, write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
-    if batch.is_contiguous() {
-        return write(&[IoSlice::new(batch.as_slice())]);
-    }
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let filled = batch.slices(lent, &mut slices);
     write(&slices[..filled])
@@ -251,7 +252,6 @@ impl<W: ByteWriter> BatchWriter for BatchedWriter<W> {
         while !batch.is_empty() {
             let n = ready!(gather(batch, Lent::default(), |slices| match slices {
                 [] => Poll::Ready(Err(missing())),
-                [slice] => self.sink.poll_write(cx, slice),
                 slices => self.sink.poll_write_vectored(cx, slices),
             }))?;
             self.took(n, batch)?;

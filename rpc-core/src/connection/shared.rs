@@ -170,7 +170,7 @@ impl<T: Transport> Shared<T> {
     }
 
     /// The same, where what was placed may be lent.
-    fn finish_lending(&self, after: After<'_, T::Writer>, lent: Option<Lent<'_>>) {
+    fn finish_lending(&self, after: After<'_, T::Writer>, lent: Option<&Lent<'_>>) {
         let After { pen, wake_driver, wakers } = after;
         // Also if a transport of the program's own panics while it writes.
         let _wake = Wake { shared: self, wakers, driver: wake_driver };
@@ -247,7 +247,7 @@ impl<T: Transport> Shared<T> {
             }
             (begun, lend)
         };
-        self.finish_lending(after, lend.then_some(Lent(payload)));
+        self.finish_lending(after, lend.then_some(&Lent(payload)));
         begun
     }
 

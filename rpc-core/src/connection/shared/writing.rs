@@ -84,7 +84,7 @@ impl<T: Transport> Shared<T> {
     /// Writes until nothing is left or the mechanism takes no more.
     ///
     /// `lent` is what the first batch may have borrowed; at the end of this nothing is borrowed any more.
-    pub(super) fn write_out(&self, pen: Pen<'_, T::Writer>, lent: Option<Lent<'_>>) {
+    pub(super) fn write_out(&self, pen: Pen<'_, T::Writer>, lent: Option<&Lent<'_>>) {
         let claim = Claim(self);
         let mut wake = Wake { shared: self, wakers: Vec::new(), driver: None };
         let (written, driver) = self.write_batches(pen, lent, &mut wake.wakers);
@@ -102,7 +102,7 @@ impl<T: Transport> Shared<T> {
     fn write_batches(
         &self,
         pen: Pen<'_, T::Writer>,
-        mut lent: Option<Lent<'_>>,
+        mut lent: Option<&Lent<'_>>,
         wakers: &mut Vec<Waker>,
     ) -> (io::Result<Written>, Option<Waker>) {
         let mut outlet = pen.outlet.unwrap_or_else(|| self.outlet());
@@ -121,7 +121,7 @@ impl<T: Transport> Shared<T> {
             let Outlet { writer, batch } = &mut *outlet;
             let written = match (writer, lent.take()) {
                 (Some(writer), None) => writer.try_write(batch),
-                (Some(writer), Some(lent)) => writer.try_write_lent(batch, lent),
+                (Some(writer), Some(lent)) => writer.try_write_lent(batch, *lent),
                 (None, _) => {
                     *batch = Default::default();
                     Ok(Written::All)
@@ -190,7 +190,7 @@ impl<T: Transport> Shared<T> {
                 self.claim_write(&mut state, false, &mut after);
                 (fed, lend, after)
             };
-            self.finish_lending(after, lend.then_some(Lent(payload)));
+            self.finish_lending(after, lend.then_some(&Lent(payload)));
             match fed {
                 Fed::Over => return,
                 Fed::Blocked(bytes) if sent == Some(bytes) => break,
