@@ -63,6 +63,9 @@ impl<'a, A, R> Call<'a, A, R> {
 impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     /// Makes the call and blocks the thread until it has its outcome.
     ///
+    /// Where this is the only call in flight and the connection serves nothing, the thread reads the reply itself: it looks
+    /// again for as long as [`Latency`](crate::Latency) says, and then sleeps.
+    ///
     /// # Errors
     ///
     /// As the call's; and [`Reason::WouldBlockRuntime`] on a thread of an async runtime, where it could only deadlock.

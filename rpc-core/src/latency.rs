@@ -6,7 +6,8 @@ use std::time::Duration;
 ///
 /// To wake a sleeping processor takes some 40 us, more than anything else about a call on one machine, and costs more
 /// processor time than the call itself. A connection that has just been busy therefore looks again for a while before it
-/// sleeps. It goes to the end of the runtime's queue after each look, so that other tasks run as they would.
+/// sleeps. It goes to the end of the runtime's queue after each look, so that other tasks run as they would. A thread in
+/// [`Call::wait`](crate::Call::wait) looks for itself.
 /// A connection on which nothing happens sleeps, whatever is set here.
 ///
 /// Both ends choose for themselves, and both matter: a call wakes the server, its reply the client.

@@ -5,7 +5,8 @@
 //!
 //! - a [`FrameSender`] lives under the connection's lock: frames are placed in it without a system call;
 //! - a [`BatchWriter`] hands what was placed to the operating system, outside the lock, whoever's turn it is;
-//! - a [`FrameReceiver`] belongs to the connection's driver.
+//! - a [`FrameReceiver`] belongs to the connection's driver, which lends it to threads that wait, if it
+//!   [detaches](FrameReceiver::DETACHES).
 //!
 //! Transports know frames; they do not know calls. [`BatchBuffer`] is the sender of everything that writes bytes.
 //!
