@@ -37,6 +37,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
+    /// Writes the table of targets as Markdown; with the other frameworks if --peers is given
+    #[arg(long, value_name = "FILE")]
+    pub(crate) targets: Option<PathBuf>,
+
     /// Writes a page with plots and tables
     #[arg(long, value_name = "FILE", default_value = "target/bench/index.html")]
     pub(crate) html: PathBuf,

@@ -18,6 +18,7 @@ pub(crate) struct Subject {
     pub(crate) configuration: String,
     pub(crate) transports: Vec<String>,
     pub(crate) modes: Vec<String>,
+    pub(crate) beside_max: usize,
     /// What comes before `serve` and the like.
     #[serde(skip)]
     pub(crate) program: Vec<PathBuf>,
@@ -46,6 +47,7 @@ pub(crate) fn contained() -> Result<Vec<Subject>, Error> {
         configuration: about.configuration.to_owned(),
         transports: owned(about.transports),
         modes: owned(about.modes),
+        beside_max: about.beside_max,
         program: vec![program.clone(), "subject".into(), about.name.into()],
     };
     Ok(CONTAINED.iter().map(|contained| subject(&contained.about)).collect())

@@ -61,7 +61,7 @@ fn costs(results: &Results) -> Table {
                 let spread = row.and_then(|row| row.spread(value));
                 cells.push(spread.map_or_else(String::new, |spread| format!("{:.3}", spread.median)));
             }
-            let counted = results.cost.of(transport, &subject.name, mode, what);
+            let counted = results.cost.calls(transport, &subject.name, mode, what);
             cells.push(counted.map_or_else(String::new, |counted| format!("{counted:.2}")));
         }
         cells

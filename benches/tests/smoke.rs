@@ -15,6 +15,8 @@ const SPEC: Spec = Spec {
     in_flight: 1,
     connections: 1,
     rate: None,
+    load: None,
+    beside: 0,
     warm_ms: 5,
     span_ms: 30,
     server_pid: None,

@@ -29,6 +29,7 @@ impl Blocking for RuntimeSleeping {
         configuration: "one task, reads and writes",
         transports: &["tcp", "unix", "pipe"],
         modes: &["ct"],
+        beside_max: 0,
     };
 
     fn serve(transport: &str, dir: &Path, ready: Ready) -> Result<(), Error> {
@@ -47,6 +48,7 @@ impl Blocking for RuntimeSpinning {
         configuration: "one task, yields for 50 us before it sleeps",
         transports: &["tcp", "unix", "pipe"],
         modes: &["ct"],
+        beside_max: 0,
     };
 
     fn serve(transport: &str, dir: &Path, ready: Ready) -> Result<(), Error> {
