@@ -22,6 +22,7 @@ mod open;
 mod paced;
 mod recorder;
 mod schedule;
+mod sockets;
 mod spec;
 
 use std::future::Future;
@@ -37,6 +38,7 @@ pub use command::{COUNT_ALLOCATIONS, Ready, child};
 pub use local::{LocalClient, LocalSubject, main_local};
 pub use paced::paced;
 pub use recorder::Recorder;
+pub use sockets::enlarge;
 pub use spec::{Latency, Outcome, Spec, Workload};
 
 use crate::Item;

@@ -13,7 +13,7 @@ use std::{hint, thread};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use trunkline_benches::subject::{self, About, Blocking, Error, Ready, Recorder, Spec, Workload, child};
+use trunkline_benches::subject::{self, About, Blocking, Error, Ready, Recorder, Spec, Workload, child, enlarge};
 
 use super::SPIN;
 use super::bytes::{Batch, ECHO_LEN, Inbox, echoes, is_echoed};
@@ -79,7 +79,9 @@ fn serve(transport: &str, dir: &Path, ready: Ready, spin: bool) -> Result<(), Er
             let listener = UnixListener::bind(&path)?;
             ready.at(path.display());
             for stream in listener.incoming() {
-                let end = End::socket(stream?.into(), spin)?;
+                let stream = stream?;
+                enlarge(&stream);
+                let end = End::socket(stream.into(), spin)?;
                 thread::spawn(move || answer(end));
             }
         }
@@ -108,7 +110,11 @@ fn load(transport: &str, address: &str, spec: &Spec, recorder: &mut Recorder, sp
             stream.set_nodelay(true)?;
             End::socket(stream.into(), spin)?
         }
-        "unix" => End::socket(UnixStream::connect(address)?.into(), spin)?,
+        "unix" => {
+            let stream = UnixStream::connect(address)?;
+            enlarge(&stream);
+            End::socket(stream.into(), spin)?
+        }
         _ => {
             let mut server = child(address).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
             recorder.server_is(server.id());
