@@ -46,9 +46,14 @@ impl What {
         }
     }
 
-    /// Whether it is one of the three that are measured more often, and of everyone.
+    /// Whether it is one of the three that are measured of everyone, in all modes.
     pub(crate) fn is_main(self) -> bool {
         matches!(self, What::W1 | What::W2 | What::W3)
+    }
+
+    /// Whether a target depends on it, or a plot only.
+    pub(crate) fn has_target(self) -> bool {
+        self.is_main() || matches!(self, What::OneCpu | What::Seldom | What::Beside)
     }
 
     pub(crate) fn spec(self, times: Times) -> Spec {

@@ -99,7 +99,6 @@ impl Server {
         self.stdin.as_mut().ok_or("a server without stdin")?.write_all(b"\n")?;
         Ok(self.lines.recv_timeout(PATIENCE)?.parse()?)
     }
-
 }
 
 impl Drop for Server {

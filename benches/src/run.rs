@@ -37,7 +37,7 @@ pub(crate) fn run(options: &Options, subjects: Vec<Subject>, cells: Vec<Cell>) -
     let all = options.words.is_empty();
     let idle: Vec<_> = cost::idle_transports().filter(|_| all).collect();
 
-    let rounds_of = |cell: &Cell| if cell.what.is_main() { options.main_rounds() } else { options.other_rounds() };
+    let rounds_of = |cell: &Cell| if cell.what.has_target() { options.main_rounds() } else { options.other_rounds() };
     let rounds = results.rows.iter().map(|row| rounds_of(&row.cell)).sum::<usize>();
     let steps = rounds + counted.len() + allocating.len() + idle.len() + usize::from(all);
     let mut progress = Progress::new(steps);

@@ -11,26 +11,32 @@ use trunkline_benches::subject::Outcome;
 use crate::cost::Cost;
 use crate::plan::What;
 use crate::results::{Results, Spread, bandwidth, cpu, latency, rate};
+use crate::table::Table;
 
 /// The table. Rows of which nothing was measured are left out.
-pub(crate) fn markdown(results: &Results) -> String {
-    let lines: Vec<String> = TARGETS.iter().filter_map(|target| target.line(results)).collect();
-    if lines.is_empty() {
-        return String::new();
+pub(crate) fn table(results: &Results) -> Table {
+    Table {
+        title: "Targets, as ratios to a floor of the same run. Floors: what asks again before it sleeps for latency, what \
+                sleeps for the rest",
+        columns: vec!["", "", "trunkline", "floor", "best other", "× floor", "× best other", "target, × floor", "met"],
+        rows: TARGETS.iter().filter_map(|target| target.line(results)).map(Vec::from).collect(),
     }
-    let mut text = String::from(HEAD);
-    for line in lines {
-        text.push_str(&line);
-        text.push('\n');
+}
+
+/// The table as Markdown, with the machine below.
+pub(crate) fn markdown(results: &Results) -> String {
+    let table = table(results);
+    let line = |cells: &[&str]| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(&table.columns);
+    text.push_str(&line(&vec!["---"; table.columns.len()]));
+    for mut row in table.rows {
+        row[2] = format!("**{}**", row[2]);
+        text.push_str(&line(&row.iter().map(String::as_str).collect::<Vec<_>>()));
     }
     let machine = &results.machine;
     let _ = writeln!(text, "\n{}, {} cores, Linux {}.", machine.processor, machine.cores, machine.kernel);
     text
 }
-
-const HEAD: &str = "\
-| | | trunkline | floor | best other | × floor | × best other | target × floor | met |\n\
-|---|---|---|---|---|---|---|---|---|\n";
 
 /// One line.
 struct Target {
@@ -90,7 +96,7 @@ const NUMBER: Unit = Unit { name: "", by: 1.0 };
 const PERCENT: Unit = Unit { name: "%", by: 1e4 };
 
 impl Target {
-    fn line(&self, results: &Results) -> Option<String> {
+    fn line(&self, results: &Results) -> Option<[String; 9]> {
         let ours = self.ours.of(results, None)?;
         let floor = self.floor.and_then(|floor| floor.of(results, None));
         let best = self.best_peer(results);
@@ -106,25 +112,21 @@ impl Target {
         let ratio = |ratio: Option<f64>| ratio.map_or_else(String::new, digits);
         let target = match wanted {
             Some(wanted) => format!("{}{}", self.sign(), digits(wanted)),
+            None if self.target == NOTHING => "0".to_owned(),
             None => format!("{}{} {}", self.sign(), digits(self.target), self.unit.name).trim_end().to_owned(),
         };
-        Some(format!(
-            "| {} | {}{} | **{}** | {} | {} | {} | {} | {} | {} |",
-            self.row,
-            self.name,
-            if self.unit.name.is_empty() { String::new() } else { format!(", {}", self.unit.name) },
+        let unit = if self.unit.name.is_empty() { String::new() } else { format!(", {}", self.unit.name) };
+        Some([
+            self.row.to_owned(),
+            format!("{}{unit}", self.name),
             figure(ours),
             floor.map_or_else(String::new, figure),
             best.as_ref().map_or_else(String::new, |(name, value)| format!("{name} {}", figure(*value))),
             ratio(times(floor)),
             ratio(times(best.map(|(_, value)| value))),
             target,
-            match met {
-                Some(true) => "yes",
-                Some(false) => "no",
-                None => "",
-            }
-        ))
+            met.map_or("", |met| if met { "yes" } else { "no" }).to_owned(),
+        ])
     }
 
     fn is_met(&self, is: f64, wanted: f64) -> bool {
@@ -180,7 +182,13 @@ impl Figure {
                 let (subject, mode) = counted(own)?;
                 results.cost.allocations(transport, subject, mode, what)
             }
-            Figure::Cost(value) => if other.is_some() { None } else { value(&results.cost) },
+            Figure::Cost(value) => {
+                if other.is_some() {
+                    None
+                } else {
+                    value(&results.cost)
+                }
+            }
         }
     }
 }
@@ -310,14 +318,7 @@ const TARGETS: &[Target] = &[
         [6.2, 6.0],
     ),
     absolute("14", "`shm:` W1, system calls", NUMBER, Calls("shm", OWN, What::W1), None, NOTHING),
-    absolute(
-        "15",
-        "an idle connection, `unix:`",
-        KIBIBYTES,
-        Figure::Cost(|cost| idle_bytes(cost, "unix")),
-        None,
-        8.0,
-    ),
+    absolute("15", "an idle connection, `unix:`", KIBIBYTES, Figure::Cost(|cost| idle_bytes(cost, "unix")), None, 8.0),
     absolute("15", "an idle connection, `tcp:`", KIBIBYTES, Figure::Cost(|cost| idle_bytes(cost, "tcp")), None, 8.0),
     absolute("15", "CPU of all idle connections", PERCENT, Figure::Cost(idle_cpu), None, 0.1),
     target(
@@ -355,5 +356,25 @@ const fn beside(name: &'static str, transport: &'static str) -> Target {
     absolute("", name, TIMES, Ratio(transport, ROOMY, [What::Beside, What::Seldom], p99), None, 3.0)
 }
 
-/// None, but for what starting leaves in the count.
+/// None at all: less than what starting leaves in the count of a run.
 const NOTHING: f64 = 0.01;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_three_digits() {
+        let cases = [(0.0, "0"), (0.048, "0.048"), (0.25, "0.25"), (3.307, "3.31"), (18.44, "18.4"), (519.2, "519")];
+        for (value, text) in cases {
+            assert_eq!(digits(value), text);
+        }
+    }
+
+    #[test]
+    fn every_row_of_the_design_but_streams_is_there() {
+        for row in (1..=16).filter(|row| *row != 12) {
+            assert!(TARGETS.iter().any(|target| target.row == row.to_string()), "row {row}");
+        }
+    }
+}

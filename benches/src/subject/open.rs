@@ -76,11 +76,8 @@ struct Calls<S> {
 
 impl<S: Fn(u64, Due) -> JoinHandle<()>> Calls<S> {
     fn new(spawn: S) -> Self {
-        let shared = Shared {
-            tally: Mutex::new(Tally::new()),
-            failed: Mutex::new(None),
-            outstanding: AtomicUsize::new(0),
-        };
+        let shared =
+            Shared { tally: Mutex::new(Tally::new()), failed: Mutex::new(None), outstanding: AtomicUsize::new(0) };
         Calls { spawn, shared: Arc::new(shared), next: 0 }
     }
 

@@ -32,11 +32,16 @@ pub fn paced(
     let mut schedule = Schedule::new(rate)?;
     let began = recorder.begin();
     let (warm, end) = (began + spec.warm(), began + spec.warm() + spec.span());
-    calls.make(began, end, |_| began + schedule.next_due(), |due, now| {
-        if due >= warm {
-            recorder.answered(due, now);
-        }
-    })?;
+    calls.make(
+        began,
+        end,
+        |_| began + schedule.next_due(),
+        |due, now| {
+            if due >= warm {
+                recorder.answered(due, now);
+            }
+        },
+    )?;
     recorder.end();
     Ok(())
 }

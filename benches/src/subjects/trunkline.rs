@@ -6,9 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use tokio::runtime::Builder;
 use trunkline::{Connection, ConnectionBuilder, Latency, Limits, Server, ServerBuilder};
-use trunkline_benches::subject::{
-    About, Blocking, Client, Error, Ready, Recorder, Spec, Subject, Workload, child,
-};
+use trunkline_benches::subject::{About, Blocking, Client, Error, Ready, Recorder, Spec, Subject, Workload, child};
 use trunkline_benches::{Item, checksum, checksum_in_turns, payload};
 
 #[trunkline::service]

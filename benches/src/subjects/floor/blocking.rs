@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::ops::Range;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
