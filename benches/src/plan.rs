@@ -36,7 +36,7 @@ impl What {
             What::W1 => "W1".to_owned(),
             What::W2 => "W2".to_owned(),
             What::W3 => "W3".to_owned(),
-            What::OneCpu => "W1-one-cpu".to_owned(),
+            What::OneCpu => "one-cpu".to_owned(),
             What::Seldom => "seldom".to_owned(),
             What::Beside => "beside-uploads".to_owned(),
             What::InFlight(number) => format!("in-flight-{number}"),
