@@ -41,7 +41,7 @@ pub(crate) fn measure() -> Codec {
         }));
         let mut out = Vec::with_capacity(64);
         rounds[2].push(nanos(|| {
-            // Its own way to append to a vector is five times slower than this.
+            // Its own way to append to a vector is slower than this.
             let mut space = [0; 64];
             let Ok(len) = bincode::serde::encode_into_slice(black_box(&item), &mut space, bare) else { return false };
             out.clear();

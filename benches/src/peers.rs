@@ -66,7 +66,7 @@ pub(crate) fn build() -> Result<Vec<Subject>, Error> {
     if !built.status.success() {
         return Err("--peers: the other frameworks do not build".into());
     }
-    let mut subjects = Vec::new();
+    let mut subjects: Vec<Subject> = Vec::new();
     for line in built.stdout.split(|byte| *byte == b'\n') {
         let Ok(message) = serde_json::from_slice::<Value>(line) else { continue };
         let is_program =
@@ -77,6 +77,8 @@ pub(crate) fn build() -> Result<Vec<Subject>, Error> {
             Err(error) => eprintln!("{program} is left out: {error}"),
         }
     }
+    // They are built in no order, and each shall keep its colour.
+    subjects.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(subjects)
 }
 
