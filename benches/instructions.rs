@@ -10,17 +10,15 @@
 //! Client and server are tasks of one thread, and neither looks again before it sleeps. What happens therefore depends on
 //! the code alone, but for a sweep of each connection every 10 ms, and for what one finds changed right after it.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::error::Error;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, fs, io, process};
 
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use trunkline::transport::{BoxTransport, Listener, PipeTransport, async_trait, pipe};
 use trunkline::{Connection, Latency, Server};
-use trunkline_benches::{Item, payload};
+use trunkline_benches::{Item, allocations, payload};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -50,9 +48,9 @@ fn run(transport: &str, workload: &str, calls: &str) -> Result<u64, Box<dyn Erro
         let connection = connection(transport).await?;
         let client = connection.client();
         workload.run(&client, WARM_UP).await;
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        allocations::count();
         workload.run(&client, calls).await;
-        Ok(ALLOCATIONS.load(Ordering::Relaxed) - before)
+        Ok(allocations::counted())
     })
 }
 
@@ -159,39 +157,5 @@ impl Listener for Once {
 
     fn endpoint(&self) -> String {
         "pipe:".to_owned()
-    }
-}
-
-/// Counts what is asked of the system's allocator.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-// SAFETY: the system's allocator does everything, with the arguments as they came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps what `GlobalAlloc::alloc` wants.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps what `GlobalAlloc::alloc_zeroed` wants.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, len: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps what `GlobalAlloc::realloc` wants.
-        unsafe { System.realloc(block, layout, len) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps what `GlobalAlloc::dealloc` wants.
-        unsafe { System.dealloc(block, layout) }
     }
 }

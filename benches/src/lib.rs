@@ -15,7 +15,8 @@
 //!
 //! Measuring time inside one process; anything but Linux.
 
+pub mod allocations;
 mod payload;
 pub mod subject;
 
-pub use payload::{Item, checksum, payload};
+pub use payload::{Item, checksum, checksum_in_turns, payload};

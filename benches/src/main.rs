@@ -4,6 +4,7 @@
 //! cargo bench -p trunkline-benches -- --help
 //! ```
 
+mod codec;
 mod cost;
 mod idle;
 mod json;
@@ -18,6 +19,7 @@ mod results;
 mod run;
 mod subjects;
 mod table;
+mod targets;
 
 use std::env;
 use std::fs;
@@ -69,7 +71,7 @@ fn measure(options: &Options) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     // A place that cannot be written is known before the measuring, not after.
-    for file in options.json.iter().chain([&options.html]) {
+    for file in options.json.iter().chain(&options.targets).chain([&options.html]) {
         let parent = file.parent().unwrap_or(Path::new(""));
         fs::create_dir_all(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
         fs::File::create(file).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -84,6 +86,9 @@ fn measure(options: &Options) -> Result<ExitCode, Error> {
     }
     if let Some(file) = &options.json {
         fs::write(file, json::text(&results)?)?;
+    }
+    if let Some(file) = &options.targets {
+        fs::write(file, targets::markdown(&results))?;
     }
     let plots = plot::plots(&results)?;
     if let Some(dir) = &options.svg {

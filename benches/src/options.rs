@@ -21,7 +21,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// How often W1, W2 and W3 are measured; the other rows half as often
+    /// How often rows are measured that a target depends on; the others half as often
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) rounds: Option<u16>,
 
@@ -37,6 +37,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
+    /// Writes the table of targets as Markdown; with the other frameworks if --peers is given
+    #[arg(long, value_name = "FILE")]
+    pub(crate) targets: Option<PathBuf>,
+
     /// Writes a page with plots and tables
     #[arg(long, value_name = "FILE", default_value = "target/bench/index.html")]
     pub(crate) html: PathBuf,
@@ -51,18 +55,18 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// How many rounds the main rows have.
+    /// How many rounds the rows have that a target depends on.
     pub(crate) fn main_rounds(&self) -> usize {
         self.rounds.map_or(if self.quick { 1 } else { 5 }, usize::from)
     }
 
     /// How many the others.
     pub(crate) fn other_rounds(&self) -> usize {
-        self.main_rounds().div_ceil(2)
+        (self.main_rounds() / 2).max(1)
     }
 
     pub(crate) fn times(&self) -> Times {
-        if self.quick { Times { warm_ms: 30, span_ms: 120 } } else { Times { warm_ms: 100, span_ms: 500 } }
+        if self.quick { Times { warm_ms: 30, span_ms: 120 } } else { Times { warm_ms: 100, span_ms: 400 } }
     }
 
     /// Idle connections to hold.

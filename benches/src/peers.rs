@@ -18,6 +18,7 @@ pub(crate) struct Subject {
     pub(crate) configuration: String,
     pub(crate) transports: Vec<String>,
     pub(crate) modes: Vec<String>,
+    pub(crate) beside_max: usize,
     /// What comes before `serve` and the like.
     #[serde(skip)]
     pub(crate) program: Vec<PathBuf>,
@@ -46,6 +47,7 @@ pub(crate) fn contained() -> Result<Vec<Subject>, Error> {
         configuration: about.configuration.to_owned(),
         transports: owned(about.transports),
         modes: owned(about.modes),
+        beside_max: about.beside_max,
         program: vec![program.clone(), "subject".into(), about.name.into()],
     };
     Ok(CONTAINED.iter().map(|contained| subject(&contained.about)).collect())
@@ -64,7 +66,7 @@ pub(crate) fn build() -> Result<Vec<Subject>, Error> {
     if !built.status.success() {
         return Err("--peers: the other frameworks do not build".into());
     }
-    let mut subjects = Vec::new();
+    let mut subjects: Vec<Subject> = Vec::new();
     for line in built.stdout.split(|byte| *byte == b'\n') {
         let Ok(message) = serde_json::from_slice::<Value>(line) else { continue };
         let is_program =
@@ -75,6 +77,8 @@ pub(crate) fn build() -> Result<Vec<Subject>, Error> {
             Err(error) => eprintln!("{program} is left out: {error}"),
         }
     }
+    // They are built in no order, and each shall keep its colour.
+    subjects.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(subjects)
 }
 

@@ -3,6 +3,7 @@
 use trunkline_benches::subject::{Spec, Workload};
 
 use crate::peers::Subject;
+use crate::process::Pin;
 
 /// What is asked of a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,12 +14,18 @@ pub(crate) enum What {
     W2,
     /// Upload of 1 MiB, one at a time: bandwidth.
     W3,
+    /// W1 with both processes on one core.
+    OneCpu,
     /// Echo, so many in flight.
     InFlight(usize),
     /// Upload of so many bytes, one at a time.
     Size(usize),
-    /// Echo at so many percent of what W2 has reached in the same round.
+    /// Echo at so many percent of what the same client reaches on the same connection.
     Load(u32),
+    /// Echo, 4,000 a second.
+    Seldom,
+    /// The same beside uploads of 64 MiB on the same connection.
+    Beside,
     /// Echo, 64 in flight, shared by so many connections.
     Connections(usize),
 }
@@ -29,6 +36,9 @@ impl What {
             What::W1 => "W1".to_owned(),
             What::W2 => "W2".to_owned(),
             What::W3 => "W3".to_owned(),
+            What::OneCpu => "one-cpu".to_owned(),
+            What::Seldom => "seldom".to_owned(),
+            What::Beside => "beside-uploads".to_owned(),
             What::InFlight(number) => format!("in-flight-{number}"),
             What::Size(bytes) => format!("upload-{bytes}"),
             What::Load(percent) => format!("load-{percent}"),
@@ -36,30 +46,38 @@ impl What {
         }
     }
 
-    /// Whether it is one of the three that are measured more often, and of everyone.
+    /// Whether it is one of the three that are measured of everyone, in all modes.
     pub(crate) fn is_main(self) -> bool {
         matches!(self, What::W1 | What::W2 | What::W3)
     }
 
-    /// `peak` is what 100 % of a load are.
-    pub(crate) fn spec(self, times: Times, peak: f64) -> Spec {
+    /// Whether a target depends on it, or a plot only.
+    pub(crate) fn has_target(self) -> bool {
+        self.is_main() || matches!(self, What::OneCpu | What::Seldom | What::Beside)
+    }
+
+    pub(crate) fn spec(self, times: Times) -> Spec {
         let spec = Spec {
             workload: Workload::Echo,
             size: 32,
             in_flight: 1,
             connections: 1,
             rate: None,
+            load: None,
+            beside: 0,
             warm_ms: times.warm_ms,
             span_ms: times.span_ms,
             server_pid: None,
         };
         match self {
-            What::W1 => spec,
+            What::W1 | What::OneCpu => spec,
             What::W2 => Spec { in_flight: 64, ..spec },
-            What::W3 => What::Size(1 << 20).spec(times, peak),
+            What::W3 => What::Size(1 << 20).spec(times),
             What::InFlight(in_flight) => Spec { in_flight, ..spec },
             What::Size(size) => Spec { workload: Workload::Upload, size, ..spec },
-            What::Load(percent) => Spec { rate: Some(peak * f64::from(percent) / 100.0), ..spec },
+            What::Load(percent) => Spec { load: Some(f64::from(percent) / 100.0), ..spec },
+            What::Seldom => Spec { rate: Some(SELDOM), ..spec },
+            What::Beside => Spec { rate: Some(SELDOM), beside: BESIDE, ..spec },
             What::Connections(connections) => Spec { in_flight: 64, connections, ..spec },
         }
     }
@@ -83,6 +101,11 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
+    /// Where its processes run, if others run there.
+    pub(crate) fn pin(&self, others: Pin) -> Pin {
+        if self.what == What::OneCpu { Pin::Same } else { others }
+    }
+
     /// The words by which a row is chosen and shown.
     pub(crate) fn name(&self, subjects: &[Subject]) -> String {
         format!("{} {} {} {}", self.transport, subjects[self.subject].name, self.mode, self.what.name())
@@ -98,6 +121,9 @@ pub(crate) const SIZES: [usize; 3] = [32, 4 << 10, 64 << 10];
 /// Percents of the peak.
 pub(crate) const LOADS: [u32; 4] = [10, 50, 80, 95];
 const CONNECTIONS: usize = 16;
+/// Calls a second: what leaves enough of them for a percentile, and the machine at rest in between.
+const SELDOM: f64 = 4_000.0;
+const BESIDE: usize = 64 << 20;
 
 /// The floor that a transport's ratios are to.
 pub(crate) fn floor(transport: &str) -> &'static str {
@@ -110,6 +136,7 @@ pub(crate) fn cells(subjects: &[Subject], words: &[String]) -> Vec<Cell> {
     whats.extend(IN_FLIGHT.map(What::InFlight));
     whats.extend(SIZES.map(What::Size));
     whats.extend(LOADS.map(What::Load));
+    whats.extend([What::OneCpu, What::Seldom, What::Beside]);
     whats.push(What::Connections(CONNECTIONS));
 
     let mut cells = Vec::new();
@@ -126,18 +153,28 @@ pub(crate) fn cells(subjects: &[Subject], words: &[String]) -> Vec<Cell> {
     }
     cells.retain(|cell| {
         let name = cell.name(subjects);
-        is_shown(cell, &subjects[cell.subject].name) && words.iter().all(|word| name.contains(word.as_str()))
+        is_shown(cell, &subjects[cell.subject]) && words.iter().all(|word| name.contains(word.as_str()))
     });
     cells
 }
 
-/// The whole grid would take hours: beside the main ones, what a plot or the table shows.
-fn is_shown(cell: &Cell, subject: &str) -> bool {
-    let trunkline = subject == "trunkline" && cell.mode == "ct";
+/// The whole grid would take hours: beside the main ones, what a plot or a table shows.
+fn is_shown(cell: &Cell, subject: &Subject) -> bool {
+    let name = subject.name.as_str();
+    let peer = subject.is_peer();
+    // Others have one mode for what is not measured in all of them.
+    let first = subject.modes.first() == Some(&cell.mode);
+    let trunkline = name == "trunkline" && first;
     match cell.what {
-        What::W1 | What::W2 | What::W3 => true,
-        What::InFlight(_) | What::Size(_) => trunkline || ["raw", "raw-spin", "raw-ring"].contains(&subject),
-        What::Load(_) => trunkline,
+        What::W1 => name != "trunkline-roomy",
+        What::W2 | What::W3 => !["trunkline-roomy", "trunkline-wait"].contains(&name),
+        What::InFlight(_) | What::Size(_) => trunkline || ["raw", "raw-spin", "raw-ring"].contains(&name),
+        What::Load(_) => trunkline || ["raw-spin", "raw-ring"].contains(&name) || peer && first,
+        What::OneCpu => {
+            let own = trunkline || ["trunkline-wait", "raw", "raw-tokio"].contains(&name);
+            ["unix", "pipe"].contains(&cell.transport) && (own || peer && first)
+        }
+        What::Seldom | What::Beside => subject.beside_max >= BESIDE && first,
         What::Connections(_) => trunkline && cell.transport != "pipe",
     }
 }

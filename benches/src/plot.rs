@@ -19,7 +19,13 @@ pub(crate) struct Plot {
 
 /// All plots there are figures for.
 pub(crate) fn plots(results: &Results) -> Result<Vec<Plot>, Error> {
-    let plots = [latency_plot(results)?, in_flight_plot(results)?, size_plot(results)?, load_plot(results)?];
+    let plots = [
+        latency_plot(results)?,
+        in_flight_plot(results)?,
+        size_plot(results)?,
+        load_plot(results)?,
+        tail_plot(results)?,
+    ];
     Ok(plots.into_iter().flatten().collect())
 }
 
@@ -77,6 +83,22 @@ fn size_plot(results: &Results) -> Result<Option<Plot>, Error> {
 }
 
 fn load_plot(results: &Results) -> Result<Option<Plot>, Error> {
+    let points = LOADS.map(|percent| (format!("{percent} %"), What::Load(percent), latency as Value));
+    let points: Vec<(&str, What, Value)> =
+        points.iter().map(|(name, what, value)| (name.as_str(), *what, *value)).collect();
+    let label = "median since a call was due";
+    let svg = sheet(results, label, "offered load, % of one's own peak", &points, 1e-3, "µs").svg()?;
+    Ok(svg.map(|svg| Plot {
+        name: "load",
+        title: "How long calls take under a given load",
+        note: "Calls are due at random times of a fixed schedule, whatever became of those before, and a call's time counts \
+               from when it was due. 100 % are what the same loop reaches on the same connection when every call is due at \
+               once: for each line another rate. Lower is better.",
+        svg,
+    }))
+}
+
+fn tail_plot(results: &Results) -> Result<Option<Plot>, Error> {
     let percentiles: [(&str, &str, Value); 3] = [
         ("p50", "#0072b2", latency),
         ("p99", "#d55e00", |outcome| outcome.latency.p99),
@@ -96,15 +118,14 @@ fn load_plot(results: &Results) -> Result<Option<Plot>, Error> {
     let sheet = Sheet {
         y_label: "latency since a call was due",
         unit: "µs",
-        x_label: "offered load, % of what 64 in flight reach",
+        x_label: "offered load, % of the peak",
         ticks: LOADS.map(|percent| format!("{percent} %")).to_vec(),
         panels: panels.to_vec(),
     };
     Ok(sheet.svg()?.map(|svg| Plot {
-        name: "load",
-        title: "How long calls take under a given load",
-        note: "trunkline alone. Calls are due at random times of a fixed schedule, whatever became of those before, and a \
-               call's time counts from when it was due: a stall shows in all calls that it holds up.",
+        name: "load-tail",
+        title: "How long most calls take under a given load",
+        note: "trunkline alone, as above. A stall shows in all calls that it holds up.",
         svg,
     }))
 }
@@ -143,6 +164,8 @@ fn style(subject: &str, at: usize) -> Style {
     let floor = |colour, dash| Style { colour, dash, width: 1.6 };
     match subject {
         "trunkline" => Style { colour: "#0072b2", dash: "", width: 3.0 },
+        "trunkline-asleep" => Style { colour: "#0072b2", dash: "7 4", width: 1.8 },
+        "trunkline-wait" => Style { colour: "#0072b2", dash: "2 3", width: 1.8 },
         "raw" => floor("#333333", ""),
         "raw-spin" => floor("#333333", "7 4"),
         "raw-tokio" => floor("#8a8a8a", ""),

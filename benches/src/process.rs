@@ -1,7 +1,7 @@
 //! The two processes of one measurement.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{env, process, thread};
 
 use clap::ValueEnum;
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -54,30 +54,39 @@ impl Drop for Directory {
 pub(crate) struct Server {
     child: Child,
     stdin: Option<ChildStdin>,
+    /// What it prints, line by line.
+    lines: mpsc::Receiver<String>,
     /// A directory of its own: the path of a server before it would be taken.
     dir: PathBuf,
     pub(crate) address: String,
 }
 
 impl Server {
-    /// Starts it and waits until it listens.
-    pub(crate) fn start(subject: &Subject, transport: &str, mode: &str, dir: &Path, pin: Pin) -> Result<Server, Error> {
+    /// Starts what `command` begins and waits until it listens.
+    pub(crate) fn start(
+        mut command: Command,
+        transport: &str,
+        mode: &str,
+        dir: &Path,
+        pin: Pin,
+    ) -> Result<Server, Error> {
         let dir = dir.join("server");
         fs::create_dir_all(&dir)?;
-        let mut command = subject.command();
         command.args(["serve", transport, mode]).arg(&dir);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = pin.server().spawn(&mut command)?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().ok_or("a server without stdout")?;
-        let mut server = Server { child, stdin, dir, address: String::new() };
-        server.pin(pin)?;
-        let (sender, receiver) = mpsc::sync_channel(1);
+        let (sender, lines) = mpsc::sync_channel(1);
         thread::spawn(move || {
-            let mut line = String::new();
-            let _ = BufReader::new(stdout).read_line(&mut line);
-            let _ = sender.send(line);
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
         });
-        server.address = receiver.recv_timeout(PATIENCE).unwrap_or_default().trim().to_owned();
+        let mut server = Server { child, stdin, lines, dir, address: String::new() };
+        server.address = server.lines.recv_timeout(PATIENCE).unwrap_or_default().trim().to_owned();
         if server.address.is_empty() { Err("the server does not start".into()) } else { Ok(server) }
     }
 
@@ -85,8 +94,10 @@ impl Server {
         self.child.id()
     }
 
-    fn pin(&self, pin: Pin) -> Result<(), Error> {
-        if pin == Pin::None { Ok(()) } else { pin_to(self.pid(), 0) }
+    /// How many allocations it has made, if it counts them.
+    pub(crate) fn allocations(&mut self) -> Result<u64, Error> {
+        self.stdin.as_mut().ok_or("a server without stdin")?.write_all(b"\n")?;
+        Ok(self.lines.recv_timeout(PATIENCE)?.parse()?)
     }
 }
 
@@ -110,7 +121,7 @@ pub(crate) fn measure(
     if transport == "pipe" {
         return load(subject.command(), [transport, mode], &dir.display().to_string(), spec, pin);
     }
-    let server = Server::start(subject, transport, mode, dir, pin)?;
+    let server = Server::start(subject.command(), transport, mode, dir, pin)?;
     let spec = Spec { server_pid: Some(server.pid()), ..*spec };
     load(subject.command(), [transport, mode], &server.address, &spec, pin)
 }
@@ -124,12 +135,8 @@ pub(crate) fn load(
     pin: Pin,
 ) -> Result<Outcome, Error> {
     command.arg("load").args(place).arg(address).arg(serde_json::to_string(spec)?);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    match pin {
-        Pin::None => {}
-        Pin::Same => pin_to(child.id(), 0)?,
-        Pin::Split => pin_to(child.id(), 1)?,
-    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = pin.client().spawn(&mut command)?;
     let mut stdout = child.stdout.take().ok_or("a client without stdout")?;
     let (sender, receiver) = mpsc::sync_channel(1);
     thread::spawn(move || {
@@ -137,7 +144,8 @@ pub(crate) fn load(
         let _ = stdout.read_to_string(&mut text);
         let _ = sender.send(text);
     });
-    let text = receiver.recv_timeout(PATIENCE + spec.warm() + spec.span());
+    // A load is preceded by the search for its peak.
+    let text = receiver.recv_timeout(PATIENCE + 2 * (spec.warm() + spec.span()));
     if text.is_err() {
         let _ = child.kill();
     }
@@ -151,10 +159,36 @@ pub(crate) fn load(
     if outcome.calls == 0 { Err("there was not one reply".into()) } else { Ok(outcome) }
 }
 
-fn pin_to(pid: u32, core: usize) -> Result<(), Error> {
-    let mut cores = CpuSet::new();
-    cores.set(core)?;
-    sched_setaffinity(Pid::from_raw(pid as i32), &cores).map_err(|error| format!("--pin: core {core}: {error}").into())
+/// The core of one process, if it shall have one.
+struct Core(Option<usize>);
+
+impl Pin {
+    fn server(self) -> Core {
+        Core(if self == Pin::None { None } else { Some(0) })
+    }
+
+    fn client(self) -> Core {
+        Core(match self {
+            Pin::Same => Some(0),
+            Pin::Split => Some(1),
+            Pin::None => None,
+        })
+    }
+}
+
+impl Core {
+    /// Starts a process there. It inherits the core from this thread, and so do its children from the first one on.
+    fn spawn(&self, command: &mut Command) -> Result<Child, Error> {
+        let Some(core) = self.0 else { return Ok(command.spawn()?) };
+        let own = Pid::from_raw(0);
+        let before = sched_getaffinity(own)?;
+        let mut cores = CpuSet::new();
+        cores.set(core)?;
+        sched_setaffinity(own, &cores).map_err(|error| format!("core {core}: {error}"))?;
+        let child = command.spawn();
+        sched_setaffinity(own, &before)?;
+        Ok(child?)
+    }
 }
 
 /// Waits for a process that has been told to end, and then no longer.

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use trunkline_benches::subject::Error;
 
+use crate::codec;
 use crate::cost::{self, Cost, Counter};
 use crate::idle;
 use crate::machine::Machine;
 use crate::options::Options;
 use crate::peers::Subject;
-use crate::plan::{Cell, What};
+use crate::plan::Cell;
 use crate::process::{Directory, measure};
-use crate::results::{Results, Round, Row, rate};
+use crate::results::{Results, Round, Row};
 
 /// Measures, and says on stderr what, and how much is left.
 pub(crate) fn run(options: &Options, subjects: Vec<Subject>, cells: Vec<Cell>) -> Result<Results, Error> {
@@ -26,11 +27,19 @@ pub(crate) fn run(options: &Options, subjects: Vec<Subject>, cells: Vec<Cell>) -
         .map(|row| row.cell.clone())
         .filter(|cell| cost::is_counted(&results.subjects[cell.subject], cell))
         .collect();
+    let allocating: Vec<Cell> = results
+        .rows
+        .iter()
+        .map(|row| row.cell.clone())
+        .filter(|cell| cost::is_allocating(&results.subjects[cell.subject], cell))
+        .collect();
     // A choice of rows is a choice against everything else.
-    let idle: Vec<_> = cost::idle_transports().filter(|_| options.words.is_empty()).collect();
+    let all = options.words.is_empty();
+    let idle: Vec<_> = cost::idle_transports().filter(|_| all).collect();
 
-    let rounds_of = |cell: &Cell| if cell.what.is_main() { options.main_rounds() } else { options.other_rounds() };
-    let steps = results.rows.iter().map(|row| rounds_of(&row.cell)).sum::<usize>() + counted.len() + idle.len();
+    let rounds_of = |cell: &Cell| if cell.what.has_target() { options.main_rounds() } else { options.other_rounds() };
+    let rounds = results.rows.iter().map(|row| rounds_of(&row.cell)).sum::<usize>();
+    let steps = rounds + counted.len() + allocating.len() + idle.len() + usize::from(all);
     let mut progress = Progress::new(steps);
     for round in 0..options.main_rounds() {
         for at in 0..results.rows.len() {
@@ -45,16 +54,9 @@ pub(crate) fn run(options: &Options, subjects: Vec<Subject>, cells: Vec<Cell>) -
                 options.main_rounds(),
                 cell.name(&results.subjects)
             ));
-            let go = |spec| measure(subject, cell.transport, &cell.mode, &spec, directory.path(), options.pin);
-            let peak = match cell.what {
-                What::Load(_) => match peak(&results, &cell) {
-                    Some(peak) => Ok(peak),
-                    None => go(What::W2.spec(times, 0.0)).map(|outcome| rate(&outcome)),
-                },
-                _ => Ok(0.0),
-            };
-            let spec = cell.what.spec(times, *peak.as_ref().unwrap_or(&0.0));
-            let outcome = peak.and_then(|_| go(spec)).map_err(|error| error.to_string());
+            let (spec, pin) = (cell.what.spec(times), cell.pin(options.pin));
+            let outcome = measure(subject, cell.transport, &cell.mode, &spec, directory.path(), pin);
+            let outcome = outcome.map_err(|error| error.to_string());
             results.rows[at].rounds.push(Round { round, spec, outcome });
         }
     }
@@ -70,6 +72,18 @@ pub(crate) fn run(options: &Options, subjects: Vec<Subject>, cells: Vec<Cell>) -
             None => {}
         }
     }
+    for cell in allocating {
+        let name = cell.name(&results.subjects);
+        progress.step(&format!("allocations: {name}"));
+        match cost::allocations(&results.subjects[cell.subject], &cell, times, directory.path()) {
+            Ok(counted) => results.cost.allocations.push(counted),
+            Err(error) => results.cost.missing.push(format!("allocations: {name}: {error}")),
+        }
+    }
+    if all {
+        progress.step("codec");
+        results.cost.codec = Some(codec::measure());
+    }
     for transport in idle {
         progress.step(&format!("{} idle connections: {transport}", options.idle()));
         match idle::measure(transport, options.idle(), directory.path()) {
@@ -79,13 +93,6 @@ pub(crate) fn run(options: &Options, subjects: Vec<Subject>, cells: Vec<Cell>) -
     }
     progress.end();
     Ok(results)
-}
-
-/// What W2 has reached, in the round that comes closest.
-fn peak(results: &Results, cell: &Cell) -> Option<f64> {
-    let subject = &results.subjects[cell.subject].name;
-    let row = results.row(cell.transport, subject, Some(&cell.mode), What::W2)?;
-    row.outcomes().last().map(|(_, outcome)| rate(outcome))
 }
 
 /// What is measured now, and for how much longer.

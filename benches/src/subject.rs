@@ -8,6 +8,8 @@
 //!
 //! MODE is the runtime, on both sides: `ct` a current-thread one, `mt` one with two workers, `thread` none.
 //!
+//! A server that reads a line prints how many allocations it has made, which it counts if [`COUNT_ALLOCATIONS`] is set.
+//!
 //! Over `pipe` nobody can start the server beforehand: ADDRESS is the DIR, and the client starts the server, as its child,
 //! by [`child`].
 
@@ -17,7 +19,10 @@ mod load;
 mod local;
 mod meter;
 mod open;
+mod paced;
 mod recorder;
+mod schedule;
+mod sockets;
 mod spec;
 
 use std::future::Future;
@@ -29,9 +34,11 @@ use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 
 pub use blocking::{Blocking, main_blocking};
-pub use command::{Ready, child};
+pub use command::{COUNT_ALLOCATIONS, Ready, child};
 pub use local::{LocalClient, LocalSubject, main_local};
+pub use paced::paced;
 pub use recorder::Recorder;
+pub use sockets::enlarge;
 pub use spec::{Latency, Outcome, Spec, Workload};
 
 use crate::Item;
@@ -53,6 +60,8 @@ pub struct About {
     pub transports: &'static [&'static str],
     /// The modes it has.
     pub modes: &'static [&'static str],
+    /// Bytes of the largest upload that it takes while it takes other calls.
+    pub beside_max: usize,
 }
 
 /// A client with one connection, shared by all its clones.

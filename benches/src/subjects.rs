@@ -5,7 +5,7 @@ pub(crate) mod trunkline;
 
 use std::process::ExitCode;
 
-use trunkline_benches::subject::{self, About, Blocking, Subject};
+use trunkline_benches::subject::{self, About, Blocking};
 
 /// A subject by its name.
 pub(crate) struct Contained {
@@ -15,13 +15,20 @@ pub(crate) struct Contained {
 
 /// All of them, trunkline first.
 pub(crate) const CONTAINED: &[Contained] = &[
-    Contained { about: trunkline::Trunkline::ABOUT, main: subject::main::<trunkline::Trunkline> },
+    tasks::<trunkline::Default>(),
+    tasks::<trunkline::Asleep>(),
+    blocking::<trunkline::Waiting>(),
+    tasks::<trunkline::Roomy>(),
     blocking::<floor::Sleeping>(),
     blocking::<floor::Spinning>(),
     blocking::<floor::RuntimeSleeping>(),
     blocking::<floor::RuntimeSpinning>(),
     blocking::<floor::Ring>(),
 ];
+
+const fn tasks<S: trunkline::Setting>() -> Contained {
+    Contained { about: S::ABOUT, main: subject::main::<trunkline::Trunkline<S>> }
+}
 
 const fn blocking<S: Blocking>() -> Contained {
     Contained { about: S::ABOUT, main: subject::main_blocking::<S> }

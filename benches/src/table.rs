@@ -6,6 +6,7 @@ use trunkline_benches::subject::Outcome;
 
 use crate::plan::What;
 use crate::results::{Results, Row, Spread, bandwidth, cpu, latency, rate, switches};
+use crate::targets;
 
 /// Names of columns, and rows of cells. The first three columns are names.
 pub(crate) struct Table {
@@ -21,7 +22,8 @@ type Show = fn(f64) -> String;
 
 /// All tables that have rows.
 pub(crate) fn tables(results: &Results) -> Vec<Table> {
-    let mut tables = vec![main(results), costs(results), others(results), idle(results)];
+    let mut tables =
+        vec![targets::table(results), main(results), costs(results), others(results), idle(results), codec(results)];
     tables.retain(|table| !table.rows.is_empty());
     tables
 }
@@ -61,9 +63,11 @@ fn costs(results: &Results) -> Table {
                 let spread = row.and_then(|row| row.spread(value));
                 cells.push(spread.map_or_else(String::new, |spread| format!("{:.3}", spread.median)));
             }
-            let counted = results.cost.of(transport, &subject.name, mode, what);
+            let counted = results.cost.calls(transport, &subject.name, mode, what);
             cells.push(counted.map_or_else(String::new, |counted| format!("{counted:.2}")));
         }
+        let allocations = results.cost.allocations(transport, &subject.name, mode, What::W1);
+        cells.push(allocations.map_or_else(String::new, |counted| format!("{:.2}", counted.abs())));
         cells
     });
     Table {
@@ -71,7 +75,18 @@ fn costs(results: &Results) -> Table {
             Some(_) => "What a call costs both processes together",
             None => "What a call costs both processes together; system calls: neither perf nor strace works here",
         },
-        columns: vec!["", "", "", "W1 CPU, us", "switches", "syscalls", "W2 CPU, us", "switches", "syscalls"],
+        columns: vec![
+            "",
+            "",
+            "",
+            "W1 CPU, us",
+            "switches",
+            "syscalls",
+            "W2 CPU, us",
+            "switches",
+            "syscalls",
+            "W1 allocations",
+        ],
         rows: rows.collect(),
     }
 }
@@ -96,6 +111,23 @@ fn others(results: &Results) -> Table {
     Table {
         title: "More in flight, other sizes, given loads. Rate in k calls/s, of uploads in MB/s",
         columns: vec!["", "", "", "", "rate", "p50, us", "p99, us"],
+        rows: rows.collect(),
+    }
+}
+
+fn codec(results: &Results) -> Table {
+    let rows = results.cost.codec.iter().flat_map(|codec| {
+        let row = |name: &str, [encode, decode]: [f64; 2]| {
+            vec![String::new(), name.to_owned(), String::new(), format!("{encode:.1}"), format!("{decode:.1}")]
+        };
+        [
+            row("trunkline", [codec.encode, codec.decode]),
+            row("bincode, no limits", [codec.bare_encode, codec.bare_decode]),
+        ]
+    });
+    Table {
+        title: "The message of a call: 32 bytes, a number and an array",
+        columns: vec!["", "", "", "encode, ns", "decode, ns"],
         rows: rows.collect(),
     }
 }

@@ -15,6 +15,8 @@ const SPEC: Spec = Spec {
     in_flight: 1,
     connections: 1,
     rate: None,
+    load: None,
+    beside: 0,
     warm_ms: 5,
     span_ms: 30,
     server_pid: None,
@@ -27,7 +29,52 @@ fn trunkline_is_measured_on_every_transport() {
             every_kind_of_load("trunkline", transport, mode);
             measured("trunkline", transport, mode, Spec { rate: Some(2000.0), span_ms: 50, ..SPEC });
         }
+        every_kind_of_load("trunkline-asleep", transport, "ct");
     }
+}
+
+#[test]
+fn a_thread_that_waits_is_measured() {
+    for transport in ["tcp", "unix", "shm"] {
+        measured("trunkline-wait", transport, "thread", SPEC);
+    }
+}
+
+#[test]
+fn a_load_is_a_part_of_the_peak_that_was_found() {
+    let cells = [
+        ("trunkline", "unix", "ct"),
+        ("trunkline", "shm", "mt"),
+        ("raw-spin", "tcp", "thread"),
+        ("raw-spin", "unix", "thread"),
+        ("raw-spin", "pipe", "thread"),
+        ("raw-ring", "shm", "thread"),
+    ];
+    for (subject, transport, mode) in cells {
+        // So few that even a machine that is busy with other tests makes them.
+        let outcome = measured(subject, transport, mode, Spec { load: Some(0.01), span_ms: 100, ..SPEC });
+        let peak = outcome.peak.expect("it was looked for");
+        let due = peak * 0.01 * 0.1;
+        // They come at random times.
+        let spread = 10.0 * due.sqrt() + 10.0;
+        assert!((outcome.calls as f64 - due).abs() < spread, "{subject} {transport}: {} of {due}", outcome.calls);
+    }
+}
+
+#[test]
+fn calls_are_measured_beside_an_upload() {
+    for transport in ["tcp", "unix", "pipe", "shm"] {
+        let spec = Spec { rate: Some(1000.0), beside: 8 << 20, span_ms: 50, ..SPEC };
+        measured("trunkline-roomy", transport, "ct", spec);
+    }
+}
+
+#[test]
+fn an_upload_that_is_refused_is_no_measurement_beside_one() {
+    // More than a server takes of which nothing is set.
+    let spec = Spec { rate: Some(1000.0), beside: 8 << 20, warm_ms: 200, span_ms: 200, ..SPEC };
+    let text = said("trunkline", "unix", "ct", spec);
+    assert!(text.contains("an upload beside the calls"), "{text}");
 }
 
 #[test]
@@ -75,13 +122,31 @@ fn a_page_and_raw_figures_come_out() {
     let dir = Directory::new("page");
     let file = |name: &str| dir.0.join(name).display().to_string();
     let (page, figures, plots) = (file("page.html"), file("figures.json"), file("plots"));
+    let targets = file("targets.md");
     let mut command = Command::new(PROGRAM);
-    command.args(["--quick", "--html", &page, "--json", &figures, "--svg", &plots, "unix", "ct", "W1"]);
+    command.args([
+        "--quick",
+        "--html",
+        &page,
+        "--json",
+        &figures,
+        "--svg",
+        &plots,
+        "--targets",
+        &targets,
+        "unix",
+        "ct",
+        "W1",
+    ]);
     let output = command.output().expect("the program starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(fs::read_to_string(page).expect("there is a page").contains("<svg"));
     assert!(fs::read_to_string(figures).expect("there are figures").contains("\"p999\""));
     assert!(Path::new(&plots).join("latency.svg").exists());
+    let targets = fs::read_to_string(targets).expect("there are targets");
+    assert!(targets.contains("| 2 | `unix:` W1, us | **"), "{targets}");
+    // It was asked for no row that another one is about.
+    assert!(!targets.contains("| 9 |"), "{targets}");
 }
 
 fn every_kind_of_load(subject: &str, transport: &str, mode: &str) {
@@ -90,7 +155,17 @@ fn every_kind_of_load(subject: &str, transport: &str, mode: &str) {
     measured(subject, transport, mode, Spec { workload: Workload::Upload, size: 100_003, ..SPEC });
 }
 
-fn measured(subject: &str, transport: &str, mode: &str, spec: Spec) {
+fn measured(subject: &str, transport: &str, mode: &str, spec: Spec) -> Outcome {
+    let text = said(subject, transport, mode, spec);
+    let outcome: Outcome =
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{subject} {transport} {mode}: {text}"));
+    assert!(outcome.calls > 0, "{subject} {transport} {mode}: {text}");
+    assert!(outcome.cpu_server_us > 0.0, "{subject} {transport} {mode}: the server is not seen: {text}");
+    outcome
+}
+
+/// What the client prints.
+fn said(subject: &str, transport: &str, mode: &str, spec: Spec) -> String {
     let dir = Directory::new(&format!("{subject}-{transport}-{mode}"));
     let server = (transport != "pipe").then(|| Server::start(subject, transport, mode, &dir.0));
     let address = server.as_ref().map_or(dir.0.display().to_string(), |server| server.address.clone());
@@ -99,11 +174,7 @@ fn measured(subject: &str, transport: &str, mode: &str, spec: Spec) {
     let mut command = Command::new(PROGRAM);
     let output = command.args(["subject", subject, "load", transport, mode, &address, &spec]).output();
     let output = output.expect("the client starts");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let outcome: Outcome =
-        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{subject} {transport} {mode}: {text}"));
-    assert!(outcome.calls > 0, "{subject} {transport} {mode}: {text}");
-    assert!(outcome.cpu_server_us > 0.0, "{subject} {transport} {mode}: the server is not seen: {text}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 struct Server {

@@ -204,5 +204,5 @@ const LEFT: f64 = 66.0;
 const RIGHT: f64 = 14.0;
 const HEAD: f64 = 28.0;
 const FOOT: f64 = 48.0;
-const LEGEND_COLUMNS: usize = 5;
+const LEGEND_COLUMNS: usize = 4;
 const LEGEND_LINE: f64 = 22.0;

@@ -1,7 +1,7 @@
 //! The command line of a subject.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::{env, process, thread};
@@ -10,6 +10,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{About, Error, Outcome, Spec};
+use crate::allocations;
+
+/// The variable by which a subject is asked to count its allocations, both as server and as client.
+pub const COUNT_ALLOCATIONS: &str = "TRUNKLINE_BENCH_ALLOCATIONS";
 
 /// What a subject is asked to do.
 pub(super) enum Command {
@@ -35,6 +39,9 @@ impl Ready {
 pub(super) fn run(about: &About, act: impl FnOnce(Command) -> Result<Option<Outcome>, Error>) -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1 + prefix().len()).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if env::var_os(COUNT_ALLOCATIONS).is_some() {
+        allocations::count();
+    }
     match *arguments {
         ["describe"] => describe(about),
         ["serve", transport, mode, dir] => {
@@ -57,7 +64,8 @@ pub(super) fn run(about: &About, act: impl FnOnce(Command) -> Result<Option<Outc
                 .map_err(Error::from)
                 .and_then(|spec| act(Command::Load { transport, mode, address, spec }));
             match outcome {
-                Ok(outcome) => print(&outcome),
+                Ok(Some(outcome)) => print(&Outcome { allocations: allocations::counted(), ..outcome }),
+                Ok(None) => print(&json!({ "error": "nothing was measured" })),
                 Err(error) => print(&json!({ "error": error.to_string() })),
             }
             // Connections and threads may be left; they have done their duty.
@@ -104,10 +112,12 @@ fn print(line: &impl Serialize) {
     }
 }
 
-/// Ends this process with whoever started it, however that one ends.
+/// Ends this process with whoever started it, however that one ends. Until then a line asks for the number of allocations.
 fn end_with_stdin() {
     thread::spawn(|| {
-        let _ = io::copy(&mut io::stdin().by_ref(), &mut io::sink());
+        for _ in io::stdin().lines().map_while(Result::ok) {
+            println!("{}", allocations::counted());
+        }
         process::exit(0);
     });
 }

@@ -1,5 +1,6 @@
 //! Calls in a closed loop: as many callers as shall be in flight, each calls again when it has its reply.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -28,10 +29,15 @@ pub(super) async fn run<C: Client>(mut spec: Spec, clients: Vec<C>) -> Result<Ou
             }
         }
     };
-    if spec.rate.is_some() {
-        return open::run(spec, |number, due| tokio::spawn(open::one(call(number)(number as u64), due))).await;
-    }
-    closed(spec, |lane, phase| tokio::spawn(caller(call(lane), spec, lane, phase))).await
+    let beside = (spec.beside > 0).then(|| tokio::spawn(uploads(spec.beside, |bytes| clients[0].upload(bytes))));
+    let measured = async {
+        if spec.is_open() {
+            open::run(spec, |number, due| tokio::spawn(open::one(call(number as usize)(number), due))).await
+        } else {
+            closed(spec, |lane, phase| tokio::spawn(caller(call(lane), spec, lane, phase))).await
+        }
+    };
+    while_uploading(beside, measured).await
 }
 
 /// Measures a client whose futures stay on this thread.
@@ -48,10 +54,41 @@ pub(super) async fn run_local<C: LocalClient>(mut spec: Spec, clients: Vec<C>) -
             }
         }
     };
-    if spec.rate.is_some() {
-        return open::run(spec, |number, due| task::spawn_local(open::one(call(number)(number as u64), due))).await;
+    let beside = (spec.beside > 0).then(|| task::spawn_local(uploads(spec.beside, |bytes| clients[0].upload(bytes))));
+    let measured = async {
+        if spec.is_open() {
+            open::run(spec, |number, due| task::spawn_local(open::one(call(number as usize)(number), due))).await
+        } else {
+            closed(spec, |lane, phase| task::spawn_local(caller(call(lane), spec, lane, phase))).await
+        }
+    };
+    while_uploading(beside, measured).await
+}
+
+/// Uploads, one after another, until it fails.
+async fn uploads<F: Future<Output = Result<u64, Error>>>(
+    size: usize,
+    upload: impl Fn(&'static Bytes) -> F,
+) -> Result<Infallible, Error> {
+    let bytes = Upload::new(size);
+    loop {
+        bytes.summed(upload(&bytes.bytes).await?)?;
     }
-    closed(spec, |lane, phase| task::spawn_local(caller(call(lane), spec, lane, phase))).await
+}
+
+/// What is measured, if the uploads beside it do not fail.
+async fn while_uploading(
+    uploads: Option<JoinHandle<Result<Infallible, Error>>>,
+    measured: impl Future<Output = Result<Outcome, Error>>,
+) -> Result<Outcome, Error> {
+    let Some(mut uploads) = uploads else { return measured.await };
+    tokio::select! {
+        outcome = measured => {
+            uploads.abort();
+            outcome
+        }
+        Ok(Err(error)) = &mut uploads => Err(format!("an upload beside the calls: {error}").into()),
+    }
 }
 
 /// Clients that a call needs no clone of. They live as long as the process, which measures once.

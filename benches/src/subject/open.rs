@@ -2,11 +2,15 @@
 //!
 //! Its latency counts from then. A server that stalls therefore shows in all the calls that were due meanwhile, also where
 //! the client itself came too late to make them.
+//!
+//! A load is a part of the peak: what the same loop reaches when every call is due at once, so that no more of them are
+//! made than may be outstanding. It is found out on the same connection, right before.
 
 use std::future::Future;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -18,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::meter::Meter;
 use super::recorder::Tally;
+use super::schedule::Schedule;
 use super::{Error, Outcome, Spec};
 
 /// What the calls of a run have in common.
@@ -39,91 +44,137 @@ pub(super) async fn one(call: impl Future<Output = Result<(), Error>>, due: Due)
     let ended = call.await;
     let time = due.at.elapsed();
     match ended {
-        Ok(()) if due.counts => due.shared.tally.lock().expect("nobody panics with it").record(1, time),
+        Ok(()) if due.counts => due.shared.tally().record(1, time),
         Ok(()) => {}
         Err(error) => *due.shared.failed.lock().expect("nobody panics with it") = Some(error),
     }
     due.shared.outstanding.fetch_sub(1, Ordering::Relaxed);
 }
 
-pub(super) async fn run(spec: Spec, spawn: impl Fn(usize, Due) -> JoinHandle<()>) -> Result<Outcome, Error> {
-    let shared = Arc::new(Shared {
-        tally: Mutex::new(Tally::new()),
-        failed: Mutex::new(None),
-        outstanding: AtomicUsize::new(0),
-    });
-    let alarm = Alarm::new()?;
-    let meter = Meter::new(spec.server_pid);
-    let mut schedule = Schedule::new(spec.rate.unwrap_or(1.0))?;
-    let began = Instant::now();
-    let (warm, end) = (spec.warm(), spec.warm() + spec.span());
-    let (mut first, mut now) = (None, began);
-    for number in 0.. {
-        let due = schedule.next_due();
-        if due > end {
-            break;
-        }
-        let counts = due >= warm;
-        if counts && first.is_none() {
-            first = Some(meter.read());
-        }
-        if began + due > now {
-            now = alarm.ring_at(began + due).await?;
-        }
-        // What cannot be made yet is made later; it was due when it was.
-        while shared.outstanding.load(Ordering::Relaxed) >= OUTSTANDING_MAX {
-            tokio::task::yield_now().await;
-            if began.elapsed() > end + PATIENCE {
-                return Err("the server has stopped to answer".into());
-            }
-        }
-        shared.outstanding.fetch_add(1, Ordering::Relaxed);
-        drop(spawn(number, Due { at: began + due, counts, shared: shared.clone() }));
-    }
-    // All that were due are waited for: those that take longest are the ones that must not be missing.
-    while shared.outstanding.load(Ordering::Relaxed) > 0 && began.elapsed() < end + PATIENCE {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    if let Some(error) = shared.failed.lock().expect("nobody panics with it").take() {
-        return Err(error);
-    }
-    if shared.outstanding.load(Ordering::Relaxed) > 0 {
-        return Err("replies do not come".into());
-    }
-    let mut outcome = shared.tally.lock().expect("nobody panics with it").outcome(&spec);
-    let first = first.ok_or("no call was due: the rate is too small for the span")?;
-    first.until(&meter.read(), &mut outcome);
+pub(super) async fn run(spec: Spec, spawn: impl Fn(u64, Due) -> JoinHandle<()>) -> Result<Outcome, Error> {
+    let mut calls = Calls::new(spawn);
+    let peak = match spec.load {
+        Some(_) => Some(calls.saturate(spec.warm(), spec.span() / 2).await?),
+        None => None,
+    };
+    let rate = match (spec.load, peak) {
+        (Some(load), Some(peak)) => load * peak,
+        _ => spec.rate.ok_or("there is neither a rate nor a load")?,
+    };
+    let mut outcome = calls.offer(&spec, rate).await?;
+    outcome.peak = peak;
     Ok(outcome)
 }
 
-/// When calls are due: gaps as of callers who know nothing of each other, the same ones in every run.
-struct Schedule {
-    mean: f64,
-    due: f64,
-    state: u64,
+/// Who makes the calls.
+struct Calls<S> {
+    spawn: S,
+    shared: Arc<Shared>,
+    /// The number of the next one.
+    next: u64,
 }
 
-impl Schedule {
-    fn new(rate: f64) -> Result<Schedule, Error> {
-        if rate.is_finite() && rate > 0.0 {
-            Ok(Schedule { mean: 1.0 / rate, due: 0.0, state: SEED })
-        } else {
-            Err("a rate must be more than 0".into())
+impl<S: Fn(u64, Due) -> JoinHandle<()>> Calls<S> {
+    fn new(spawn: S) -> Self {
+        let shared =
+            Shared { tally: Mutex::new(Tally::new()), failed: Mutex::new(None), outstanding: AtomicUsize::new(0) };
+        Calls { spawn, shared: Arc::new(shared), next: 0 }
+    }
+
+    fn outstanding(&self) -> usize {
+        self.shared.outstanding.load(Ordering::Relaxed)
+    }
+
+    /// Calls as fast as it goes. How many were answered in a second of `span`.
+    async fn saturate(&mut self, warm: Duration, span: Duration) -> Result<f64, Error> {
+        // Nobody keeps to it, but working it out takes its time as well.
+        let mut schedule = Schedule::new(1.0)?;
+        let began = Instant::now();
+        let mut first = None;
+        let peak = loop {
+            self.until_there_is_room(began + warm + span).await?;
+            let now = Instant::now();
+            let answered = self.next - self.outstanding() as u64;
+            match first {
+                None if now >= began + warm => first = Some((now, answered)),
+                Some((then, before)) if now >= then + span => {
+                    break (answered - before) as f64 / now.duration_since(then).as_secs_f64();
+                }
+                _ => {}
+            }
+            std::hint::black_box(schedule.next_due());
+            self.make(now, true);
+        };
+        self.until_all_are_answered(Instant::now()).await?;
+        *self.shared.tally() = Tally::new();
+        Ok(peak)
+    }
+
+    /// Calls at a rate.
+    async fn offer(&mut self, spec: &Spec, rate: f64) -> Result<Outcome, Error> {
+        let alarm = Alarm::new()?;
+        let meter = Meter::new(spec.server_pid);
+        let mut schedule = Schedule::new(rate)?;
+        let began = Instant::now();
+        let (warm, end) = (began + spec.warm(), began + spec.warm() + spec.span());
+        let (mut first, mut now) = (None, began);
+        loop {
+            let due = began + schedule.next_due();
+            if due > end {
+                break;
+            }
+            if due >= warm && first.is_none() {
+                first = Some(meter.read());
+            }
+            if due > now {
+                now = alarm.ring_at(due).await?;
+            }
+            // What cannot be made yet is made later; it was due when it was.
+            self.until_there_is_room(end).await?;
+            self.make(due, due >= warm);
         }
+        // All that were due are waited for: those that take longest are the ones that must not be missing.
+        self.until_all_are_answered(end).await?;
+        let mut outcome = self.shared.tally().outcome(spec);
+        let first = first.ok_or("no call was due: the rate is too small for the span")?;
+        first.until(&meter.read(), &mut outcome);
+        Ok(outcome)
     }
 
-    fn next_due(&mut self) -> Duration {
-        // Marsaglia's xorshift, and an exponential distribution out of a uniform one.
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        let uniform = ((self.state >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-        self.due -= uniform.ln() * self.mean;
-        Duration::from_secs_f64(self.due)
+    fn make(&mut self, at: Instant, counts: bool) {
+        self.shared.outstanding.fetch_add(1, Ordering::Relaxed);
+        drop((self.spawn)(self.next, Due { at, counts, shared: self.shared.clone() }));
+        self.next += 1;
+    }
+
+    async fn until_there_is_room(&self, end: Instant) -> Result<(), Error> {
+        while self.outstanding() >= OUTSTANDING_MAX {
+            tokio::task::yield_now().await;
+            if Instant::now() > end + PATIENCE {
+                return Err("the server has stopped to answer".into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn until_all_are_answered(&self, end: Instant) -> Result<(), Error> {
+        while self.outstanding() > 0 && Instant::now() < end + PATIENCE {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if let Some(error) = self.shared.failed.lock().expect("nobody panics with it").take() {
+            return Err(error);
+        }
+        if self.outstanding() > 0 { Err("replies do not come".into()) } else { Ok(()) }
     }
 }
 
-/// Sleeps to the microsecond: the runtime's own timers only know milliseconds.
+impl Shared {
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().expect("nobody panics with it")
+    }
+}
+
+/// Waits to the microsecond: the runtime's own timers only know milliseconds.
 struct Alarm {
     timer: TimerFd,
     /// The same timer, to wait for.
@@ -140,12 +191,16 @@ impl Alarm {
 
     /// Now, which is then or later. Calls that are due by now leave together, as they would from callers of their own.
     async fn ring_at(&self, at: Instant) -> Result<Instant, Error> {
-        let now = Instant::now();
-        let wait = at.saturating_duration_since(now);
+        let wait = at.saturating_duration_since(Instant::now());
         if wait < SHORT {
-            // Late or nearly so. Others have their turn first, or a client that is too slow would send and never receive.
-            tokio::task::yield_now().await;
-            return Ok(now.max(at));
+            // Others have their turn in any case, or a client that is too slow would send and never receive.
+            for turn in 1.. {
+                give_way(turn).await;
+                let now = Instant::now();
+                if now >= at {
+                    return Ok(now);
+                }
+            }
         }
         self.timer.set(Expiration::OneShot(TimeSpec::from_duration(wait)), TimerSetTimeFlags::empty())?;
         loop {
@@ -159,10 +214,27 @@ impl Alarm {
     }
 }
 
-/// What is less than setting the timer takes.
-const SHORT: Duration = Duration::from_micros(1);
+/// Lets other tasks run, and now and then sockets be looked at. With the runtime's `yield_now` alone, which waits until
+/// nobody else has anything to do, calls would come late just where tasks are busy.
+async fn give_way(turn: u64) {
+    if turn % 16 == 1 {
+        return tokio::task::yield_now().await;
+    }
+    let mut asked = false;
+    std::future::poll_fn(|cx| {
+        if asked {
+            return Poll::Ready(());
+        }
+        asked = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// A timer's alarm comes later than what is shorter than this would.
+const SHORT: Duration = Duration::from_micros(20);
 /// Calls that the client has made and not yet seen the reply of. More than that, frameworks refuse.
 const OUTSTANDING_MAX: usize = 1024;
-const SEED: u64 = 0x2545_f491_4f6c_dd1d;
 /// How long the last replies may take.
 const PATIENCE: Duration = Duration::from_secs(10);

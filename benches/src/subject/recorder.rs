@@ -60,13 +60,15 @@ pub struct Recorder {
     warm_until: Instant,
     first: Option<Reading>,
     last: Option<Reading>,
+    peak: Option<f64>,
 }
 
 impl Recorder {
     /// Nothing is counted yet.
     pub fn new(spec: Spec) -> Recorder {
         let meter = Meter::new(spec.server_pid);
-        Recorder { spec, meter, tally: Tally::new(), warm_until: Instant::now(), first: None, last: None }
+        let warm_until = Instant::now();
+        Recorder { spec, meter, tally: Tally::new(), warm_until, first: None, last: None, peak: None }
     }
 
     /// Says which process the server is, for a client that started it.
@@ -100,11 +102,32 @@ impl Recorder {
         Some(self.warm_until)
     }
 
+    /// Counts a call of an open loop, which was due then and whose reply was right.
+    pub(super) fn answered(&mut self, due: Instant, now: Instant) {
+        if self.first.is_none() {
+            self.first = Some(self.meter.read());
+        }
+        self.tally.record(1, now.saturating_duration_since(due));
+    }
+
+    /// An open loop knows by itself when it is enough.
+    pub(super) fn end(&mut self) {
+        self.last = Some(self.meter.read());
+    }
+
+    /// Makes a rate of what was counted in `span`, and counts anew.
+    pub(super) fn peak(&mut self, span: Duration) -> f64 {
+        let peak = self.tally.calls as f64 / span.as_secs_f64();
+        (self.tally, self.first, self.peak) = (Tally::new(), None, Some(peak));
+        peak
+    }
+
     pub(super) fn outcome(self) -> Result<Outcome, Error> {
         let (Some(first), Some(last)) = (&self.first, &self.last) else {
             return Err("the loop ended before its time".into());
         };
         let mut outcome = self.tally.outcome(&self.spec);
+        outcome.peak = self.peak;
         first.until(last, &mut outcome);
         Ok(outcome)
     }

@@ -28,6 +28,11 @@ pub struct Spec {
     pub connections: usize,
     /// Calls a second, whether or not replies come.
     pub rate: Option<f64>,
+    /// The same as a part of the peak, which the client finds out first: what the same loop reaches on this connection
+    /// when every call is due at once. Instead of a rate.
+    pub load: Option<f64>,
+    /// Bytes of uploads that are made beside what is measured, one after another. 0 is none.
+    pub beside: usize,
     /// Milliseconds before anything counts.
     pub warm_ms: u64,
     /// Milliseconds that count.
@@ -45,6 +50,11 @@ impl Spec {
     /// How long what happens counts.
     pub fn span(&self) -> Duration {
         Duration::from_millis(self.span_ms)
+    }
+
+    /// Whether calls are due at times of their own, and not when others have ended.
+    pub fn is_open(&self) -> bool {
+        self.rate.is_some() || self.load.is_some()
     }
 
     /// Bytes of the argument of one call.
@@ -67,6 +77,10 @@ pub struct Outcome {
     pub bytes: u64,
     /// From when a call was made, or with a rate was due, to its reply.
     pub latency: Latency,
+    /// Calls a second that are 100 % of a load.
+    pub peak: Option<f64>,
+    /// Allocations of the client's process since it began, if they are counted.
+    pub allocations: u64,
     /// CPU time of the client's process.
     pub cpu_client_us: f64,
     /// CPU time of the server's process.

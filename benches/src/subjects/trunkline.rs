@@ -1,13 +1,13 @@
-//! trunkline itself, as it is for whoever sets nothing.
+//! trunkline itself: as it is for whoever sets nothing, and with one thing set.
 
+use std::marker::PhantomData;
 use std::path::Path;
 
 use bytes::Bytes;
-use trunkline::Server;
-use trunkline_benches::subject::{About, Client, Error, Ready, Subject, child};
-use trunkline_benches::{Item, checksum};
-
-pub(crate) struct Trunkline;
+use tokio::runtime::Builder;
+use trunkline::{Connection, ConnectionBuilder, Latency, Limits, Server, ServerBuilder};
+use trunkline_benches::subject::{About, Blocking, Client, Error, Ready, Recorder, Spec, Subject, Workload, child};
+use trunkline_benches::{Item, checksum, checksum_in_turns, payload};
 
 #[trunkline::service]
 pub(crate) trait Bench {
@@ -23,7 +23,7 @@ impl Bench for Measured {
     }
 
     async fn upload(&self, bytes: &[u8]) -> u64 {
-        checksum(bytes)
+        checksum_in_turns(bytes).await
     }
 }
 
@@ -32,15 +32,97 @@ pub(crate) fn service() -> impl trunkline::Service {
     BenchServer::new(Measured)
 }
 
-impl Subject for Trunkline {
+/// What is set, on both sides.
+pub(crate) trait Setting {
+    const ABOUT: About;
+
+    fn server() -> ServerBuilder {
+        Server::builder()
+    }
+
+    fn connection() -> ConnectionBuilder {
+        Connection::builder()
+    }
+}
+
+const TRANSPORTS: &[&str] = &["tcp", "unix", "pipe", "shm"];
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Nothing.
+pub(crate) struct Default;
+
+impl Setting for Default {
     const ABOUT: About = About {
         name: "trunkline",
-        version: env!("CARGO_PKG_VERSION"),
+        version: VERSION,
         configuration: "nothing is set",
-        transports: &["tcp", "unix", "pipe", "shm"],
+        transports: TRANSPORTS,
         modes: &["ct", "mt"],
+        beside_max: 0,
     };
-    type Client = BenchClient;
+}
+
+/// That it sleeps at once.
+pub(crate) struct Asleep;
+
+impl Setting for Asleep {
+    const ABOUT: About = About {
+        name: "trunkline-asleep",
+        version: VERSION,
+        configuration: "Latency::PowerSave: sleeps at once",
+        transports: TRANSPORTS,
+        modes: &["ct"],
+        beside_max: 0,
+    };
+
+    fn server() -> ServerBuilder {
+        Server::builder().latency(Latency::PowerSave)
+    }
+
+    fn connection() -> ConnectionBuilder {
+        Connection::builder().latency(Latency::PowerSave)
+    }
+}
+
+/// Limits, so that a message may have 64 MiB.
+pub(crate) struct Roomy;
+
+impl Roomy {
+    fn limits() -> Limits {
+        let mut limits = Limits::default();
+        limits.message_len = 2 * BESIDE_MAX;
+        limits.memory_in = 2 * BESIDE_MAX;
+        limits
+    }
+}
+
+const BESIDE_MAX: usize = 64 << 20;
+
+impl Setting for Roomy {
+    const ABOUT: About = About {
+        name: "trunkline-roomy",
+        version: VERSION,
+        configuration: "limits for messages of 128 MiB",
+        transports: TRANSPORTS,
+        modes: &["ct"],
+        beside_max: BESIDE_MAX,
+    };
+
+    fn server() -> ServerBuilder {
+        Server::builder().limits(Roomy::limits())
+    }
+
+    fn connection() -> ConnectionBuilder {
+        Connection::builder().limits(Roomy::limits())
+    }
+}
+
+/// trunkline in tasks, with this setting.
+pub(crate) struct Trunkline<S>(PhantomData<S>);
+
+impl<S: Setting> Subject for Trunkline<S> {
+    const ABOUT: About = S::ABOUT;
+    type Client = Caller;
 
     async fn serve(transport: &str, dir: &Path, ready: Ready) -> Result<(), Error> {
         let uri = match transport {
@@ -49,30 +131,83 @@ impl Subject for Trunkline {
             "unix" | "shm" => format!("{transport}:{}/trunkline-{transport}.sock", dir.display()),
             _ => return Err(format!("trunkline has no transport `{transport}`").into()),
         };
-        let server = Server::builder().service(service()).bind(uri).await?;
+        let server = S::server().service(service()).bind(uri).await?;
         ready.at(&server.endpoints()[0]);
         server.run().await;
         Ok(())
     }
 
-    async fn connect(transport: &str, address: &str) -> Result<BenchClient, Error> {
-        match transport {
-            "pipe" => Ok(BenchClient::spawn(child(address)).await?),
-            _ => Ok(BenchClient::connect(address).await?),
-        }
+    async fn connect(transport: &str, address: &str) -> Result<Caller, Error> {
+        let builder = S::connection();
+        let connection = match transport {
+            "pipe" => builder.spawn(child(address)).await?,
+            _ => builder.connect(address).await?,
+        };
+        Ok(Caller { client: connection.client(), connection })
     }
 }
 
-impl Client for BenchClient {
+/// A client, and the connection that lives as long as it does.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    client: BenchClient,
+    connection: Connection,
+}
+
+impl Client for Caller {
     async fn echo(&self, item: Item) -> Result<Item, Error> {
-        Ok(BenchClient::echo(self, item).await?)
+        Ok(self.client.echo(item).await?)
     }
 
     async fn upload(&self, bytes: &Bytes) -> Result<u64, Error> {
-        Ok(BenchClient::upload(self, bytes).await?)
+        Ok(self.client.upload(bytes).await?)
     }
 
     fn server_pid(&self) -> Option<u32> {
-        self.connection().peer().pid()
+        self.connection.peer().pid()
+    }
+}
+
+/// Calls from a plain thread.
+pub(crate) struct Waiting;
+
+impl Blocking for Waiting {
+    const ABOUT: About = About {
+        name: "trunkline-wait",
+        version: VERSION,
+        configuration: "calls with .wait() on a plain thread; the server as `trunkline`, ct",
+        // Nothing starts a child without a runtime.
+        transports: &["tcp", "unix", "shm"],
+        modes: &["thread"],
+        beside_max: 0,
+    };
+
+    fn serve(transport: &str, dir: &Path, ready: Ready) -> Result<(), Error> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(Trunkline::<Default>::serve(transport, dir, ready))
+    }
+
+    fn load(_: &str, address: &str, spec: &Spec, recorder: &mut Recorder) -> Result<(), Error> {
+        if spec.in_flight != 1 || spec.connections != 1 || spec.is_open() {
+            return Err("a thread that waits makes one call at a time".into());
+        }
+        let client = BenchClient::connect_blocking(address)?;
+        let bytes = payload(spec.size);
+        let sum = checksum(&bytes);
+        let mut since = recorder.begin();
+        for number in 0.. {
+            let right = match spec.workload {
+                Workload::Echo => client.echo(Item::new(number)).wait()? == Item::new(number),
+                Workload::Upload => client.upload(&bytes).wait()? == sum,
+            };
+            if !right {
+                return Err(format!("a wrong reply to call {number}").into());
+            }
+            match recorder.completed(since, 1) {
+                Some(now) => since = now,
+                None => break,
+            }
+        }
+        Ok(())
     }
 }

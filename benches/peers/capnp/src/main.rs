@@ -13,7 +13,7 @@ use futures::io::{BufReader, BufWriter};
 use peer_shared::{Session, Socket};
 use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 use trunkline_benches::subject::{self, About, Error, LocalClient, LocalSubject, Ready};
-use trunkline_benches::{Item, checksum};
+use trunkline_benches::{Item, checksum_in_turns};
 
 #[rustfmt::skip]
 #[allow(clippy::all, dead_code, unreachable_pub, unused_qualifications, reason = "it is generated")]
@@ -34,6 +34,7 @@ impl LocalSubject for Capnp {
                         where it was received, TCP_NODELAY",
         transports: &["unix", "tcp"],
         modes: &["ct"],
+        beside_max: 64 << 20,
     };
     type Client = Caller;
 
@@ -62,7 +63,8 @@ impl bench::Server for Answers {
         params: bench::UploadParams,
         mut results: bench::UploadResults,
     ) -> Result<(), capnp::Error> {
-        results.get().set_checksum(checksum(params.get()?.get_bytes()?));
+        let checksum = checksum_in_turns(params.get()?.get_bytes()?).await;
+        results.get().set_checksum(checksum);
         Ok(())
     }
 }

@@ -1,7 +1,9 @@
 //! iceoryx2's requests and responses through shared memory; both ends poll.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::hint;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{self, ExitCode};
 
@@ -25,6 +27,7 @@ impl Blocking for Iceoryx2 {
                         into a loaned request and read there",
         transports: &["shm"],
         modes: &["thread"],
+        beside_max: 0,
     };
 
     fn serve(_: &str, _: &Path, ready: Ready) -> Result<(), Error> {
@@ -47,8 +50,8 @@ impl Blocking for Iceoryx2 {
     }
 
     fn load(_: &str, address: &str, spec: &Spec, recorder: &mut Recorder) -> Result<(), Error> {
-        if spec.connections != 1 || spec.rate.is_some() {
-            return Err("there is one connection, without a rate".into());
+        if spec.connections != 1 {
+            return Err("there is one connection".into());
         }
         let node = NodeBuilder::new().create::<ipc::Service>()?;
         match spec.workload {
@@ -59,7 +62,7 @@ impl Blocking for Iceoryx2 {
                     let [a, b, c] = peer_shared::words(&item);
                     Ok((client.send_copy([id, a, b, c])?, item))
                 };
-                calls(spec.in_flight, recorder, send, |(pending, item)| match pending.receive()? {
+                calls(spec, recorder, send, |(pending, item)| match pending.receive()? {
                     Some(reply) => {
                         let [id, words @ ..] = *reply.payload();
                         right(peer_shared::item(id, words) == *item)
@@ -73,7 +76,7 @@ impl Blocking for Iceoryx2 {
                 let bytes = payload(spec.size);
                 let sum = checksum(&bytes);
                 let send = |_| Ok(client.loan_slice_uninit(bytes.len())?.write_from_slice(&bytes).send()?);
-                calls(spec.in_flight, recorder, send, |pending| match pending.receive()? {
+                calls(spec, recorder, send, |pending| match pending.receive()? {
                     Some(reply) => right(*reply == sum),
                     None => Ok(false),
                 })
@@ -129,13 +132,36 @@ fn busy(mut answer: impl FnMut() -> Result<bool, Error>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Keeps `in_flight` calls under way. One server answers in order, so only the oldest call is asked about.
+/// Makes the calls. One server answers in order, so only the oldest call is asked about.
 fn calls<P>(
-    in_flight: usize,
+    spec: &Spec,
     recorder: &mut Recorder,
     mut send: impl FnMut(u64) -> Result<P, Error>,
     replied: impl Fn(&P) -> Result<bool, Error>,
 ) -> Result<(), Error> {
+    if spec.is_open() {
+        let window = RefCell::new(VecDeque::with_capacity(ECHOES_MAX));
+        let send = |numbers: Range<u64>| {
+            for id in numbers {
+                window.borrow_mut().push_back(send(id)?);
+            }
+            Ok(())
+        };
+        let receive = || {
+            let mut window = window.borrow_mut();
+            let mut replies = 0;
+            while let Some(call) = window.front() {
+                if !replied(call)? {
+                    break;
+                }
+                window.pop_front();
+                replies += 1;
+            }
+            Ok(replies)
+        };
+        return subject::paced(spec, ECHOES_MAX, recorder, send, receive);
+    }
+    let in_flight = spec.in_flight;
     let mut now = recorder.begin();
     let mut window = VecDeque::with_capacity(in_flight);
     for id in 0.. {

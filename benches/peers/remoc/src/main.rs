@@ -10,7 +10,7 @@ use remoc::prelude::*;
 use remoc::rtc::{CallError, Client as _};
 use remoc::{Cfg, Connect, codec};
 use trunkline_benches::subject::{self, About, Client, Error, Ready, Subject};
-use trunkline_benches::{Item, checksum};
+use trunkline_benches::{Item, checksum_in_turns};
 
 fn main() -> ExitCode {
     peer_shared::keep_freed_memory();
@@ -27,6 +27,7 @@ impl Subject for Remoc {
                         that an upload is one message and starts no thread, bulk as Bytes, TCP_NODELAY",
         transports: &["unix", "tcp"],
         modes: &["ct", "mt"],
+        beside_max: 64 << 20,
     };
     type Client = Caller;
 
@@ -53,7 +54,7 @@ impl Bench for Answers {
     }
 
     async fn upload(&self, bytes: Bytes) -> Result<u64, CallError> {
-        Ok(checksum(&bytes))
+        Ok(checksum_in_turns(&bytes).await)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, tcp, unix};
-use trunkline_benches::subject::{Error, Ready};
+use trunkline_benches::subject::{Error, Ready, enlarge};
 
 /// A connected socket, whole or as halves that share no lock.
 pub trait Socket: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static {
@@ -66,7 +66,9 @@ pub async fn listen(
             let listener = UnixListener::bind(&path)?;
             ready.at(path.display());
             loop {
-                session.begin(listener.accept().await?.0).await;
+                let (socket, _) = listener.accept().await?;
+                enlarge(&socket);
+                session.begin(socket).await;
             }
         }
         _ => Err(unknown(transport)),
@@ -81,7 +83,11 @@ pub async fn connect<S: Session>(transport: &str, address: &str, session: S) -> 
             socket.set_nodelay(true)?;
             Ok(session.begin(socket).await)
         }
-        "unix" => Ok(session.begin(UnixStream::connect(address).await?).await),
+        "unix" => {
+            let socket = UnixStream::connect(address).await?;
+            enlarge(&socket);
+            Ok(session.begin(socket).await)
+        }
         _ => Err(unknown(transport)),
     }
 }

@@ -11,7 +11,7 @@ use tarpc::tokio_serde::formats::Bincode;
 use tarpc::tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tarpc::{client, context, serde_transport, server};
 use trunkline_benches::subject::{self, About, Client, Error, Ready, Subject};
-use trunkline_benches::{Item, checksum};
+use trunkline_benches::{Item, checksum_in_turns};
 
 fn main() -> ExitCode {
     peer_shared::keep_freed_memory();
@@ -28,6 +28,7 @@ impl Subject for Tarpc {
                         for 4096 calls in flight, bulk as Bytes, TCP_NODELAY",
         transports: &["unix", "tcp"],
         modes: &["ct", "mt"],
+        beside_max: 64 << 20,
     };
     type Client = Caller;
 
@@ -55,7 +56,7 @@ impl Bench for Answers {
     }
 
     async fn upload(self, _: context::Context, bytes: Bytes) -> u64 {
-        checksum(&bytes)
+        checksum_in_turns(&bytes).await
     }
 }
 

@@ -12,7 +12,7 @@ use tonic::transport::server::{Router, TcpIncoming};
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 use trunkline_benches::subject::{self, About, Client, Error, Ready, Subject};
-use trunkline_benches::{Item, checksum};
+use trunkline_benches::{Item, checksum_in_turns};
 
 #[allow(unreachable_pub, unused_qualifications, reason = "it is generated")]
 mod proto {
@@ -34,6 +34,7 @@ impl Subject for Tonic {
                         4096 concurrent streams, one Channel, TCP_NODELAY",
         transports: &["unix", "tcp"],
         modes: &["ct", "mt"],
+        beside_max: 64 << 20,
     };
     type Client = Caller;
 
@@ -85,7 +86,8 @@ impl Bench for Answers {
     }
 
     async fn send(&self, request: Request<proto::Upload>) -> Result<Response<proto::Checksum>, Status> {
-        Ok(Response::new(proto::Checksum { checksum: checksum(&request.into_inner().bytes) }))
+        let checksum = checksum_in_turns(&request.into_inner().bytes).await;
+        Ok(Response::new(proto::Checksum { checksum }))
     }
 }
 

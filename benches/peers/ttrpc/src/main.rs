@@ -31,6 +31,7 @@ impl Subject for Ttrpc {
         configuration: "asynchronous, rust-protobuf messages, an item as four fixed64, bulk as Bytes, no timeout a call",
         transports: &["unix"],
         modes: &["ct", "mt"],
+        beside_max: 0,
     };
     type Client = Caller;
 

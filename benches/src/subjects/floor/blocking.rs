@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -12,10 +13,10 @@ use std::{hint, thread};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use trunkline_benches::subject::{About, Blocking, Error, Ready, Recorder, Spec, child};
+use trunkline_benches::subject::{self, About, Blocking, Error, Ready, Recorder, Spec, Workload, child, enlarge};
 
 use super::SPIN;
-use super::bytes::{Batch, Inbox};
+use super::bytes::{Batch, ECHO_LEN, Inbox, echoes, is_echoed};
 
 /// Sleeps in the kernel until there is something to read.
 pub(crate) struct Sleeping;
@@ -30,6 +31,7 @@ impl Blocking for Sleeping {
         configuration: "blocking reads and writes",
         transports: &["tcp", "unix", "pipe"],
         modes: &["thread"],
+        beside_max: 0,
     };
 
     fn serve(transport: &str, dir: &Path, ready: Ready) -> Result<(), Error> {
@@ -48,6 +50,7 @@ impl Blocking for Spinning {
         configuration: "asks for 50 us before it sleeps",
         transports: &["tcp", "unix", "pipe"],
         modes: &["thread"],
+        beside_max: 0,
     };
 
     fn serve(transport: &str, dir: &Path, ready: Ready) -> Result<(), Error> {
@@ -76,7 +79,9 @@ fn serve(transport: &str, dir: &Path, ready: Ready, spin: bool) -> Result<(), Er
             let listener = UnixListener::bind(&path)?;
             ready.at(path.display());
             for stream in listener.incoming() {
-                let end = End::socket(stream?.into(), spin)?;
+                let stream = stream?;
+                enlarge(&stream);
+                let end = End::socket(stream.into(), spin)?;
                 thread::spawn(move || answer(end));
             }
         }
@@ -105,7 +110,11 @@ fn load(transport: &str, address: &str, spec: &Spec, recorder: &mut Recorder, sp
             stream.set_nodelay(true)?;
             End::socket(stream.into(), spin)?
         }
-        "unix" => End::socket(UnixStream::connect(address)?.into(), spin)?,
+        "unix" => {
+            let stream = UnixStream::connect(address)?;
+            enlarge(&stream);
+            End::socket(stream.into(), spin)?
+        }
         _ => {
             let mut server = child(address).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
             recorder.server_is(server.id());
@@ -117,6 +126,9 @@ fn load(transport: &str, address: &str, spec: &Spec, recorder: &mut Recorder, sp
             End::new(OwnedFd::from(output), OwnedFd::from(input), spin)?
         }
     };
+    if spec.is_open() {
+        return paced(&mut end, spec, recorder);
+    }
     let mut batch = Batch::new(spec);
     let mut since = recorder.begin();
     loop {
@@ -129,6 +141,42 @@ fn load(transport: &str, address: &str, spec: &Spec, recorder: &mut Recorder, sp
         }
     }
 }
+
+/// Calls that are due at times of their own. What is due by now is written together.
+fn paced(end: &mut End, spec: &Spec, recorder: &mut Recorder) -> Result<(), Error> {
+    if !end.spin || spec.workload != Workload::Echo {
+        return Err("only what never sleeps keeps to a schedule, and only with echoes".into());
+    }
+    let (mut input, output) = (end.input.try_clone()?, end);
+    let (mut calls, mut replies, mut filled, mut next) = (Vec::new(), vec![0; WINDOW * ECHO_LEN], 0, 0);
+    let send = |numbers: Range<u64>| {
+        calls.clear();
+        echoes(numbers, &mut calls);
+        Ok(output.write_all(&calls)?)
+    };
+    let receive = || {
+        filled += match input.read(&mut replies[filled..]) {
+            Ok(0) => return Err("the server has gone".into()),
+            Ok(came) => came,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            Err(error) => return Err(error.into()),
+        };
+        let whole = filled / ECHO_LEN;
+        for reply in replies[..filled].chunks_exact(ECHO_LEN) {
+            if !is_echoed(reply, next) {
+                return Err(format!("a wrong reply to call {next}").into());
+            }
+            next += 1;
+        }
+        replies.copy_within(whole * ECHO_LEN..filled, 0);
+        filled %= ECHO_LEN;
+        Ok(whole as u64)
+    };
+    subject::paced(spec, WINDOW, recorder, send, receive)
+}
+
+/// Calls outstanding in an open loop: as in W2, and all that a socket takes at once in frames of one call.
+const WINDOW: usize = 64;
 
 /// As wide as trunkline's pipes, where the user may have that much: how they come would be no floor for uploads.
 pub(super) fn widen(pipe: impl AsFd) {

@@ -1,5 +1,7 @@
 //! The bytes of calls and replies.
 
+use std::ops::Range;
+
 use trunkline_benches::subject::{Error, Spec, Workload};
 use trunkline_benches::{Item, checksum, payload};
 
@@ -8,6 +10,9 @@ const CALL_HEAD: usize = 32;
 const REPLY_HEAD: usize = 16;
 /// Before the bytes of an upload stands how many there are.
 const BYTES_HEAD: usize = 8;
+
+/// The reply to an echo.
+pub(super) const ECHO_LEN: usize = REPLY_HEAD + 32;
 
 const ECHO: u64 = 1;
 const UPLOAD: u64 = 2;
@@ -49,13 +54,7 @@ impl Batch {
         match self.spec.workload {
             Workload::Echo => {
                 self.calls.clear();
-                for number in self.next..self.next + self.len() {
-                    let item = Item::new(number);
-                    for word in [(CALL_HEAD + 32) as u64, ECHO, number, 0, item.id] {
-                        self.calls.extend_from_slice(&word.to_le_bytes());
-                    }
-                    self.calls.extend_from_slice(&item.rest);
-                }
+                echoes(self.next..self.next + self.len(), &mut self.calls);
             }
             Workload::Upload => {
                 let len = CALL_HEAD + BYTES_HEAD + self.spec.size;
@@ -77,14 +76,10 @@ impl Batch {
     /// Compares the replies.
     pub(super) fn check(&self) -> Result<(), Error> {
         for (reply, number) in self.replies.chunks_exact(self.reply_len()).zip(self.next..) {
-            let right = word(reply, 1) == number
-                && match self.spec.workload {
-                    Workload::Echo => {
-                        let item = Item::new(number);
-                        word(reply, 2) == item.id && reply[REPLY_HEAD + 8..] == item.rest
-                    }
-                    Workload::Upload => word(reply, 2) == self.sum,
-                };
+            let right = match self.spec.workload {
+                Workload::Echo => is_echoed(reply, number),
+                Workload::Upload => word(reply, 1) == number && word(reply, 2) == self.sum,
+            };
             if !right {
                 return Err(format!("a wrong reply to call {number}").into());
             }
@@ -94,10 +89,27 @@ impl Batch {
 
     fn reply_len(&self) -> usize {
         match self.spec.workload {
-            Workload::Echo => REPLY_HEAD + 32,
+            Workload::Echo => ECHO_LEN,
             Workload::Upload => REPLY_HEAD + 8,
         }
     }
+}
+
+/// Appends the calls of these numbers.
+pub(super) fn echoes(numbers: Range<u64>, calls: &mut Vec<u8>) {
+    for number in numbers {
+        let item = Item::new(number);
+        for word in [(CALL_HEAD + 32) as u64, ECHO, number, 0, item.id] {
+            calls.extend_from_slice(&word.to_le_bytes());
+        }
+        calls.extend_from_slice(&item.rest);
+    }
+}
+
+/// Whether that is the reply to the call of this number.
+pub(super) fn is_echoed(reply: &[u8], number: u64) -> bool {
+    let item = Item::new(number);
+    word(reply, 1) == number && word(reply, 2) == item.id && reply[REPLY_HEAD + 8..] == item.rest
 }
 
 /// Calls as they come in.

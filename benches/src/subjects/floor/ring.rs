@@ -1,6 +1,7 @@
 //! Two rings of 64-byte lines in shared memory, one in each direction, and an area for an upload. Both sides spin.
 
 use std::fs::{File, OpenOptions};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -8,7 +9,7 @@ use std::{hint, process, thread};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::os::fd::AsRawFd;
-use trunkline_benches::subject::{About, Blocking, Error, Ready, Recorder, Spec, Workload};
+use trunkline_benches::subject::{self, About, Blocking, Error, Ready, Recorder, Spec, Workload};
 use trunkline_benches::{Item, checksum, payload};
 
 use super::SPIN;
@@ -24,6 +25,7 @@ impl Blocking for Ring {
         configuration: "a ring of 64-byte lines, spins; an upload is copied once",
         transports: &["shm"],
         modes: &["thread"],
+        beside_max: 0,
     };
 
     fn serve(_: &str, _: &Path, ready: Ready) -> Result<(), Error> {
@@ -42,6 +44,9 @@ impl Blocking for Ring {
         let sum = checksum(&bytes);
         if spec.in_flight > LINES || spec.workload == Workload::Upload && (spec.in_flight > 1 || spec.size > AREA) {
             return Err("the ring is too small for that".into());
+        }
+        if spec.is_open() {
+            return paced(&mut calls, &mut replies, spec, recorder);
         }
         let lanes = spec.in_flight as u64;
         let mut since = recorder.begin();
@@ -75,6 +80,35 @@ impl Blocking for Ring {
         }
         Ok(())
     }
+}
+
+/// Calls that are due at times of their own.
+fn paced(
+    calls: &mut Producer<'_>,
+    replies: &mut Consumer<'_>,
+    spec: &Spec,
+    recorder: &mut Recorder,
+) -> Result<(), Error> {
+    let mut next = 0;
+    let send = |numbers: Range<u64>| {
+        numbers.for_each(|number| calls.put(echo_line(number)));
+        calls.publish();
+        Ok(())
+    };
+    let receive = || {
+        let first = next;
+        while let Some(reply) = replies.take_now() {
+            if reply[1] != next || reply[4..] != echo_line(next)[4..] {
+                return Err(format!("a wrong reply to call {next}").into());
+            }
+            next += 1;
+        }
+        if next > first {
+            replies.release();
+        }
+        Ok(next - first)
+    };
+    subject::paced(spec, LINES, recorder, send, receive)
 }
 
 fn answer(mapping: &Mapping, mut calls: Consumer<'_>, mut replies: Producer<'_>) -> Result<(), Error> {

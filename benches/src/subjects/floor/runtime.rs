@@ -10,7 +10,7 @@ use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task;
-use trunkline_benches::subject::{About, Blocking, Error, Ready, Recorder, Spec, child};
+use trunkline_benches::subject::{About, Blocking, Error, Ready, Recorder, Spec, child, enlarge};
 
 use super::SPIN;
 use super::blocking::widen;
@@ -29,6 +29,7 @@ impl Blocking for RuntimeSleeping {
         configuration: "one task, reads and writes",
         transports: &["tcp", "unix", "pipe"],
         modes: &["ct"],
+        beside_max: 0,
     };
 
     fn serve(transport: &str, dir: &Path, ready: Ready) -> Result<(), Error> {
@@ -47,6 +48,7 @@ impl Blocking for RuntimeSpinning {
         configuration: "one task, yields for 50 us before it sleeps",
         transports: &["tcp", "unix", "pipe"],
         modes: &["ct"],
+        beside_max: 0,
     };
 
     fn serve(transport: &str, dir: &Path, ready: Ready) -> Result<(), Error> {
@@ -80,7 +82,9 @@ async fn serve(transport: &str, dir: &Path, ready: Ready, spin: bool) -> Result<
             let listener = UnixListener::bind(&path)?;
             ready.at(path.display());
             loop {
-                let (input, output) = listener.accept().await?.0.into_split();
+                let stream = listener.accept().await?.0;
+                enlarge(&stream);
+                let (input, output) = stream.into_split();
                 task::spawn(answer(Box::new(input), Box::new(output), spin));
             }
         }
@@ -117,7 +121,9 @@ async fn load(transport: &str, address: &str, spec: Spec, recorder: &mut Recorde
     let (input, output): (Input, Output) = match transport {
         "tcp" => tcp(TcpStream::connect(address).await?)?,
         "unix" => {
-            let (input, output) = UnixStream::connect(address).await?.into_split();
+            let stream = UnixStream::connect(address).await?;
+            enlarge(&stream);
+            let (input, output) = stream.into_split();
             (Box::new(input), Box::new(output))
         }
         _ => {

@@ -1,0 +1,56 @@
+//! Counts what a program asks of the allocator, in every program that links this library.
+#![expect(unsafe_code, reason = "an allocator is")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Begins to count. Until then an allocation costs what it costs without this.
+pub fn count() {
+    // Nothing else is published by these two.
+    COUNTS.store(true, Ordering::Relaxed);
+}
+
+/// Allocations so far, of all threads, those that make a block longer included.
+pub fn counted() -> u64 {
+    ALLOCATIONS.load(Ordering::Relaxed)
+}
+
+struct Counting;
+
+static COUNTS: AtomicBool = AtomicBool::new(false);
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn one() {
+    if COUNTS.load(Ordering::Relaxed) {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: the system's allocator does everything, with the arguments as they came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        one();
+        // SAFETY: the caller keeps what `GlobalAlloc::alloc` wants.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        one();
+        // SAFETY: the caller keeps what `GlobalAlloc::alloc_zeroed` wants.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, len: usize) -> *mut u8 {
+        one();
+        // SAFETY: the caller keeps what `GlobalAlloc::realloc` wants.
+        unsafe { System.realloc(block, layout, len) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps what `GlobalAlloc::dealloc` wants.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
