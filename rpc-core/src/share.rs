@@ -38,17 +38,15 @@ impl Share {
     /// Room for one more call with `bytes` of payload, or the limit that is reached.
     pub(crate) fn enter(&self, bytes: u64) -> Result<(), Limit> {
         if self.calls.fetch_add(1, Ordering::Relaxed) >= self.calls_max {
-            self.leave(1);
+            self.leave();
             return Err(Limit::InFlightPerServer);
         }
-        self.charge(bytes).inspect_err(|_| self.leave(1))
+        self.charge(bytes).inspect_err(|_| self.leave())
     }
 
-    /// So many calls have ended.
-    pub(crate) fn leave(&self, calls: usize) {
-        if calls > 0 {
-            self.calls.fetch_sub(calls, Ordering::Relaxed);
-        }
+    /// The call has ended.
+    pub(crate) fn leave(&self) {
+        self.calls.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Memory for a call that is in.

@@ -19,7 +19,6 @@ impl Protocol {
     ///
     /// Answers `false` if something is left that had no room. `wakers` gets those for whom there is room now.
     pub(crate) fn transmit<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
-        self.callee.settle();
         if self.said_close {
             return true;
         }

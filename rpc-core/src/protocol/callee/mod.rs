@@ -119,8 +119,6 @@ pub(crate) struct Callee {
     silent: bool,
     unstamped: bool,
     share: Arc<Share>,
-    /// Calls that have ended, and still count there: they leave together.
-    leaving: usize,
     pub(crate) accepted: u64,
     pub(crate) refused: u64,
     pub(crate) panicked: u64,
@@ -164,7 +162,6 @@ impl Callee {
             silent: false,
             unstamped: false,
             share: config.share,
-            leaving: 0,
             accepted: 0,
             refused: 0,
             panicked: 0,
@@ -456,7 +453,6 @@ impl Callee {
     /// back over a new connection finds them counted.
     pub(crate) fn end(&mut self, wakers: &mut Vec<Waker>) {
         self.ended = true;
-        self.settle();
         for entry in self.calls.drain() {
             if matches!(entry.state, State::Running) {
                 self.calls.insert(entry);
@@ -467,7 +463,7 @@ impl Callee {
             }
             self.requests.release(entry.held);
             self.share.release(entry.charged);
-            self.share.leave(1);
+            self.share.leave();
         }
         self.refusals.clear();
         self.backlog_free.clear();

@@ -76,11 +76,6 @@ impl Callee {
         }
     }
 
-    /// What has ended counts no more among the calls of the server.
-    pub(crate) fn settle(&mut self) {
-        self.share.leave(std::mem::take(&mut self.leaving));
-    }
-
     fn wait(&mut self, id: u64, message: Message) {
         self.reply_bytes += message.len();
         if message.len() <= REPLY_INLINE_MAX {
@@ -97,11 +92,7 @@ impl Callee {
 
     fn remove(&mut self, id: u64) {
         if self.calls.remove(id) {
-            self.leaving += 1;
-            if self.ended {
-                // Nothing is transmitted any more.
-                self.settle();
-            }
+            self.share.leave();
         }
     }
 
