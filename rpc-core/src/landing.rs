@@ -1,6 +1,7 @@
 //! Long payloads, put where they belong while they come in.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::body::Body;
 use crate::frame::{FIRST_WORD_LEN, HEAD_LEN_MAX, HEADER_LEN, record_len};
@@ -119,7 +120,7 @@ impl Landed {
     /// All of the message that has come, with room for `total` bytes.
     pub(crate) fn into_filling(self, total: usize) -> Filling {
         if self.bytes.bytes.capacity() >= total {
-            return self.bytes;
+            return Filling { _tentative: None, ..self.bytes };
         }
         let mut all = Filling::with_capacity(total);
         all.push(&self.bytes.bytes[..self.bytes.filled]);
@@ -140,19 +141,47 @@ pub(crate) struct Filling {
     /// Behind what has come, leftovers.
     bytes: Body,
     filled: usize,
+    _tentative: Option<Tentative>,
+}
+
+/// Memory that was handed out before anybody has said that the message is taken. Of that there is little in the whole
+/// process, since no account knows of it.
+#[derive(Debug)]
+struct Tentative(usize);
+
+/// Counts what is lent out so. It orders nothing.
+static TENTATIVE: AtomicUsize = AtomicUsize::new(0);
+/// As much as may lie unused for long messages.
+const TENTATIVE_MAX: usize = 16 << 20;
+
+impl Tentative {
+    fn new(len: usize) -> Option<Tentative> {
+        let tentative = Tentative(len);
+        let before = TENTATIVE.fetch_add(len, Ordering::Relaxed);
+        (before + len <= TENTATIVE_MAX).then_some(tentative)
+    }
+}
+
+impl Drop for Tentative {
+    fn drop(&mut self) {
+        TENTATIVE.fetch_sub(self.0, Ordering::Relaxed);
+    }
 }
 
 impl Filling {
     /// For `len` bytes in all.
     pub(crate) fn with_capacity(len: usize) -> Filling {
-        Filling { bytes: Body::with_leftovers(len).unwrap_or_else(|| Vec::with_capacity(len).into()), filled: 0 }
+        let bytes = Body::with_leftovers(len).unwrap_or_else(|| Vec::with_capacity(len).into());
+        Filling { bytes, filled: 0, _tentative: None }
     }
 
     /// For the first `len` bytes, or for all `total` if there is memory for these anyway: nobody has said yet that the
     /// message is taken.
     pub(crate) fn tentative(len: usize, total: usize) -> Filling {
-        match Body::with_leftovers(total) {
-            Some(bytes) => Filling { bytes, filled: 0 },
+        let all = (total > len).then(|| Body::with_leftovers(total)).flatten();
+        let all = all.and_then(|bytes| Some((Tentative::new(bytes.capacity())?, bytes)));
+        match all {
+            Some((tentative, bytes)) => Filling { bytes, filled: 0, _tentative: Some(tentative) },
             None => Filling::with_capacity(len),
         }
     }
@@ -224,7 +253,7 @@ mod tests {
                     let frame = frame(len);
                     let partial = Partial::of(&frame[..here], len).unwrap();
                     assert_eq!(partial.len, len);
-                    let mut bytes = Filling { bytes: vec![0xee; leftovers].into(), filled: 0 };
+                    let mut bytes = Filling { bytes: vec![0xee; leftovers].into(), ..Filling::default() };
                     bytes.push(b"before");
                     let mut landing = Landing::new(&partial, 16, bytes);
                     assert_eq!(landing.missing(), len - here);
@@ -252,6 +281,22 @@ mod tests {
             let written = landing.bytes.bytes.len();
             assert!(written <= come + CLEARED_MIN.max(come.min(CLEARED_MAX)), "{written} bytes for {come}");
         }
+    }
+
+    #[test]
+    fn little_is_handed_out_before_a_message_is_taken() {
+        let len = 3 << 20;
+        let mut fillings = Vec::new();
+        for _ in 0..20 {
+            // A buffer of that length is there each time.
+            drop(Body::from(Vec::with_capacity(len)));
+            fillings.push(Filling::tentative(100_000, len));
+        }
+        let long = |filling: &&Filling| filling.bytes.capacity() >= len;
+        assert!(fillings.iter().filter(long).count() * len <= TENTATIVE_MAX);
+        assert_eq!(TENTATIVE.load(Ordering::Relaxed) / len, fillings.iter().filter(long).count());
+        drop(fillings);
+        assert!(TENTATIVE.load(Ordering::Relaxed) < len);
     }
 
     #[test]

@@ -153,3 +153,33 @@ fn methods_that_do_not_exist() {
         still_lives(&mut evil, 11);
     });
 }
+
+/// Memory that has been used is handed out before a message is taken: little of it, whoever asks how often.
+#[test]
+fn heads_of_long_messages_behind_honest_ones() {
+    // 32 MiB for all connections; 48 of them.
+    let mut arena = Arena::new("heads", "memory_total=33554432");
+    let door = arena.unix();
+    let mut upload = ((4_u64 << 20) - 8).to_le_bytes().to_vec();
+    upload.resize(4 << 20, 7);
+    let honest = chunked(1, "upload", &upload);
+    let mut head = call_begun(3, "upload", 4 << 20, &[7; 120_000]);
+    head.truncate(100);
+    arena.attack_one(&Terms { budget: 32 << 20, ..Terms::default() }, &door, |_, door| {
+        let mut held = Vec::new();
+        for _ in 0..48 {
+            let mut evil = door.greet();
+            evil.send(&honest);
+            let answer = loop {
+                let frame = evil.frame().expect("an answer");
+                if frame.id == 1 {
+                    break frame;
+                }
+            };
+            assert_eq!(answer.kind, kind::REPLY, "{answer:?}");
+            evil.send(&head);
+            held.push(evil);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    });
+}

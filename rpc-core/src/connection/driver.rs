@@ -197,7 +197,7 @@ impl<T: Transport> Driver<T> {
         };
         self.watch = None;
         let failed = inlet.failed.take();
-        if !inlet.effects.events.is_empty() {
+        if !inlet.effects.events.is_empty() || !inlet.effects.wakers.is_empty() {
             settle(&self.shared, &mut self.dispatcher, &mut inlet.effects, cx);
         }
         failed.map_or(Ok(true), Err)
@@ -465,6 +465,10 @@ impl<T: Transport> Driver<T> {
             // A thread that still has it leaves in a moment, since its call has an outcome, and wakes this task.
             self.shared.want_inlet();
             self.inlet = self.shared.take_up(&mut self.leads);
+            if let Some(inlet) = &mut self.inlet {
+                // What it has left gets its end as well.
+                settle(&self.shared, &mut self.dispatcher, &mut inlet.effects, cx);
+            }
         }
         let Some(inlet) = &mut self.inlet else {
             return self.poll_linger(cx, until);

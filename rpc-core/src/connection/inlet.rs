@@ -51,6 +51,13 @@ pub(super) struct Inlet<R> {
     runtime: Handle,
 }
 
+/// Who had an outcome when a transport of the program's own panicked hears of it all the same.
+impl<R> Drop for Inlet<R> {
+    fn drop(&mut self) {
+        wake_all(self.effects.wakers.drain(..));
+    }
+}
+
 /// Where the inlet lies while nobody reads.
 pub(super) struct Berth<R> {
     inlet: Option<Box<Inlet<R>>>,
@@ -129,6 +136,10 @@ impl<R: FrameReceiver> Inlet<R> {
         let (handled, changed, after) = {
             let mut state = shared.lock();
             let handled = loop {
+                // The driver may have ended it while a thread was reading.
+                if let Some(error) = state.protocol.ended() {
+                    break Err(error.clone());
+                }
                 // A peer that is turned away must not be served what it has sent, nor see a HELLO.
                 if let Closing::Now(_) = state.closing {
                     break Err(ConnectionError::ClosedHere);
@@ -329,14 +340,15 @@ impl<R: FrameReceiver> Inlet<R> {
                 Some(Filled::Some) => {
                     self.polling.hit_here();
                     let Taken { handled, changed } = self.take_frames(shared);
-                    self.wake(waiter);
+                    let others = self.wake(waiter);
                     if changed {
                         let _context = self.runtime.enter();
                         shared.tell_changed();
                     }
                     self.more = handled?;
-                    // Requests and whatever else is not a reply to this side are the driver's.
-                    if self.more || !self.effects.events.is_empty() {
+                    // Requests and whatever else is not a reply to this side are the driver's; and so are replies, where
+                    // others wait as well.
+                    if self.more || others || !self.effects.events.is_empty() {
                         break;
                     }
                 }
@@ -346,17 +358,20 @@ impl<R: FrameReceiver> Inlet<R> {
         Ok(())
     }
 
-    fn wake(&mut self, waiter: &Waiter) {
+    /// Wakes those whose calls have ended; whether there is anybody else among them.
+    fn wake(&mut self, waiter: &Waiter) -> bool {
         match &self.effects.wakers[..] {
-            [] => {}
+            [] => false,
             [waker] if waker.will_wake(waiter.waker()) => {
                 self.effects.wakers.clear();
                 waiter.note();
+                false
             }
             _ => {
                 // Wakers are woken where the driver would wake them.
                 let _context = self.runtime.enter();
                 wake_all(self.effects.wakers.drain(..));
+                true
             }
         }
     }
