@@ -1,8 +1,8 @@
 //! Buffers of long messages, used again and again.
 //!
 //! An allocator gives memory of this size back to the system and takes it anew, and the first touch of each page of it is
-//! a fault. So buffers that were let go of lie here for the next message, until a connection
-//! comes to rest. What was in them lies there as well: it need not be cleared before it is written over.
+//! a fault. So buffers that were let go of lie here for the next message, until a connection comes to rest. What was in
+//! them lies there as well: it need not be cleared before it is written over.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

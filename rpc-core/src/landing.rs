@@ -292,11 +292,12 @@ mod tests {
             drop(Body::from(Vec::with_capacity(len)));
             fillings.push(Filling::tentative(100_000, len));
         }
-        let long = |filling: &&Filling| filling.bytes.capacity() >= len;
-        assert!(fillings.iter().filter(long).count() * len <= TENTATIVE_MAX);
-        assert_eq!(TENTATIVE.load(Ordering::Relaxed) / len, fillings.iter().filter(long).count());
+        // Other tests may have some of it as well.
+        let long = fillings.iter().map(|filling| filling.bytes.capacity()).filter(|capacity| *capacity >= len);
+        let (handed, counted) = (long.sum::<usize>(), TENTATIVE.load(Ordering::Relaxed));
+        assert!(0 < handed && handed <= counted && handed <= TENTATIVE_MAX, "{handed} of {counted}");
         drop(fillings);
-        assert!(TENTATIVE.load(Ordering::Relaxed) < len);
+        assert!(TENTATIVE.load(Ordering::Relaxed) < counted);
     }
 
     #[test]

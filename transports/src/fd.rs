@@ -64,8 +64,8 @@ impl<F: AsRawFd> Readable<F> {
     }
 }
 
-/// One read of up to `len` bytes a wake-up. Readiness is taken before reading. A read that comes out short has emptied what there was, and what
-/// came later has made it ready anew, so that clearing loses nothing.
+/// One read of up to `len` bytes a wake-up. Readiness is taken before reading. A read that comes out short has emptied
+/// what there was, and what came later has made it ready anew, so that clearing loses nothing.
 fn poll_read<F: AsRawFd>(
     fd: &AsyncFd<Arc<F>>,
     cx: &mut Context<'_>,

@@ -135,10 +135,11 @@ impl<R: FrameReceiver> Inlet<R> {
         let max = shared.limits.requests_per_wake;
         let (handled, changed, after) = {
             let mut state = shared.lock();
+            // The driver may have ended it while a thread was reading.
+            let ended = state.protocol.ended().cloned();
             let handled = loop {
-                // The driver may have ended it while a thread was reading.
-                if let Some(error) = state.protocol.ended() {
-                    break Err(error.clone());
+                if let Some(error) = ended {
+                    break Err(error);
                 }
                 // A peer that is turned away must not be served what it has sent, nor see a HELLO.
                 if let Closing::Now(_) = state.closing {

@@ -535,7 +535,9 @@ struct Wake<'a, T: Transport> {
 
 impl<T: Transport> Drop for Wake<'_, T> {
     fn drop(&mut self) {
-        wake_all(self.wakers.drain(..));
+        if !self.wakers.is_empty() {
+            wake_all(self.wakers.drain(..));
+        }
         self.shared.call(self.driver.take());
     }
 }

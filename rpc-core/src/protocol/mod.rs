@@ -290,8 +290,8 @@ impl Protocol {
         self.caller.feed(id, whole, lend, out)
     }
 
-    /// Writes the outcome of a call into `answer`, once. See [`Caller::poll`]. The second value says that `transmit` has something to do:
-    /// a slot has become free that others wait for, or credit is owed.
+    /// Writes the outcome of a call into `answer`, once. See [`Caller::poll`]. The second value says that `transmit` has
+    /// something to do: a slot has become free that others wait for, or credit is owed.
     pub(crate) fn poll_call(&mut self, id: u64, waker: &mut Option<Waker>, answer: &mut Answer) -> (bool, bool) {
         let answered = self.caller.poll(id, waker, answer);
         let frees = answered && (matches!(answer, Answer::Large { .. }) || self.caller.has_waiting());

@@ -338,7 +338,8 @@ impl Caller {
         waited
     }
 
-    /// Writes the outcome of a call into `answer`, once; then its slot is free, unless a terminal frame is still owed for it.
+    /// Writes the outcome of a call into `answer`, once; then its slot is free, unless a terminal frame is still owed for
+    /// it.
     ///
     /// A call without an outcome keeps `waker`, if there is one, and puts the one it kept before in its place.
     pub(crate) fn poll(&mut self, id: u64, waker: &mut Option<Waker>, answer: &mut Answer) -> bool {
