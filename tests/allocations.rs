@@ -2,7 +2,8 @@
 //!
 //! 10,000 echoes of 32 bytes after as many to warm up, one at a time and 64 at a time: at most 8 allocations in all.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod counting;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -10,34 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-
-/// Counts what the program asks of the system's allocator.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every method passes its arguments on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(ptr, layout, new_size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 const CALLS: u64 = 10_000;
 const IN_FLIGHT: u64 = 64;
@@ -77,7 +50,7 @@ impl Counted for Server {
     }
 
     async fn allocations(&self) -> u64 {
-        ALLOCATIONS.load(Ordering::Relaxed)
+        counting::allocations()
     }
 }
 
@@ -169,7 +142,7 @@ async fn many_at_a_time(client: &CountedClient) -> (u64, u64) {
 /// The allocations of this process and of the server's.
 async fn both(client: &CountedClient) -> (u64, u64) {
     let theirs = client.allocations().await.expect("the server answers");
-    (ALLOCATIONS.load(Ordering::Relaxed), theirs)
+    (counting::allocations(), theirs)
 }
 
 fn check(uri: &str) {

@@ -1,40 +1,12 @@
 //! What a connection that does nothing holds of the allocator's memory, also after it has been busy.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod counting;
+
 use std::time::Duration;
 
 use trunkline::Server;
 
-/// Counts the bytes that are in use.
-struct Counting;
-
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every method passes its arguments on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        IN_USE.fetch_add(new_size, Ordering::Relaxed);
-        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(ptr, layout, new_size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use counting::in_use;
 
 #[trunkline::service]
 trait Busy {
@@ -69,7 +41,7 @@ async fn bytes_of_an_end(before: usize) -> usize {
     let mut bytes = usize::MAX;
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        bytes = IN_USE.load(Ordering::Relaxed).saturating_sub(before) / (2 * CONNECTIONS);
+        bytes = in_use().saturating_sub(before) / (2 * CONNECTIONS);
         if bytes <= BYTES_MAX {
             break;
         }
@@ -116,7 +88,7 @@ async fn a_connection_at_rest_is_small() {
     drop(first);
     tokio::time::sleep(Duration::from_millis(500)).await;
 
-    let before = IN_USE.load(Ordering::Relaxed);
+    let before = in_use();
     let clients = connect(&uri).await;
     let fresh = bytes_of_an_end(before).await;
     println!("fresh: {fresh} bytes an end");
