@@ -12,7 +12,7 @@ use crate::body::Parts;
 use crate::client::Client;
 use crate::clock;
 use crate::codec::{DecodeBudget, DecodeError};
-use crate::connection::Link;
+use crate::connection::{Link, Next};
 use crate::context::{Scope, waiting_would_deadlock};
 use crate::error::{CallError, Reason};
 use crate::frame::{CallHead, TIMEOUT_UNIT_MICROS};
@@ -75,7 +75,8 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
             return Err(CallError::NotExecuted(Reason::WouldBlockRuntime));
         }
         let (client, method) = (self.client, self.method);
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, reads: !R::ONEWAY };
+        let next = if R::ONEWAY { Next::GoesOn } else { Next::Reads };
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next };
         let mut answer = Answer::EMPTY;
         block_on(&**client.connection().link(), |cx| call.poll_answer(cx, &mut answer))?;
         decode::<R>(client, method, &answer)
@@ -90,7 +91,7 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     /// If it can't be sent.
     pub async fn send(self) -> Result<Pending<R>, CallError<R::Err>> {
         let client = self.client.clone();
-        let mut call = self.into_future();
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn };
         poll_fn(|cx| call.poll_sent(cx)).await?;
         let exchange = std::mem::take(&mut call.exchange);
         Ok(Pending { client, method: call.call.method, exchange, output: PhantomData })
@@ -112,7 +113,8 @@ impl<'a, A: Arguments, R: Output> IntoFuture for Call<'a, A, R> {
     type IntoFuture = CallFuture<'a, A, R>;
 
     fn into_future(self) -> CallFuture<'a, A, R> {
-        CallFuture { call: self, exchange: Exchange::Unsent, reads: false }
+        let next = if R::ONEWAY { Next::GoesOn } else { Next::Awaits };
+        CallFuture { call: self, exchange: Exchange::Unsent, next }
     }
 }
 
@@ -121,8 +123,7 @@ impl<'a, A: Arguments, R: Output> IntoFuture for Call<'a, A, R> {
 pub struct CallFuture<'a, A, R> {
     call: Call<'a, A, R>,
     exchange: Exchange,
-    /// Its thread waits, and may read what comes.
-    reads: bool,
+    next: Next,
 }
 
 // Nothing in it is ever pinned: arguments are only encoded.
@@ -178,7 +179,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             Err(error) => return Poll::Ready(Err(Reason::Unencodable(error.to_string()))),
         };
         let mut waker = Some(cx.waker().clone());
-        let begun = link.begin(&call, Parts { head: &payload, tail }, &mut waker, self.reads);
+        let begun = link.begin(&call, Parts { head: &payload, tail }, &mut waker, self.next);
         scratch::give(payload);
         self.exchange = match begun {
             Begun::Placed(id) => Exchange::Placed(id),

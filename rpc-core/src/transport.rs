@@ -114,6 +114,10 @@ pub trait BatchWriter: Send + 'static {
     /// The sender's batch.
     type Batch: Default + Send + 'static;
 
+    /// Whether a write costs much more than a frame, a system call for instance, so that frames of callers that are
+    /// about to call as well had better leave together.
+    const COSTLY: bool = true;
+
     /// Writes without waiting and without registering anybody for a wake-up.
     ///
     /// # Errors

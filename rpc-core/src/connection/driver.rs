@@ -154,7 +154,9 @@ impl<T: Transport> Driver<T> {
         let mut landed = 0;
         for _ in 0..READS_PER_TURN {
             if !self.more() {
-                match self.receive(cx) {
+                let received = self.receive(cx);
+                self.tell_at_hand();
+                match received {
                     Poll::Ready(Ok(Filled::Some)) => {}
                     Poll::Ready(Ok(Filled::Closed)) => return Poll::Ready(ConnectionError::PeerGone),
                     Poll::Ready(Err(error)) => return Poll::Ready(error.into()),
@@ -272,6 +274,11 @@ impl<T: Transport> Driver<T> {
         let filled = ready!(inlet.poll_fill(cx));
         self.polling.hit(false);
         Poll::Ready(filled)
+    }
+
+    /// On one thread the driver's turn comes with the queue; on several it may take a sleeping one's waking.
+    fn tell_at_hand(&self) {
+        self.shared.set_at_hand(self.polling.is_hot() || !self.dispatcher.is_multi_thread());
     }
 
     fn take_frames(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {

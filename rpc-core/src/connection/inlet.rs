@@ -135,6 +135,7 @@ impl<R: FrameReceiver> Inlet<R> {
         let max = shared.limits.requests_per_wake;
         let (handled, changed, after) = {
             let mut state = shared.lock();
+            state.wrote = false;
             // The driver may have ended it while a thread was reading.
             let ended = state.protocol.ended().cloned();
             let handled = loop {

@@ -64,6 +64,17 @@ pub(crate) enum Closing {
     Now(CloseReason),
 }
 
+/// What a caller does when its call has been placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Its task has nothing to do but to wait.
+    Awaits,
+    /// Its thread waits: [`read_here`](Link::read_here) comes next.
+    Reads,
+    /// Anything else.
+    GoesOn,
+}
+
 /// What callers and handlers ask of a connection, whatever its transport. Every method takes the lock for a moment.
 pub(crate) trait Link: Send + Sync {
     fn id(&self) -> u64;
@@ -72,8 +83,7 @@ pub(crate) trait Link: Send + Sync {
     fn codec(&self) -> CodecId;
 
     /// Makes a call, of which `payload` is the payload. See [`Caller::begin`](crate::protocol::caller::Caller::begin).
-    /// With `reads`, [`read_here`](Link::read_here) comes next.
-    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, reads: bool) -> Begun;
+    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun;
     /// Reads what comes on this thread, if nobody else does, until its waiter is woken or has waited long enough. The call
     /// it waits for has been made.
     fn read_here(&self, waiter: &Waiter);

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use self::writing::{Pen, WriteTurn};
 use super::inlet::Berth;
-use super::{Closing, Link};
+use super::{Closing, Link, Next};
 use crate::body::{self, Body, Parts};
 use crate::clock;
 use crate::codec::CodecId;
@@ -40,6 +40,8 @@ pub(super) struct Shared<T: Transport> {
     pub(super) asked: AtomicBool,
     /// Whether threads that wait may read.
     pub(super) leads: bool,
+    /// The driver, once woken, runs soon. A hint.
+    at_hand: AtomicBool,
     /// Told of the handshake, of the peer's drain, of the end.
     changed: Notify,
     /// Whether encoded replies take more memory than they may, as of the last time one was added. A hint: who sees it
@@ -64,6 +66,8 @@ pub(super) struct State<S> {
     mute: bool,
     /// The driver will run after the callers it has just woken, and flush for all of them.
     driver_scheduled: bool,
+    /// A caller has written since the driver looked last.
+    pub(super) wrote: bool,
     driver: Option<Waker>,
     pub(super) closing: Closing,
     pub(super) draining: bool,
@@ -118,6 +122,7 @@ impl<T: Transport> Shared<T> {
                 failed: None,
                 mute: false,
                 driver_scheduled: false,
+                wrote: false,
                 driver: None,
                 closing: Closing::No,
                 draining: false,
@@ -128,6 +133,7 @@ impl<T: Transport> Shared<T> {
             left: AtomicBool::new(false),
             asked: AtomicBool::new(false),
             leads,
+            at_hand: AtomicBool::new(false),
             changed: Notify::new(),
             crowded: AtomicBool::new(false),
             called: AtomicBool::new(true),
@@ -216,7 +222,8 @@ impl<T: Transport> Shared<T> {
 
     /// What a driver that has found nothing has to know.
     pub(super) fn outlook(&self) -> Outlook {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.wrote = false;
         Outlook { blocked: state.blocked, calls: state.protocol.calls_live(), serves: state.protocol.serves() }
     }
 
@@ -226,6 +233,7 @@ impl<T: Transport> Shared<T> {
         payload: Parts<'_>,
         copy: &mut Option<Body>,
         waker: &mut Option<Waker>,
+        next: Next,
     ) -> Attempt {
         let mut after = After::default();
         let (begun, lend) = {
@@ -234,11 +242,16 @@ impl<T: Transport> Shared<T> {
             let State { protocol, sender, .. } = &mut *state;
             let (begun, rearm) = protocol.begin(call, payload, lend, copy, waker, sender);
             match begun {
-                // A frame may wait for the driver if that is about to run.
-                Attempt::Done(Begun::Placed(_))
-                    if !lend && state.driver_scheduled && state.protocol.calls_live() > 1 => {}
+                Attempt::Done(Begun::Placed(_)) if !lend && next == Next::Awaits && self.has_company(&state) => {
+                    if !std::mem::replace(&mut state.driver_scheduled, true) {
+                        after.wake_driver = state.driver.clone();
+                    }
+                }
                 // What keeps one waiting may be that nobody writes.
-                Attempt::Done(Begun::Placed(_)) => self.claim_write(&mut state, true, &mut after),
+                Attempt::Done(Begun::Placed(_)) => {
+                    state.wrote = true;
+                    self.claim_write(&mut state, true, &mut after);
+                }
                 Attempt::Done(Begun::Queued(_)) | Attempt::Lent(_) => self.claim_write(&mut state, false, &mut after),
                 Attempt::Done(Begun::Starved | Begun::Failed(_)) | Attempt::Unowned => {}
             }
@@ -249,6 +262,21 @@ impl<T: Transport> Shared<T> {
         };
         self.finish_lending(after, lend.then_some(&Lent(payload)));
         begun
+    }
+
+    /// Whether others write as well before the driver looks again, so that their frames had better leave together: those of
+    /// callers that it has just woken, since it runs right after them; and where a write costs much, all after the first,
+    /// unless it would have to be waited for.
+    fn has_company(&self, state: &State<T::Sender>) -> bool {
+        let others = || T::Writer::COSTLY && state.wrote && self.at_hand.load(Ordering::Relaxed);
+        state.protocol.calls_live() > 1 && (state.driver_scheduled || others())
+    }
+
+    /// Whether the driver, once woken, runs soon.
+    pub(super) fn set_at_hand(&self, at_hand: bool) {
+        if self.at_hand.load(Ordering::Relaxed) != at_hand {
+            self.at_hand.store(at_hand, Ordering::Relaxed);
+        }
     }
 
     /// Whether somebody is writing what the driver has not written itself.
@@ -273,7 +301,9 @@ impl<T: Transport> Shared<T> {
         // Mostly nobody has; to look is cheaper than to take.
         let called = self.called.load(Ordering::Relaxed) && self.called.swap(false, Ordering::Acquire);
         if called {
-            self.lock().driver_scheduled = false;
+            let mut state = self.lock();
+            state.driver_scheduled = false;
+            state.wrote = false;
         }
         called
     }
@@ -400,10 +430,10 @@ impl<T: Transport> Link for Shared<T> {
         self.lock().protocol.codec()
     }
 
-    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, reads: bool) -> Begun {
+    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun {
         let mut copy = None;
         let begun = loop {
-            match self.attempt(call, payload, &mut copy, waker) {
+            match self.attempt(call, payload, &mut copy, waker, next) {
                 Attempt::Done(begun) => break begun,
                 Attempt::Lent(id) => {
                     self.feed(id, payload);
@@ -413,7 +443,7 @@ impl<T: Transport> Link for Shared<T> {
                 Attempt::Unowned => copy = Some(Body::from(payload)),
             }
         };
-        if !reads {
+        if next != Next::Reads {
             self.take_back();
         }
         begun
