@@ -146,7 +146,7 @@ impl Pool {
     fn give(&mut self, buffer: Vec<u8>) {
         self.buffers.push(buffer);
         let mut held: usize = self.buffers.iter().map(Vec::capacity).sum();
-        while self.buffers.len() > BUFFERS_MAX || held > HELD_MAX {
+        while self.buffers.len() > BUFFERS_MAX || (held > HELD_MAX && self.buffers.len() > 1) {
             held -= self.buffers.remove(0).capacity();
         }
     }
@@ -160,8 +160,8 @@ fn lock() -> MutexGuard<'static, Pool> {
 
 /// Allocators keep shorter ones themselves.
 const LEN_MIN: usize = 64 << 10;
-const LEN_MAX: usize = 8 << 20;
-/// What lies here at most.
+const LEN_MAX: usize = 128 << 20;
+/// What lies here at most, but for the latest by itself: to give back one of hundreds of megabytes takes milliseconds.
 const BUFFERS_MAX: usize = 16;
 const HELD_MAX: usize = 16 << 20;
 

@@ -12,7 +12,8 @@ use crate::body::Parts;
 use crate::client::Client;
 use crate::clock;
 use crate::codec::{DecodeBudget, DecodeError};
-use crate::connection::{Link, Next};
+use crate::connection::polling::step_back;
+use crate::connection::{Feeding, Link, Next};
 use crate::context::{Scope, waiting_would_deadlock};
 use crate::error::{CallError, Reason};
 use crate::frame::{CallHead, TIMEOUT_UNIT_MICROS};
@@ -29,6 +30,9 @@ use crate::wire::{Arguments, Half, Output};
 /// # Cancel safety
 ///
 /// Dropping the future cancels the call: the peer is told, best effort, and its handler is dropped at its next await.
+///
+/// A future that is not polled any more holds up no others. But what the mechanism does not take at once of a call of more
+/// than a megabyte is sent by its own future: until that is polled again, or its time is over, the call stands still.
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Call<'a, A, R> {
     client: &'a Client,
@@ -82,7 +86,7 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         decode::<R>(client, method, &answer)
     }
 
-    /// Makes the call and returns once it is on its way, with a handle for its outcome.
+    /// Makes the call and returns once it is on its way, with a handle for its outcome. A long one is when all of it is.
     ///
     /// The handle does not borrow the arguments, and keeps the connection open as long as the client would.
     ///
@@ -162,6 +166,8 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CallError<R::Err>>> {
         if let Exchange::Unsent = self.exchange {
             ready!(self.poll_begin(cx)).map_err(CallError::NotExecuted)?;
+        } else if let Exchange::Part { .. } = self.exchange {
+            self.feed(cx).map_err(CallError::NotExecuted)?;
         }
         let link = &**self.call.client.connection().link();
         self.exchange.poll_placed(link, cx).map_err(|failure| failed(failure, self.call.method))
@@ -179,10 +185,24 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             Err(error) => return Poll::Ready(Err(Reason::Unencodable(error.to_string()))),
         };
         let mut waker = Some(cx.waker().clone());
-        let begun = link.begin(&call, Parts { head: &payload, tail }, &mut waker, self.next);
+        let parts = Parts { head: &payload, tail };
+        let len = parts.len();
+        let begun = link.begin(&call, parts, &mut waker, self.next);
+        if let Begun::Part { id, room } = begun {
+            if tail.is_empty() {
+                link.keep(id, payload.into());
+                self.exchange = Exchange::Placed(id);
+            } else {
+                self.exchange = Exchange::Part { id, head: payload, len };
+                if room {
+                    self.step_back(cx);
+                }
+            }
+            return Poll::Ready(Ok(()));
+        }
         scratch::give(payload);
         self.exchange = match begun {
-            Begun::Placed(id) => Exchange::Placed(id),
+            Begun::Placed(id) | Begun::Part { id, .. } => Exchange::Placed(id),
             Begun::Queued(ticket) => Exchange::Waiting(ticket),
             Begun::Failed(reason) => return Poll::Ready(Err(reason)),
             Begun::Starved => {
@@ -193,6 +213,35 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             }
         };
         Poll::Ready(Ok(()))
+    }
+
+    /// Sends more of a long call, as far as there is room.
+    fn feed(&mut self, cx: &mut Context<'_>) -> Result<(), Reason> {
+        let Exchange::Part { id, head, len } = &mut self.exchange else {
+            return Ok(());
+        };
+        let link = &**self.call.client.connection().link();
+        let payload = Parts { head, tail: self.call.arguments.tail() };
+        if payload.len() != *len {
+            // Whose `as_ref` says something else each time has itself to blame.
+            self.exchange.abandon(link);
+            return Err(Reason::Unencodable("its length changed while it was sent".to_owned()));
+        }
+        match link.feed(*id, payload, &mut Some(cx.waker().clone())) {
+            Feeding::Over => self.exchange = Exchange::Placed(*id),
+            Feeding::Room => self.step_back(cx),
+            Feeding::Blocked => {}
+        }
+        Ok(())
+    }
+
+    /// There is more to do, when others have had their turn. A thread that waits has no others.
+    fn step_back(&self, cx: &mut Context<'_>) {
+        if self.next == Next::Reads {
+            cx.waker().wake_by_ref();
+        } else {
+            step_back(cx);
+        }
     }
 }
 
@@ -317,6 +366,8 @@ enum Exchange {
     Unsent,
     /// In the queue.
     Waiting(Ticket),
+    /// In a slot, and begun. What is left of it is here: this, and behind it the tail of the arguments; so many bytes in all.
+    Part { id: u64, head: Vec<u8>, len: usize },
     /// In a slot.
     Placed(u64),
     /// Nothing any more.
@@ -326,8 +377,10 @@ enum Exchange {
 
 impl Exchange {
     fn poll_placed(&mut self, link: &dyn Link, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        let Exchange::Waiting(ticket) = *self else {
-            return Poll::Ready(Ok(()));
+        let ticket = match *self {
+            Exchange::Waiting(ticket) => ticket,
+            Exchange::Part { .. } => return Poll::Pending,
+            _ => return Poll::Ready(Ok(())),
         };
         let mut waker = Some(cx.waker().clone());
         match link.poll_waiting(ticket, &mut waker) {
@@ -359,7 +412,7 @@ impl Exchange {
         match std::mem::take(self) {
             Exchange::Unsent | Exchange::Over => {}
             Exchange::Waiting(ticket) => link.abandon_waiting(ticket),
-            Exchange::Placed(id) => link.abandon(id),
+            Exchange::Part { id, .. } | Exchange::Placed(id) => link.abandon(id),
         }
     }
 }

@@ -199,26 +199,37 @@ pub trait Arguments {
     ///
     /// If one of them cannot be encoded.
     fn encode(&self, codec: CodecId, out: &mut Vec<u8>) -> Result<&[u8], EncodeError>;
+
+    /// What [`encode`](Arguments::encode) returns, once more.
+    fn tail(&self) -> &[u8];
 }
 
 /// A shorter block is copied with the rest.
 const TAIL_LEN_MIN: usize = 512;
+
+fn long_block<T: ?Sized, F: SerializeAs<T>>(value: &T) -> Option<&[u8]> {
+    F::as_block(value).filter(|block| block.len() >= TAIL_LEN_MIN)
+}
 
 fn encode_last<'a, T: ?Sized, F: SerializeAs<T>>(
     codec: CodecId,
     value: &'a T,
     out: &mut Vec<u8>,
 ) -> Result<&'a [u8], EncodeError> {
-    match F::as_block(value) {
+    match long_block::<T, F>(value) {
         // Both codecs write the length of a sequence as they write a `u64`.
-        Some(block) if block.len() >= TAIL_LEN_MIN => codec.encode(&(block.len() as u64), out).map(|()| block),
-        _ => encode_as::<T, F>(codec, value, out).map(|()| &[][..]),
+        Some(block) => codec.encode(&(block.len() as u64), out).map(|()| block),
+        None => encode_as::<T, F>(codec, value, out).map(|()| &[][..]),
     }
 }
 
 impl Arguments for () {
     fn encode(&self, _: CodecId, _: &mut Vec<u8>) -> Result<&[u8], EncodeError> {
         Ok(&[])
+    }
+
+    fn tail(&self) -> &[u8] {
+        &[]
     }
 }
 
@@ -230,6 +241,10 @@ macro_rules! arguments {
             fn encode(&self, codec: CodecId, out: &mut Vec<u8>) -> Result<&[u8], EncodeError> {
                 $(encode_as::<$value, $form>(codec, &self.$at.0, out)?;)*
                 encode_last::<$last, $last_form>(codec, &self.$last_at.0, out)
+            }
+
+            fn tail(&self) -> &[u8] {
+                long_block::<$last, $last_form>(&self.$last_at.0).unwrap_or_default()
             }
         }
     };

@@ -138,6 +138,7 @@ cases! { $
         a_handler_that_computes_holds_up_nobody,
         handlers_that_block_hold_up_nobody,
         a_large_upload_lets_small_calls_pass,
+        a_large_upload_that_is_not_polled_stands_still_alone,
         a_client_that_reads_nothing_harms_nobody_else,
         a_peer_that_breaks_the_protocol_ends_its_own_connection_only,
     }

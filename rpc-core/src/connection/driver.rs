@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 use super::Closing;
 use super::dispatch::Dispatcher;
 use super::inlet::{Inlet, Taken, WATCH};
-use super::polling::Polling;
+use super::polling::{Polling, step_back};
 use super::shared::{EndGuard, Outlook, Shared};
 use crate::body;
 use crate::clock;
@@ -34,6 +34,8 @@ const READS_PER_TURN: usize = 16;
 /// In a turn of a busy connection no more than so many bytes are waited for to land: small calls beside a long message
 /// get their turn.
 const LANDED_PER_TURN: usize = 128 << 10;
+/// After so many bytes of long messages everybody else has had a turn, sockets and timers included.
+const MOVED_PER_ROUND: u64 = 256 << 10;
 /// While it asks again and again, it looks after everything but frames only once in so many turns.
 const TURNS_PER_LOOK: u32 = 16;
 
@@ -51,6 +53,10 @@ pub(super) struct Driver<T: Transport> {
     /// One call of this side's is all that is waited for.
     alone: bool,
     turns: u32,
+    /// Bytes that have landed since everybody else had a turn.
+    moved: u64,
+    /// How much of long messages had been sent then.
+    sent: u64,
     /// What the others wake it with.
     waker: Waker,
     dispatcher: Dispatcher,
@@ -101,6 +107,8 @@ impl<T: Transport> Driver<T> {
             polling: Polling::new(latency, dispatcher.is_multi_thread()),
             alone: false,
             turns: 0,
+            moved: 0,
+            sent: 0,
             waker: Waker::noop().clone(),
             dispatcher,
             effects: Effects::default(),
@@ -179,14 +187,21 @@ impl<T: Transport> Driver<T> {
             landed += landing;
             // The rest of a long frame may be there, and several chunks are no more than one read brings of others.
             let goes_on = landing > 0 && landed <= LANDED_PER_TURN;
-            if self.more() || (self.polling.is_hot() && !goes_on) {
+            if self.more() || landed > LANDED_PER_TURN || (self.polling.is_hot() && !goes_on) {
                 break;
             }
         }
         if self.shared.leads && self.shared.is_asked() && self.leave_to_threads() {
             return self.poll_others(cx);
         }
-        cx.waker().wake_by_ref();
+        self.moved += landed as u64;
+        let sent = self.inlet.as_ref().map_or(self.sent, |inlet| inlet.sent);
+        if self.moved + sent.wrapping_sub(self.sent) >= MOVED_PER_ROUND {
+            (self.moved, self.sent) = (0, sent);
+            step_back(cx);
+        } else {
+            cx.waker().wake_by_ref();
+        }
         if look { self.poll_others(cx) } else { Poll::Pending }
     }
 

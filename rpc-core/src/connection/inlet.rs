@@ -38,6 +38,8 @@ pub(super) struct Inlet<R> {
     pub(super) more: bool,
     /// Bytes for which the last frames asked a place.
     pub(super) landing: usize,
+    /// Bytes of long messages that have gone the other way.
+    pub(super) sent: u64,
     pub(super) effects: Effects,
     /// Frames received.
     pub(super) frames: u64,
@@ -94,6 +96,7 @@ impl<R: FrameReceiver> Inlet<R> {
             receiver,
             more: false,
             landing: 0,
+            sent: 0,
             effects: Effects::default(),
             frames: 0,
             failed: None,
@@ -180,6 +183,7 @@ impl<R: FrameReceiver> Inlet<R> {
             };
             // With requests, what there is to send comes after them.
             let after = self.effects.events.is_empty().then(|| shared.transmit(&mut state));
+            self.sent = state.protocol.long_sent();
             (handled, state.protocol.take_changed(), after)
         };
         if let Some(after) = after {

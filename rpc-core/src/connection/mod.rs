@@ -3,7 +3,7 @@
 mod dispatch;
 mod driver;
 mod inlet;
-mod polling;
+pub(crate) mod polling;
 mod shared;
 
 use std::fmt;
@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
 
-use crate::body::Parts;
+use crate::body::{Body, Parts};
 use crate::client::{Client, ServiceClient};
 use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError};
@@ -75,6 +75,17 @@ pub(crate) enum Next {
     GoesOn,
 }
 
+/// How far a call got whose caller feeds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Feeding {
+    /// All of it is on its way, or it is over.
+    Over,
+    /// There is room for more, but others are to have their turn.
+    Room,
+    /// There is none.
+    Blocked,
+}
+
 /// What callers and handlers ask of a connection, whatever its transport. Every method takes the lock for a moment.
 pub(crate) trait Link: Send + Sync {
     fn id(&self) -> u64;
@@ -84,6 +95,11 @@ pub(crate) trait Link: Send + Sync {
 
     /// Makes a call, of which `payload` is the payload. See [`Caller::begin`](crate::protocol::caller::Caller::begin).
     fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun;
+    /// Sends more of a call that has begun in [part](Begun::Part). If there is no room for it, `waker` is called when there
+    /// is, or when the call is over.
+    fn feed(&self, id: u64, payload: Parts<'_>, waker: &mut Option<Waker>) -> Feeding;
+    /// Takes over the payload of such a call.
+    fn keep(&self, id: u64, payload: Body);
     /// Reads what comes on this thread, if nobody else does, until its waiter is woken or has waited long enough. The call
     /// it waits for has been made.
     fn read_here(&self, waiter: &Waiter);

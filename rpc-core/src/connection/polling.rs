@@ -22,6 +22,8 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 use crate::latency::Latency;
 
 /// When to try again, and when to sleep.
@@ -158,6 +160,15 @@ impl Polling {
             self.skip = self.skip_next;
             self.skip_next = (self.skip_next * 2).min(SKIP_MAX);
         }
+    }
+}
+
+/// Schedules the task again, behind all others, after a turn that took long. On one thread also behind sockets and timers,
+/// which would else be looked at only once in so many turns.
+pub(crate) fn step_back(cx: &mut Context<'_>) {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::CurrentThread) => defer(cx),
+        _ => cx.waker().wake_by_ref(),
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use self::writing::{Pen, WriteTurn};
 use super::inlet::Berth;
-use super::{Closing, Link, Next};
+use super::{Closing, Feeding, Link, Next};
 use crate::body::{self, Body, Parts};
 use crate::clock;
 use crate::codec::CodecId;
@@ -253,7 +253,7 @@ impl<T: Transport> Shared<T> {
                     self.claim_write(&mut state, true, &mut after);
                 }
                 Attempt::Done(Begun::Queued(_)) | Attempt::Lent(_) => self.claim_write(&mut state, false, &mut after),
-                Attempt::Done(Begun::Starved | Begun::Failed(_)) | Attempt::Unowned => {}
+                Attempt::Done(Begun::Starved | Begun::Failed(_) | Begun::Part { .. }) | Attempt::Unowned => {}
             }
             if rearm {
                 after.wake_driver = state.driver.clone();
@@ -435,10 +435,7 @@ impl<T: Transport> Link for Shared<T> {
         let begun = loop {
             match self.attempt(call, payload, &mut copy, waker, next) {
                 Attempt::Done(begun) => break begun,
-                Attempt::Lent(id) => {
-                    self.feed(id, payload);
-                    break Begun::Placed(id);
-                }
+                Attempt::Lent(id) => break self.begin_feeding(id, payload, call.oneway),
                 // Outside of the lock: it may be long, and its bytes not in memory yet.
                 Attempt::Unowned => copy = Some(Body::from(payload)),
             }
@@ -447,6 +444,14 @@ impl<T: Transport> Link for Shared<T> {
             self.take_back();
         }
         begun
+    }
+
+    fn feed(&self, id: u64, payload: Parts<'_>, waker: &mut Option<Waker>) -> Feeding {
+        self.feed_turn(id, payload, waker).1
+    }
+
+    fn keep(&self, id: u64, payload: Body) {
+        self.with(|state, _| state.protocol.caller().keep(id, payload));
     }
 
     fn read_here(&self, waiter: &Waiter) {

@@ -82,7 +82,10 @@ impl Protocol {
             refuse_critical(&frame)?;
         }
         match frame.kind {
-            Kind::Call => self.callee.handle_call(&frame, landed, &mut effects.events)?,
+            Kind::Call => {
+                self.note_short(landed.as_ref().map_or(record.len(), Landed::len));
+                self.callee.handle_call(&frame, landed, &mut effects.events)?;
+            }
             Kind::Reply => {
                 let payload = Piece::new(frame.body, landed);
                 self.caller.handle_reply(&frame, Half::Ok, payload, &mut effects.wakers)?;
@@ -100,10 +103,12 @@ impl Protocol {
             Kind::Cancel => self.callee.handle_cancel(frame.id, &mut effects.events)?,
             Kind::Credit => self.handle_credit(&frame)?,
             Kind::Ping => {
-                // Any byte answers a probe; the PING behind a GOAWAY wants its own number back.
+                // Any byte answers a probe; a mark is larger than all probes, and the latest answers those before. The PING
+                // behind a GOAWAY wants its own number.
                 let number = u64::from_le_bytes(fixed(frame.body, "PING")?);
-                if self.latches.pong != Some(DRAIN_PING) {
-                    self.latches.pong = Some(number);
+                match number {
+                    DRAIN_PING => self.latches.drain_pong = true,
+                    _ => self.latches.pong = self.latches.pong.max(Some(number)),
                 }
             }
             Kind::Pong => self.handle_pong(u64::from_le_bytes(fixed(frame.body, "PONG")?)),
@@ -157,6 +162,7 @@ impl Protocol {
         if number == DRAIN_PING && matches!(self.drain, Drain::Announced { .. }) {
             self.conclude_drain();
         }
+        self.pace.answered(number);
     }
 
     fn handle_go_away(&mut self, body: &[u8], wakers: &mut Vec<Waker>) -> Result<(), ProtocolError> {

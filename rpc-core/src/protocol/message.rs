@@ -21,6 +21,8 @@ pub(crate) struct Message {
     sent: usize,
     /// Whether the first frame has been placed.
     pub(crate) begun: bool,
+    /// Whether it stands in line for room.
+    pub(crate) queued: bool,
 }
 
 /// How far a message got.
@@ -37,12 +39,21 @@ pub(crate) enum Progress {
 impl Message {
     pub(crate) fn new(kind: Kind, flags: u8, lead: Lead, payload: Body) -> Message {
         let total = payload.len();
-        Message { kind, flags, lead, payload: Source::Own { body: payload, start: 0 }, total, sent: 0, begun: false }
+        Message::of(kind, flags, lead, Source::Own { body: payload, start: 0 }, total)
     }
 
     /// One whose payload of `total` bytes its owner still has, and [feeds](Message::feed).
     pub(crate) fn lent(kind: Kind, flags: u8, lead: Lead, total: usize) -> Message {
-        Message { kind, flags, lead, payload: Source::Lent, total, sent: 0, begun: false }
+        Message::of(kind, flags, lead, Source::Lent, total)
+    }
+
+    fn of(kind: Kind, flags: u8, lead: Lead, payload: Source, total: usize) -> Message {
+        Message { kind, flags, lead, payload, total, sent: 0, begun: false, queued: false }
+    }
+
+    /// Whether its owner still has the payload.
+    pub(crate) fn is_lent(&self) -> bool {
+        matches!(self.payload, Source::Lent)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -59,10 +70,11 @@ impl Message {
         }
     }
 
-    /// Takes over what has not been placed.
+    /// Takes over the payload, or what has not been placed of it.
     pub(crate) fn keep(&mut self, rest: Body) {
-        debug_assert_eq!(rest.len(), self.unsent());
-        self.payload = Source::Own { body: rest, start: self.sent };
+        debug_assert!(rest.len() == self.unsent() || rest.len() == self.total);
+        let start = self.total - rest.len();
+        self.payload = Source::Own { body: rest, start };
     }
 
     pub(crate) fn unsent(&self) -> usize {

@@ -14,6 +14,7 @@ mod hello;
 mod input;
 mod message;
 mod output;
+mod pace;
 mod payload;
 mod table;
 #[cfg(test)]
@@ -46,9 +47,12 @@ use crate::transport::FrameSender;
 use callee::{Callee, CalleeConfig};
 use caller::{Caller, CallerConfig};
 use hello::Hello;
+use pace::Pace;
 
 /// Calls without a deadline of their own are stamped at most this late, and owed credit leaves at most this late.
 pub(crate) const SWEEP: Duration = Duration::from_millis(10);
+/// A call of so many bytes is not to wait for a long message.
+const SHORT_LEN_MAX: usize = 16 << 10;
 /// A draining side waits this long for the peer's PONG before it names the last call it took.
 const DRAIN_PONG_MAX: Duration = Duration::from_secs(1);
 
@@ -130,6 +134,8 @@ const DRAIN_PING: u64 = u64::MAX;
 struct Latches {
     hello: bool,
     pong: Option<u64>,
+    /// The PONG to the peer's drain: no other may stand in its place.
+    drain_pong: bool,
     ping: Option<u64>,
     go_away: Option<GoAway>,
     /// Placed after everything else.
@@ -166,6 +172,7 @@ pub(crate) struct Protocol {
     caller: Caller,
     callee: Callee,
     latches: Latches,
+    pace: Pace,
     /// CLOSE has been placed: nothing goes after it.
     said_close: bool,
     drain: Drain,
@@ -205,6 +212,7 @@ impl Protocol {
             caller,
             callee,
             latches: Latches { hello: config.side == Side::Client, ..Latches::default() },
+            pace: Pace::default(),
             said_close: false,
             drain: Drain::No,
             turn: 0,
@@ -257,6 +265,8 @@ impl Protocol {
         out: &mut S,
     ) -> (Attempt, bool) {
         self.say_hello(out);
+        self.note_short(payload.len());
+        let before = out.position();
         let begun = match &self.phase {
             Phase::Open => self.caller.begin(call, payload, lend, copy, waker, out),
             Phase::AwaitHello => Begun::Failed(Reason::ConnectionLost(ConnectionError::PeerGone)).into(),
@@ -264,6 +274,9 @@ impl Protocol {
         };
         if matches!(begun, Attempt::Done(Begun::Failed(_)) | Attempt::Unowned) {
             return (begun, false);
+        }
+        if let Attempt::Lent(_) = begun {
+            self.pace.placed(out.position() - before);
         }
         let wake = match call.deadline {
             None => !std::mem::replace(&mut self.soon, true),
@@ -282,12 +295,49 @@ impl Protocol {
         &mut self.caller
     }
 
-    /// Places more of a lent call; nothing once CLOSE has been said. See [`Caller::feed`].
-    pub(crate) fn feed<S: FrameSender>(&mut self, id: u64, whole: Parts<'_>, lend: bool, out: &mut S) -> Fed {
+    /// Places more of a lent call, of which `whole` is the payload, as far as there is room; nothing once CLOSE has been
+    /// said. If that is nothing, `waker` is called when it is worth trying again.
+    pub(crate) fn feed<S: FrameSender>(
+        &mut self,
+        id: u64,
+        whole: Parts<'_>,
+        lend: bool,
+        waker: &mut Option<Waker>,
+        out: &mut S,
+    ) -> Fed {
         if self.said_close || self.ended().is_some() {
             return Fed::Over;
         }
-        self.caller.feed(id, whole, lend, out)
+        let mut part = None;
+        while self.transmit_mark(out) && self.pace.allows() {
+            let before = out.position();
+            let fed = self.caller.feed(id, whole, lend, self.pace.chunk_len(usize::MAX), out);
+            let placed = out.position() - before;
+            self.pace.placed(placed);
+            match fed {
+                Fed::Over => return fed,
+                Fed::Part(_) if placed == 0 => break,
+                Fed::Part(_) => part = Some(fed),
+            }
+        }
+        part.unwrap_or_else(|| self.caller.await_room(id, waker))
+    }
+
+    /// The same, where there is no room: `waker` is called when it is worth trying.
+    pub(crate) fn await_room(&mut self, id: u64, waker: &mut Option<Waker>) -> Fed {
+        if self.said_close || self.ended().is_some() { Fed::Over } else { self.caller.await_room(id, waker) }
+    }
+
+    /// Bytes of long messages placed since the beginning of time.
+    pub(crate) fn long_sent(&self) -> u64 {
+        self.pace.bytes()
+    }
+
+    /// A call or a reply of so many bytes goes beside others.
+    fn note_short(&mut self, len: usize) {
+        if len <= SHORT_LEN_MAX && (self.caller.is_sending() || self.callee.is_sending()) {
+            self.pace.passed();
+        }
     }
 
     /// Writes the outcome of a call into `answer`, once. See [`Caller::poll`]. The second value says that `transmit` has

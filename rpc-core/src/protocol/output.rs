@@ -3,7 +3,9 @@
 use std::task::Waker;
 
 use super::hello::Hello;
-use super::{GOAWAY_ANNOUNCED, GOAWAY_FINAL, GoAway, Phase, Progress, Protocol, WINDOW_REPLIES, WINDOW_REQUESTS};
+use super::{
+    DRAIN_PING, GOAWAY_ANNOUNCED, GOAWAY_FINAL, GoAway, Phase, Progress, Protocol, WINDOW_REPLIES, WINDOW_REQUESTS,
+};
 use crate::frame::{Head, Kind};
 use crate::transport::FrameSender;
 
@@ -38,7 +40,7 @@ impl Protocol {
             let placed = match (first + step) % TURNS {
                 0 => self.callee.transmit(out, wakers),
                 1 => self.caller.transmit(out, wakers),
-                _ => self.transmit_chunks(out),
+                _ => self.transmit_chunks(out, wakers),
             };
             all &= placed;
             // Whose turn it is keeps it as long as there is no room at all.
@@ -67,6 +69,12 @@ impl Protocol {
                 return false;
             }
             self.latches.pong = None;
+        }
+        if self.latches.drain_pong {
+            if !Head::new(Kind::Pong, 0).place(&DRAIN_PING.to_le_bytes(), out) {
+                return false;
+            }
+            self.latches.drain_pong = false;
         }
         if let Some(go_away) = self.latches.go_away {
             if !go_away.place(out) {
@@ -101,10 +109,16 @@ impl Protocol {
     }
 
     /// Chunks of long messages, requests and replies in turn, so that none keeps the others waiting.
-    fn transmit_chunks<S: FrameSender>(&mut self, out: &mut S) -> bool {
+    fn transmit_chunks<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
         let mut nothing = 0;
-        while nothing < 2 {
-            let progress = if self.requests_next { self.caller.send_chunk(out) } else { self.callee.send_chunk(out) };
+        while nothing < 2 && self.transmit_mark(out) && self.pace.allows() {
+            let before = out.position();
+            let most = self.pace.chunk_len(usize::MAX);
+            let progress = match self.requests_next {
+                true => self.caller.send_chunk(most, out, wakers),
+                false => self.callee.send_chunk(most, out),
+            };
+            self.pace.placed(out.position() - before);
             match progress {
                 // Its turn stays.
                 Some(Progress::Blocked) => return false,
@@ -113,7 +127,19 @@ impl Protocol {
             }
             self.requests_next = !self.requests_next;
         }
-        true
+        self.transmit_mark(out)
+    }
+
+    /// The PING behind chunks, if one is due. `false` if the sender has no room.
+    pub(super) fn transmit_mark<S: FrameSender>(&mut self, out: &mut S) -> bool {
+        let Some(number) = self.pace.due() else {
+            return true;
+        };
+        let placed = Head::new(Kind::Ping, 0).place(&number.to_le_bytes(), out);
+        if placed {
+            self.pace.marked();
+        }
+        placed
     }
 
     fn transmit_close<S: FrameSender>(&mut self, out: &mut S) -> bool {

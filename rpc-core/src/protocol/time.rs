@@ -47,6 +47,7 @@ impl Protocol {
             || self.callee.unstamped()
             || self.callee.requests().owed() > 0
             || self.caller.replies().owed() > 0
+            || self.pace.needs_sweep()
     }
 
     /// Whether the peer's silence would say something.
@@ -73,6 +74,7 @@ impl Protocol {
             let handlers = self.callee.sweep(now, &mut effects.events);
             self.next_deadline = [calls, handlers].into_iter().flatten().min();
             self.latches.credit = true;
+            self.pace.sweep();
         }
         if matches!(self.drain, Drain::Announced { give_up } if give_up <= now) {
             self.conclude_drain();

@@ -55,7 +55,7 @@ pub(crate) async fn a_sent_call_is_awaited_later(fixture: Fixture) {
     assert_eq!(soon("its outcome", slow).await.expect("no panic"), Ok(2));
     assert_eq!(served.ledger.executions(call), 1);
 
-    // A large one is on its way before all of it is sent.
+    // The bytes of a large one are needed no longer, either.
     let bytes = pattern(3 << 20);
     let pending = soon("the sending", suite.echo(&bytes).send()).await.expect("it is sent");
     let echo = soon("its outcome", pending).await.expect("an echo");

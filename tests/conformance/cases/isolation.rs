@@ -8,7 +8,7 @@ use trunkline::descriptor::MethodId;
 
 use crate::cases::cancel::poll_once;
 use crate::cases::payloads::pattern;
-use crate::fixture::{Fixture, Placement, Setup};
+use crate::fixture::{Fixture, Setup};
 use crate::harness::{soon, until};
 use crate::ledger::{Mark, token};
 use crate::raw::{call, frame, hello};
@@ -67,16 +67,14 @@ pub(crate) async fn handlers_that_block_hold_up_nobody(fixture: Fixture) {
     served.rests_with(&connection).await;
 }
 
+/// Limits for messages of 64 MiB, of which callers send some themselves.
+const ROOMY: [(&str, u64); 4] =
+    [("message_len", 65 << 20), ("memory_out", 80 << 20), ("memory_in", 128 << 20), ("decode_memory", 80 << 20)];
+
 pub(crate) async fn a_large_upload_lets_small_calls_pass(fixture: Fixture) {
     const LEN: usize = 64 << 20;
-    let raised = [
-        ("message_len", LEN as u64 + 64),
-        ("memory_out", 80 << 20),
-        ("memory_in", 80 << 20),
-        ("decode_memory", 80 << 20),
-    ];
-    let served = fixture.serve_with(Setup::limits(&raised)).await;
-    let (connection, suite) = served.suite_with(&raised).await;
+    let served = fixture.serve_with(Setup::limits(&ROOMY)).await;
+    let (connection, suite) = served.suite_with(&ROOMY).await;
     let bytes = vec![1; LEN];
     let call = token();
     let upload = {
@@ -90,10 +88,38 @@ pub(crate) async fn a_large_upload_lets_small_calls_pass(fixture: Fixture) {
         beside += u32::from(connection.stats().memory_out > 0);
     }
     assert_eq!(soon("the upload", upload).await.expect("no panic"), Ok(LEN as u64));
-    // A client on one thread, whose peer reads as fast as it writes, may write all of it in one turn: the small calls are
-    // made after that. See `docs/conformance.md`.
-    let one_turn = fixture.placement == Placement::TwoProcesses;
-    assert!(beside > 0 || one_turn, "no small call ended while the upload was being sent");
+    assert!(beside > 0, "no small call ended while the upload was being sent");
+    served.rests_with(&connection).await;
+}
+
+pub(crate) async fn a_large_upload_that_is_not_polled_stands_still_alone(fixture: Fixture) {
+    const LEN: usize = 48 << 20;
+    let served = fixture.serve_with(Setup::limits(&ROOMY)).await;
+    let (connection, suite) = served.suite_with(&ROOMY).await;
+    let bytes = pattern(LEN);
+    let (call, sent) = (token(), token());
+    let mut upload = pin!(suite.count(call, &bytes).into_future());
+    let mut dropped = Box::pin(suite.count(call, &bytes).into_future());
+    for _ in 0..3 {
+        assert!(poll_once(upload.as_mut()).await.is_pending());
+        small_calls(&suite, 20).await;
+        assert!(connection.stats().memory_out > 0, "all of it was sent though it was not polled");
+    }
+    let other = pattern(2 << 20);
+    let echo = soon("a large call beside", suite.echo(&other)).await.expect("an echo");
+    assert!(echo == other, "the bytes have changed");
+    // A second one is dropped half sent.
+    assert!(poll_once(dropped.as_mut()).await.is_pending());
+    drop(dropped);
+    assert_eq!(served.ledger.executions(call), 0);
+    assert_eq!(soon("the upload", upload).await, Ok(LEN as u64));
+    assert_eq!(served.ledger.executions_after_all(call).await, 1);
+    // What has been sent borrows nothing.
+    let pending = {
+        let bytes = bytes.clone();
+        soon("the sending", suite.count(sent, &bytes).send()).await.expect("it is sent")
+    };
+    assert_eq!(soon("its outcome", pending).await, Ok(LEN as u64));
     served.rests_with(&connection).await;
 }
 

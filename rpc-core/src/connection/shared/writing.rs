@@ -7,8 +7,9 @@ use std::task::{Context, Poll, Waker};
 
 use super::{After, Outlet, Shared, State, Wake};
 use crate::body::{Body, Parts};
+use crate::connection::Feeding;
 use crate::error::ConnectionError;
-use crate::protocol::{APART_LEN_MIN, Fed};
+use crate::protocol::{APART_LEN_MIN, Begun, Fed};
 use crate::transport::{BatchWriter, FrameSender, Lent, Transport, Written};
 
 /// Whose turn it is to write: nobody's, or somebody's, who looks for more before giving it back if that is asked for.
@@ -107,9 +108,13 @@ impl<T: Transport> Shared<T> {
     ) -> (io::Result<Written>, Option<Waker>) {
         let mut outlet = pen.outlet.unwrap_or_else(|| self.outlet());
         let Pen { mut loaded, mut all, .. } = pen;
+        let mut began = None;
         for _ in 0..BATCHES_PER_TURN {
             if !loaded {
                 let mut state = self.lock();
+                if state.taken - *began.get_or_insert(state.taken) >= WRITTEN_PER_TURN {
+                    break;
+                }
                 let found = state.take_batch(&mut outlet.batch, wakers);
                 self.turn.looked(found);
                 if !found {
@@ -176,29 +181,59 @@ impl<T: Transport> Shared<T> {
         }
     }
 
-    /// Sends the rest of a long call from where it lies, as far as the mechanism takes it at once. What it does not is
-    /// copied: its caller may never be polled again.
-    pub(super) fn feed(&self, id: u64, payload: Parts<'_>) {
-        let mut sent = None;
-        for _ in 0..BATCHES_PER_TURN {
+    /// Begins to send the rest of a long call, which is lent. What the mechanism does not take at once stays with the
+    /// caller, if it is long, until the caller feeds or gives it; else it is copied.
+    pub(super) fn begin_feeding(&self, id: u64, payload: Parts<'_>, oneway: bool) -> Begun {
+        let (sent, feeding) = self.feed_turn(id, payload, &mut None);
+        let room = match feeding {
+            Feeding::Over => return Begun::Placed(id),
+            Feeding::Room => true,
+            Feeding::Blocked => false,
+        };
+        if payload.len() - sent > COPY_LEN_MAX {
+            // Who made a oneway call is not to wait. What has all been encoded is given away, and nobody waits for it.
+            let may_stay = || !oneway && self.lock().protocol.caller().may_stay();
+            if payload.tail.is_empty() || may_stay() {
+                return Begun::Part { id, room };
+            }
+        }
+        let rest = Body::from(payload.range(sent, payload.len()));
+        self.with(|state, _| state.protocol.caller().keep(id, rest));
+        Begun::Placed(id)
+    }
+
+    /// Sends more of a lent call from where it lies, as far as the mechanism takes it at once and it is its turn; how much
+    /// of it is sent then.
+    pub(super) fn feed_turn(&self, id: u64, payload: Parts<'_>, waker: &mut Option<Waker>) -> (usize, Feeding) {
+        let mut began = None;
+        let mut before = None;
+        loop {
             let (fed, lend, after) = {
                 let mut state = self.lock();
                 let lend = self.may_lend(&state, payload.len());
-                let State { protocol, sender, .. } = &mut *state;
-                let fed = protocol.feed(id, payload, lend, sender);
+                let State { protocol, sender, blocked, .. } = &mut *state;
+                let fed = match blocked {
+                    true => protocol.await_room(id, waker),
+                    false => protocol.feed(id, payload, lend, waker, sender),
+                };
                 let mut after = After::default();
                 self.claim_write(&mut state, false, &mut after);
+                if state.protocol.needs_sweep() {
+                    after.wake_driver = state.driver.clone();
+                }
                 (fed, lend, after)
             };
             self.finish_lending(after, lend.then_some(&Lent(payload)));
-            match fed {
-                Fed::Over => return,
-                Fed::Blocked(bytes) if sent == Some(bytes) => break,
-                Fed::Blocked(bytes) => sent = Some(bytes),
+            let Fed::Part(sent) = fed else {
+                return (payload.len(), Feeding::Over);
+            };
+            if before.replace(sent) == Some(sent) {
+                return (sent, Feeding::Blocked);
+            }
+            if (sent - *began.get_or_insert(sent)) as u64 >= WRITTEN_PER_TURN {
+                return (sent, Feeding::Room);
             }
         }
-        let rest = Body::from(payload.range(sent.unwrap_or(0), payload.len()));
-        self.with(|state, _| state.protocol.caller().keep(id, rest));
     }
 
     /// The driver's part of writing: goes on with what was blocked. Ready when nothing is left.
@@ -212,6 +247,7 @@ impl<T: Transport> Shared<T> {
                 return Poll::Ready(Ok(()));
             }
         }
+        let mut began = None;
         for _ in 0..BATCHES_PER_TURN {
             let written = {
                 let mut outlet = self.outlet();
@@ -228,9 +264,13 @@ impl<T: Transport> Shared<T> {
             }
             self.lock().blocked = false;
             self.flush();
+            let state = self.lock();
             // It may be blocked again; then the mechanism is asked again, so that it wakes this task.
-            if !self.lock().blocked {
+            if !state.blocked {
                 return Poll::Ready(Ok(()));
+            }
+            if state.taken - *began.get_or_insert(state.taken) >= WRITTEN_PER_TURN {
+                break;
             }
         }
         cx.waker().wake_by_ref();
@@ -250,3 +290,7 @@ impl<T: Transport> Drop for Claim<'_, T> {
 
 /// After so many batches written in a row, others get their turn.
 const BATCHES_PER_TURN: usize = 16;
+/// After so many bytes, too.
+const WRITTEN_PER_TURN: u64 = 1 << 20;
+/// So much of it is copied where the mechanism takes no more; with more than that the caller goes on itself.
+const COPY_LEN_MAX: usize = 1 << 20;

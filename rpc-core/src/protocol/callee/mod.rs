@@ -173,6 +173,11 @@ impl Callee {
         self.calls.len()
     }
 
+    /// Whether a reply is half sent.
+    pub(crate) fn is_sending(&self) -> bool {
+        !self.sending.is_empty()
+    }
+
     /// Whether any terminal frame is owed.
     pub(crate) fn busy(&self) -> bool {
         self.live() > 0 || !self.refusals.is_empty()

@@ -107,7 +107,7 @@ impl Callee {
             self.refusals.pop_front();
         }
         while let Some(id) = self.backlog_free.pop_front() {
-            if self.start(id, out) == Some(Progress::Blocked) {
+            if self.start(id, self.chunk_len, out) == Some(Progress::Blocked) {
                 self.backlog_free.push_front(id);
                 return false;
             }
@@ -119,7 +119,7 @@ impl Callee {
                 break;
             }
             self.replies.take(len);
-            if self.start(id, out) == Some(Progress::Blocked) {
+            if self.start(id, self.chunk_len, out) == Some(Progress::Blocked) {
                 self.replies.unsend(len);
                 self.backlog_credit.push_front(id);
                 return false;
@@ -139,13 +139,13 @@ impl Callee {
     }
 
     /// Places the next frame of a reply; `None` if there is no reply.
-    fn start<S: FrameSender>(&mut self, id: u64, out: &mut S) -> Option<Progress> {
+    fn start<S: FrameSender>(&mut self, id: u64, chunk_len: usize, out: &mut S) -> Option<Progress> {
         let entry = self.calls.get_mut(id)?;
         let State::Replying(message) = &mut entry.state else {
             return None;
         };
         let unsent = message.unsent();
-        let progress = message.advance(id, self.chunk_len, out);
+        let progress = message.advance(id, chunk_len, out);
         let sent = unsent - message.unsent();
         self.reply_bytes -= sent;
         if message.len() > REPLY_INLINE_MAX {
@@ -162,8 +162,8 @@ impl Callee {
         Some(progress)
     }
 
-    /// Places one chunk of the half-sent reply whose turn it is.
-    pub(crate) fn send_chunk<S: FrameSender>(&mut self, out: &mut S) -> Option<Progress> {
+    /// Places one chunk, of at most `most` bytes, of the half-sent reply whose turn it is.
+    pub(crate) fn send_chunk<S: FrameSender>(&mut self, most: usize, out: &mut S) -> Option<Progress> {
         while let Some(id) = self.sending.pop_front() {
             let begun = match self.calls.get_mut(id) {
                 Some(Entry { state: State::Replying(message), .. }) => message.begun,
@@ -172,7 +172,7 @@ impl Callee {
             if !begun {
                 continue;
             }
-            let progress = self.start(id, out);
+            let progress = self.start(id, most.min(self.chunk_len), out);
             if progress == Some(Progress::Blocked) {
                 self.sending.push_front(id);
             }

@@ -53,6 +53,8 @@ pub(crate) struct NewCall {
 pub(crate) enum Begun {
     /// It is placed, or what is left of it lies here.
     Placed(u64),
+    /// A part of it is placed. The rest is to be fed, at once, if there is room, or when the waker is called; or to be kept.
+    Part { id: u64, room: bool },
     /// It waits; the payload has been taken.
     Queued(Ticket),
     /// There is no memory for it to wait in; the waker is called when it is worth trying again.
@@ -66,8 +68,7 @@ pub(crate) enum Begun {
 pub(crate) enum Attempt {
     /// It has begun, or has not.
     Done(Begun),
-    /// Its first frame is placed; the others are to be [fed](Caller::feed), and what has no room to be
-    /// [kept](Caller::keep).
+    /// Its first frame is placed; the others are to be [fed](Caller::feed), or to be [kept](Caller::keep).
     Lent(u64),
     /// It has to wait, and is so long that its payload is to be copied outside of the lock: once more, with the copy.
     Unowned,
@@ -84,8 +85,8 @@ impl From<Begun> for Attempt {
 pub(crate) enum Fed {
     /// There is nothing left to feed: all of it is placed, or the call is over.
     Over,
-    /// So many bytes of it are placed; the sender has no room for more.
-    Blocked(usize),
+    /// So many bytes of it are placed.
+    Part(usize),
 }
 
 /// The answer to a call.
@@ -275,6 +276,11 @@ impl Caller {
     /// Whether anybody waits for anything here.
     pub(crate) fn busy(&self) -> bool {
         self.live > 0 || !self.waiting.is_empty() || !self.starved.is_empty()
+    }
+
+    /// Whether a long call is half sent.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sending_bytes > 0
     }
 
     /// Payload bytes held, of replies and of requests that are not sent yet.

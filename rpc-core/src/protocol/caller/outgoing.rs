@@ -241,19 +241,23 @@ impl Caller {
         }
     }
 
-    /// Places more of a lent call, of which `whole` is the payload, as far as there is room.
-    pub(crate) fn feed<S: FrameSender>(&mut self, id: u64, whole: Parts<'_>, lend: bool, out: &mut S) -> Fed {
-        let chunk_len = self.chunk_len;
+    /// Places the next chunk, of at most `most` bytes, of a lent call of which `whole` is the payload, if there is room.
+    pub(crate) fn feed<S: FrameSender>(
+        &mut self,
+        id: u64,
+        whole: Parts<'_>,
+        lend: bool,
+        most: usize,
+        out: &mut S,
+    ) -> Fed {
+        let chunk_len = self.chunk_len.min(most);
         let index = self.index(id);
         let slot = &mut self.slots[index];
         let Some(message) = slot.outgoing.as_mut().filter(|_| slot.id == id) else {
             return Fed::Over;
         };
         let unsent = message.unsent();
-        let mut progress = Progress::More;
-        while progress == Progress::More {
-            progress = message.feed(id, whole, lend, chunk_len, out);
-        }
+        let progress = message.feed(id, whole, lend, chunk_len, out);
         let left = message.unsent();
         if progress == Progress::Done {
             slot.position = out.position();
@@ -261,26 +265,65 @@ impl Caller {
         }
         self.sending_bytes -= unsent - left;
         self.requests.sent((unsent - left) as u64);
-        if left == 0 { Fed::Over } else { Fed::Blocked(whole.len() - left) }
+        if left == 0 { Fed::Over } else { Fed::Part(whole.len() - left) }
+    }
+
+    /// Has whoever feeds a call woken when its turn comes.
+    pub(crate) fn await_room(&mut self, id: u64, waker: &mut Option<Waker>) -> Fed {
+        let Some(slot) = self.slot_mut(id) else {
+            return Fed::Over;
+        };
+        let Some(message) = &mut slot.outgoing else {
+            return Fed::Over;
+        };
+        let sent = message.len() - message.unsent();
+        let queued = std::mem::replace(&mut message.queued, true);
+        if waker.is_some() {
+            std::mem::swap(&mut slot.waker, waker);
+        }
+        if !queued {
+            self.sending.push_back(id);
+        }
+        Fed::Part(sent)
+    }
+
+    /// Whether long calls may be left with their callers, who feed them: as long as others have a quarter of the window.
+    /// Those whose futures are alive and not polled must not keep all of them waiting.
+    pub(crate) fn may_stay(&self) -> bool {
+        let lent = self.slots.iter().filter_map(|slot| slot.outgoing.as_ref().filter(|message| message.is_lent()));
+        lent.map(Message::len).sum::<usize>() as u64 <= self.requests.size() / 4 * 3
     }
 
     /// Takes over the rest of a lent call.
     pub(crate) fn keep(&mut self, id: u64, rest: Body) {
         if let Some(message) = self.slot_mut(id).and_then(|slot| slot.outgoing.as_mut()) {
             message.keep(rest);
-            self.sending.push_back(id);
+            if !std::mem::replace(&mut message.queued, true) {
+                self.sending.push_back(id);
+            }
         }
     }
 
-    /// Places one chunk of the half-sent call whose turn it is.
-    pub(crate) fn send_chunk<S: FrameSender>(&mut self, out: &mut S) -> Option<Progress> {
+    /// Places one chunk, of at most `most` bytes, of the half-sent call whose turn it is. Of one that is fed, whoever does
+    /// that is woken instead.
+    pub(crate) fn send_chunk<S: FrameSender>(
+        &mut self,
+        most: usize,
+        out: &mut S,
+        wakers: &mut Vec<Waker>,
+    ) -> Option<Progress> {
         while let Some(id) = self.sending.pop_front() {
-            let chunk_len = self.chunk_len;
+            let chunk_len = self.chunk_len.min(most);
             let index = self.index(id);
             let slot = &mut self.slots[index];
             let Some(message) = slot.outgoing.as_mut().filter(|_| slot.id == id) else {
                 continue;
             };
+            if message.is_lent() {
+                message.queued = false;
+                wakers.extend(slot.waker.take());
+                continue;
+            }
             let unsent = message.unsent();
             let progress = message.advance(id, chunk_len, out);
             let sent = unsent - message.unsent();

@@ -3,6 +3,7 @@
 //! A [`Pair`] holds a client and a server. Frames lie in the receiver's `inbox` until a test delivers them, so that a
 //! test decides what crosses what.
 
+mod beside;
 mod calls;
 mod cancel;
 mod chunks;
@@ -234,7 +235,7 @@ impl Node {
         };
         // All but the first frame waits here.
         let room = std::mem::replace(&mut self.out.room, 0);
-        let Fed::Blocked(sent) = self.protocol.feed(id, payload.as_slice().into(), false, &mut self.out) else {
+        let Fed::Part(sent) = self.protocol.feed(id, payload.as_slice().into(), false, &mut None, &mut self.out) else {
             panic!("there is no room");
         };
         self.out.room = room;

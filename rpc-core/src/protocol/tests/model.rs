@@ -154,7 +154,7 @@ impl Model {
         let due = now + timeout + if call.deadline.is_none() { SWEEP } else { Duration::ZERO };
         let at = match self.node(client).begin(call, payload, None) {
             Begun::Placed(_) if call.oneway => return,
-            Begun::Placed(id) => Where::Placed(id),
+            Begun::Placed(id) | Begun::Part { id, .. } => Where::Placed(id),
             // Who makes it waits only for it to be placed.
             Begun::Queued(ticket) => Where::Queued(ticket),
             Begun::Starved => return,

@@ -1,0 +1,143 @@
+//! Long calls that their callers feed, and short ones beside long ones.
+
+use super::*;
+
+/// A long call whose caller has the payload, with its first frame placed.
+fn lent(pair: &mut Pair, payload: &[u8], waker: &mut Option<Waker>) -> u64 {
+    let (begun, _) =
+        pair.client.protocol.begin(&new_call(), payload.into(), false, &mut None, waker, &mut pair.client.out);
+    let Attempt::Lent(id) = begun else { panic!("it is longer than a chunk") };
+    id
+}
+
+#[test]
+fn who_feeds_a_call_is_woken_when_there_is_room_and_holds_up_nobody_meanwhile() {
+    let mut pair = Pair::new();
+    let payload = bytes(10 * CHUNK, 1);
+    let count = Count::new();
+    let id = lent(&mut pair, &payload, &mut count.waker());
+    let feed = |pair: &mut Pair| {
+        let Node { protocol, out, .. } = &mut pair.client;
+        protocol.feed(id, payload.as_slice().into(), false, &mut count.waker(), out)
+    };
+    for round in 1..4 {
+        let room = std::mem::replace(&mut pair.client.out.room, 0);
+        assert_eq!(feed(&mut pair), Fed::Part(round * CHUNK));
+        // As often as it likes to be asked, it stands in line once.
+        assert_eq!(feed(&mut pair), Fed::Part(round * CHUNK));
+        pair.client.out.room = CHUNK + 64;
+        let woken = count.woken();
+        pair.flush();
+        pair.flush();
+        assert_eq!(count.woken(), woken + 1);
+        // It does not come. Others go on.
+        pair.client.out.room = room;
+        let other = pair.client.place(bytes(3 * CHUNK, 2));
+        let small = pair.client.place(b"small".to_vec());
+        pair.settle();
+        pair.server.echo_all();
+        pair.settle();
+        assert_eq!(pair.client.reply(small), b"small");
+        assert_eq!(pair.client.reply(other), bytes(3 * CHUNK, 2));
+        // It comes.
+        pair.client.out.room = CHUNK + 64;
+        assert_eq!(feed(&mut pair), Fed::Part((round + 1) * CHUNK));
+        pair.flush();
+        pair.client.out.room = room;
+    }
+    assert_eq!(feed(&mut pair), Fed::Over);
+    pair.settle();
+    pair.server.echo_all();
+    pair.settle();
+    assert_eq!(pair.client.reply(id), payload);
+    pair.assert_at_rest();
+}
+
+#[test]
+fn a_call_that_nobody_feeds_is_over_when_its_time_is_and_its_credit_is_free() {
+    let mut pair = Pair::new();
+    let payload = bytes(10 * CHUNK, 1);
+    let count = Count::new();
+    let id = lent(&mut pair, &payload, &mut count.waker());
+    pair.settle();
+    assert!(pair.client.protocol.stats().credit_in_use > 0);
+    pair.advance(Duration::from_secs(31));
+    assert_eq!(*not_executed(&pair.client.failure(id)), Reason::DeadlineExceeded);
+    assert_eq!(count.woken(), 1);
+    let Node { protocol, out, .. } = &mut pair.client;
+    assert_eq!(protocol.feed(id, payload.as_slice().into(), false, &mut count.waker(), out), Fed::Over);
+    assert!(pair.server.requests.is_empty());
+    pair.assert_at_rest();
+}
+
+#[test]
+fn dropping_a_call_that_is_fed_cuts_it_off() {
+    let mut pair = Pair::new();
+    let payload = bytes(10 * CHUNK, 1);
+    let id = lent(&mut pair, &payload, &mut None);
+    pair.settle();
+    pair.client.protocol.caller().abandon(id, &mut Vec::new());
+    pair.settle();
+    assert!(pair.server.requests.is_empty());
+    pair.assert_at_rest();
+}
+
+#[test]
+fn callers_feed_calls_only_as_long_as_others_have_a_quarter_of_the_window() {
+    let mut pair = Pair::with(Limits::default(), Limits::default().message_len(8 * CHUNK).memory_in(8 * CHUNK));
+    let payload = bytes(3 * CHUNK, 1);
+    for stays in [true, true] {
+        lent(&mut pair, &payload, &mut None);
+        assert_eq!(pair.client.protocol.caller().may_stay(), stays);
+    }
+    lent(&mut pair, &bytes(2 * CHUNK, 1), &mut None);
+    assert!(!pair.client.protocol.caller().may_stay());
+}
+
+#[test]
+fn long_messages_beside_short_calls_go_no_further_than_they_are_read() {
+    const LEN: usize = 3 << 20;
+    let mut pair = Pair::new();
+    let ahead = |pair: &Pair| pair.server.inbox.iter().map(Vec::len).sum::<usize>();
+    // Alone it goes as far as there is room.
+    let alone = pair.client.place(bytes(LEN, 1));
+    pair.flush();
+    assert!(ahead(&pair) > LEN);
+    pair.settle();
+    pair.server.echo_all();
+    pair.settle();
+    assert_eq!(pair.client.reply(alone), bytes(LEN, 1));
+
+    // Beside short calls it does not, whichever way it goes.
+    let long = pair.client.place(bytes(LEN, 2));
+    let short = pair.client.place(b"short".to_vec());
+    pair.flush();
+    assert!(ahead(&pair) < LEN / 4, "{} bytes", ahead(&pair));
+    while pair.server_takes() {}
+    pair.flush();
+    assert!(ahead(&pair) < LEN / 4, "{} bytes", ahead(&pair));
+    pair.settle();
+    pair.server.echo_all();
+    let back = pair.client.place(b"back".to_vec());
+    pair.flush();
+    while pair.server_takes() {}
+    pair.flush();
+    pair.settle();
+    pair.server.echo_all();
+    pair.settle();
+    assert_eq!(pair.client.reply(short), b"short");
+    assert_eq!(pair.client.reply(back), b"back");
+    assert_eq!(pair.client.reply(long), bytes(LEN, 2));
+    pair.assert_at_rest();
+}
+
+#[test]
+fn a_drain_is_answered_whatever_was_asked_before_and_behind_it() {
+    let mut pair = Pair::new();
+    // A probe is answered by any frame, so it does not stand in the way of a mark.
+    for number in [1 << 63 | 7, u64::MAX, 1 << 63 | 9, 1] {
+        pair.server.receive(&raw(11, 0, 0, &[], &u64::to_le_bytes(number))).unwrap();
+    }
+    let numbers: Vec<Vec<u8>> = pair.server.output().iter().map(|record| record[HEADER_LEN..].to_vec()).collect();
+    assert_eq!(numbers, [u64::to_le_bytes(1 << 63 | 9), u64::to_le_bytes(u64::MAX)]);
+}
