@@ -42,7 +42,7 @@ impl Callee {
         };
         let free = bytes.len() <= REPLY_INLINE_MAX;
         let ready = free || (self.backlog_credit.is_empty() && self.replies.allows(len));
-        let at_once = ready && bytes.len() <= self.chunk_len;
+        let at_once = ready && bytes.len() <= self.chunk_len.len;
         let apart = bytes.len() >= APART_LEN_MIN && out.gathers();
         if at_once && !apart {
             let mut head = Head::new(kind, id);
