@@ -166,8 +166,10 @@ fn is_shown(cell: &Cell, subject: &Subject) -> bool {
     let first = subject.modes.first() == Some(&cell.mode);
     let trunkline = name == "trunkline" && first;
     match cell.what {
-        What::W1 => name != "trunkline-roomy",
-        What::W2 | What::W3 => !["trunkline-roomy", "trunkline-wait"].contains(&name),
+        What::W1 => !["trunkline-roomy", "trunkline-trusting"].contains(&name),
+        What::W2 => !["trunkline-roomy", "trunkline-trusting", "trunkline-wait"].contains(&name),
+        What::W3 => !["trunkline-roomy", "trunkline-wait"].contains(&name),
+        What::Size(size) if name == "trunkline-trusting" => size > 32 << 10,
         What::InFlight(_) | What::Size(_) => trunkline || ["raw", "raw-spin", "raw-ring"].contains(&name),
         What::Load(_) => trunkline || ["raw-spin", "raw-ring"].contains(&name) || peer && first,
         What::OneCpu => {

@@ -19,6 +19,7 @@ pub(crate) const CONTAINED: &[Contained] = &[
     tasks::<trunkline::Asleep>(),
     blocking::<trunkline::Waiting>(),
     tasks::<trunkline::Roomy>(),
+    tasks::<trunkline::Trusting>(),
     blocking::<floor::Sleeping>(),
     blocking::<floor::Spinning>(),
     blocking::<floor::RuntimeSleeping>(),

@@ -226,6 +226,7 @@ const OWN: &str = "trunkline";
 const ASLEEP: &str = "trunkline-asleep";
 const WAIT: &str = "trunkline-wait";
 const ROOMY: &str = "trunkline-roomy";
+const TRUSTING: &str = "trunkline-trusting";
 
 /// A line with a target that is relative to a floor.
 const fn target(
@@ -292,6 +293,14 @@ const TARGETS: &[Target] = &[
         More,
         pair("shm", ASLEEP, "raw-ring", What::W3, bandwidth),
         [8.0, 49.0],
+    ),
+    target(
+        "11",
+        "`shm:` W3, read in place",
+        GIBIBYTES,
+        More,
+        pair("shm", TRUSTING, "raw-ring", What::W3, bandwidth),
+        [40.0, 49.0],
     ),
     absolute(
         "13",

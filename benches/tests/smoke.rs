@@ -31,6 +31,7 @@ fn trunkline_is_measured_on_every_transport() {
         }
         every_kind_of_load("trunkline-asleep", transport, "ct");
     }
+    every_kind_of_load("trunkline-trusting", "shm", "ct");
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::landing::Lease;
+
 /// The bytes of a message. What it takes of memory goes back to the pool.
 #[derive(Default)]
 pub(crate) struct Body(Vec<u8>);
@@ -85,6 +87,38 @@ impl Drop for Body {
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// The payload of a message that has come.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// In memory of its own.
+    Own(Body),
+    /// In the transport's.
+    Lent(Lease),
+}
+
+impl Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Received::Own(body) => body,
+            Received::Lent(lease) => lease,
+        }
+    }
+}
+
+impl From<Body> for Received {
+    fn from(body: Body) -> Received {
+        Received::Own(body)
+    }
+}
+
+impl From<Lease> for Received {
+    fn from(lease: Lease) -> Received {
+        Received::Lent(lease)
     }
 }
 

@@ -425,7 +425,7 @@ fn decode<R: Output>(
 ) -> Result<R::Ok, CallError<R::Err>> {
     let (half, bytes) = match answer {
         Answer::Small { half, bytes, len } => (*half, &bytes[..usize::from(*len)]),
-        Answer::Large { half, bytes } => (*half, bytes.as_slice()),
+        Answer::Large { half, bytes } => (*half, &**bytes),
         Answer::Failed(failure) => return Err(failed(failure.clone(), method)),
     };
     let mut input = bytes;

@@ -101,6 +101,21 @@ pub fn pad_len(first_word: u64) -> Option<usize> {
     ((first_word >> 32) as u8 == KIND_PAD).then_some(first_word as u32 as usize + FIRST_WORD_LEN)
 }
 
+/// A record of the shared-memory ring whose frame lies in a block beside it. Never sent on a byte stream either.
+const KIND_ASIDE: u8 = 0x7e;
+/// Bytes of such a record: its own first word, and that of the frame.
+pub const ASIDE_LEN: usize = HEADER_LEN;
+
+/// The first word of a record whose frame lies in the block with this number. The frame's own first word follows.
+pub fn aside(block: u16) -> u64 {
+    (ASIDE_LEN - FIRST_WORD_LEN) as u64 | u64::from(KIND_ASIDE) << 32 | u64::from(block) << 48
+}
+
+/// In which block the frame lies, if `first_word` begins such a record.
+pub fn aside_block(first_word: u64) -> Option<u16> {
+    ((first_word >> 32) as u8 == KIND_ASIDE).then_some((first_word >> 48) as u16)
+}
+
 /// Kinds from here up are skipped by a receiver that does not know them.
 const KIND_SKIPPABLE: u8 = 0x80;
 

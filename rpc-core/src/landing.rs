@@ -1,9 +1,10 @@
 //! Long payloads, put where they belong while they come in.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::body::Body;
+use crate::body::{Body, Received};
 use crate::frame::{FIRST_WORD_LEN, HEAD_LEN_MAX, HEADER_LEN, record_len};
 
 /// The beginning of a long frame, before the rest of it is taken in.
@@ -93,7 +94,7 @@ impl Landing {
     /// The frame without its payload, in so many bytes; and the payload.
     pub(crate) fn into_parts(self) -> ([u8; HEAD_LEN_MAX], usize, Landed) {
         debug_assert_eq!(self.missing(), 0, "it has not landed yet");
-        (self.head, self.head_len, Landed { bytes: self.bytes, start: self.start })
+        (self.head, self.head_len, Landed::Own { bytes: self.bytes, start: self.start })
     }
 }
 
@@ -103,32 +104,70 @@ impl fmt::Debug for Landing {
     }
 }
 
-/// The payload of a frame that has landed.
+/// The payload of a frame that stays where it came in, in memory of the transport's, until this is dropped: by whichever
+/// thread, perhaps long after the connection has ended.
+pub struct Lease(Box<dyn AsRef<[u8]> + Send + Sync>);
+
+impl Lease {
+    /// Lends `memory`, which is always the same bytes. They are given back when it is dropped; that should not take long,
+    /// and wait for nothing, since it may happen under the connection's lock.
+    pub fn new(memory: impl AsRef<[u8]> + Send + Sync + 'static) -> Lease {
+        Lease(Box::new(memory))
+    }
+}
+
+impl Deref for Lease {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a lease of {} bytes", self.len())
+    }
+}
+
+/// The payload of a frame that is where it belongs.
 #[derive(Debug)]
-pub(crate) struct Landed {
-    /// It ends with the payload.
-    bytes: Filling,
-    start: usize,
+pub(crate) enum Landed {
+    /// In the message's own memory, which ends with it.
+    Own { bytes: Filling, start: usize },
+    /// Where it came in.
+    Lent(Lease),
 }
 
 impl Landed {
     /// Bytes of the payload.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len() - self.start
+        match self {
+            Landed::Own { bytes, start } => bytes.len() - start,
+            Landed::Lent(lease) => lease.len(),
+        }
     }
 
     /// All of the message that has come, with room for `total` bytes.
     pub(crate) fn into_filling(self, total: usize) -> Filling {
-        if self.bytes.bytes.capacity() >= total {
-            return Filling { _tentative: None, ..self.bytes };
+        let mut all = match self {
+            Landed::Own { bytes, .. } if bytes.bytes.capacity() >= total => {
+                return Filling { _tentative: None, ..bytes };
+            }
+            _ => Filling::with_capacity(total),
+        };
+        match &self {
+            Landed::Own { bytes, .. } => all.push(&bytes.bytes[..bytes.filled]),
+            Landed::Lent(lease) => all.push(lease),
         }
-        let mut all = Filling::with_capacity(total);
-        all.push(&self.bytes.bytes[..self.bytes.filled]);
         all
     }
 
-    pub(crate) fn into_body(self) -> Body {
-        self.bytes.into_body()
+    pub(crate) fn into_message(self) -> Received {
+        match self {
+            Landed::Own { bytes, .. } => bytes.into_body().into(),
+            Landed::Lent(lease) => lease.into(),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::connection::{Connection, Start};
 use crate::error::ConnectError;
 use crate::frame::FrameError;
 
-pub use crate::landing::{LANDING_LEN_MIN, Landing, Partial};
+pub use crate::landing::{LANDING_LEN_MIN, Landing, Lease, Partial};
 pub use batch::{Apart, BatchBuffer, Bytes, Lent};
 
 /// A connected pair of directions that carry frames.
@@ -74,6 +74,12 @@ pub trait FrameSender: Send + 'static {
     fn place_apart(&mut self, head: &[u8], end: Apart) -> bool {
         let _ = (head, end);
         false
+    }
+
+    /// The longest frame for which there is a place of its own just now, beyond those that a chunk fills; 0 without any. It
+    /// stays until a frame is committed to it. Others have to be cut.
+    fn frame_len_now(&mut self) -> usize {
+        0
     }
 
     /// Moves what was committed into `batch`, which is empty; `false` if there was nothing, and nobody
@@ -175,6 +181,8 @@ pub enum Filled {
 /// the place that its payload belongs to ([`land`](FrameReceiver::land)), fills that, and hands it back
 /// ([`landed`](FrameReceiver::landed)). It need not, nor need it be given a place: then the frame is taken in like any
 /// other.
+///
+/// Or a long frame stays where it came in: then its payload is [lent](FrameReceiver::lend), and there is no copy at all.
 pub trait FrameReceiver: Send + 'static {
     /// Really asks the mechanism whether anything is there, without waiting and without registering anybody;
     /// `None` if there is nothing.
@@ -231,6 +239,16 @@ pub trait FrameReceiver: Send + 'static {
         None
     }
 
+    /// Whether [`lend`](FrameReceiver::lend) is worth asking.
+    const LENDS: bool = false;
+
+    /// The payload of the frame that [`partial`](FrameReceiver::partial) shows, from byte `start` of the frame on, where it
+    /// is, if it is all there and may stay there for as long as anybody wants. With that the frame is consumed.
+    fn lend(&mut self, start: usize) -> Option<Lease> {
+        let _ = start;
+        None
+    }
+
     /// Called when no frame has come for 100 ms: a moment to give buffers back. Part of a frame may have been received.
     fn idle(&mut self) {}
 }
@@ -245,6 +263,9 @@ pub struct Properties {
     pub peer: PeerIdentity,
     /// Messages longer than this many payload bytes travel in chunks of it, so that others can pass.
     pub chunk_len: usize,
+    /// Payload bytes that a frame from the peer may have, if that is more than a chunk: where messages can come whole that
+    /// are longer.
+    pub whole_len: usize,
     /// Whether the peer can vanish without the mechanism saying so (a network): then silence is probed also at rest.
     pub silent_loss: bool,
     /// Bytes of memory that it takes from the beginning to the end, busy or not: a ring, say. A server counts them
@@ -255,12 +276,18 @@ pub struct Properties {
 impl Properties {
     /// Properties with a chunk of 128 KiB, no silent loss, and no memory of its own.
     pub fn new(name: &'static str, peer: PeerIdentity) -> Properties {
-        Properties { name, peer, chunk_len: 128 * 1024, silent_loss: false, memory: 0 }
+        Properties { name, peer, chunk_len: 128 * 1024, whole_len: 0, silent_loss: false, memory: 0 }
     }
 
     /// Sets the chunk length, in bytes.
     pub fn chunk_len(mut self, len: usize) -> Properties {
         self.chunk_len = len;
+        self
+    }
+
+    /// Sets how long the payload of a frame from the peer may be, in bytes, if that is more than a chunk.
+    pub fn whole_len(mut self, len: usize) -> Properties {
+        self.whole_len = len;
         self
     }
 

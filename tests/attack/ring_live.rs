@@ -108,7 +108,10 @@ fn scribble(own: &Words, what: Scribble, mut random: Random, stop: &AtomicBool, 
             Scribble::Heads => own.store(HEAD, [noise, noise & !63, u64::MAX, 0][random.below(4)]),
             // What might be true.
             Scribble::NearHeads => own.store(HEAD, (noise % (1 << 20)) & !63),
-            Scribble::FirstWords => own.store(line, [noise, 0, 1 << 32, u64::from(PAD) << 32 | 56][random.below(4)]),
+            Scribble::FirstWords => own.store(
+                line,
+                [noise, 0, 1 << 32, u64::from(PAD) << 32 | 56, u64::from(PAD - 1) << 32 | 8][random.below(5)],
+            ),
             // A frame of a kind that there is.
             Scribble::Lengths => own.store(line, (noise % 9000) | (1 + noise % 14) << 32),
             Scribble::Payloads => own.store(line + 8 * (1 + random.below(7)), noise),

@@ -228,6 +228,17 @@ fn messages_that_say_something_else() {
         for capacity in capacities.into_iter().chain([128 << 10, 64 << 20]) {
             turned_away(&path, &format!("{capacity} bytes"), &message(1, 0, capacity), &fds, FAULT);
         }
+        // Blocks that the segment does not have, too many, too few, too small, too large, of no whole pages.
+        let page = 4096_u64;
+        let lens = [0, page, 5 * page - 1, 5 * page, 5 * page + 8, 65 << 20, 1 << 63, u64::MAX];
+        for (len, count) in lens.into_iter().flat_map(|len| [0, 1, 49, 1 << 32, u64::MAX].map(|count| (len, count))) {
+            if (len, count) != (0, 0) {
+                let mut bytes = good();
+                bytes[24..32].copy_from_slice(&len.to_le_bytes());
+                bytes[32..40].copy_from_slice(&count.to_le_bytes());
+                turned_away(&path, &format!("{count} blocks of {len} bytes"), &bytes, &fds, FAULT);
+            }
+        }
         for seed in 0..300 {
             let mut random = Random(seed);
             let mut bytes = good();

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use trunkline::Server;
 use trunkline::transport::Listener;
 
-use crate::fixture::{Accounts, Carrier, Endpoint, Report, Setup, Streams, server_builder};
+use crate::fixture::{Accounts, Carrier, Endpoint, Report, Setup, Streams, listen_in_place, server_builder};
 use crate::harness::{runtime, soon};
 use crate::ledger::Ledger;
 use crate::pipes::Pipes;
@@ -80,7 +80,7 @@ impl Child {
     /// Starts a client that says `what` to the server at `endpoint`, then nothing more, and waits until it has.
     pub(crate) async fn raw_client(endpoint: &Endpoint, what: &str) -> Child {
         let place = match endpoint {
-            Endpoint::Uri(uri) => uri.clone(),
+            Endpoint::Uri(uri) | Endpoint::InPlace(uri) => uri.clone(),
             Endpoint::Path(path) => format!("path:{}", path.display()),
             Endpoint::Pipes(path) => format!("pipes:{}", path.display()),
             Endpoint::Duplex(_) | Endpoint::Own(_) | Endpoint::Pipe(_) => panic!("another process cannot get there"),
@@ -213,11 +213,12 @@ async fn bind(carrier: &str, setup: &Setup, scratch: &Path) -> Server {
             "Unix" => format!("unix:{}", path.display()),
             "Shm" => format!("shm:{}", path.display()),
             "Tcp" => "tcp://127.0.0.1:0".to_owned(),
-            "Over" | "Pipe" => {
-                let socket = tokio::net::UnixListener::bind(&path).expect("a socket");
+            "Over" | "Pipe" | "InPlace" => {
+                let socket = || tokio::net::UnixListener::bind(&path).expect("a socket");
                 let listener: Box<dyn Listener> = match carrier {
-                    "Over" => Box::new(Streams { socket, path }),
-                    _ => Box::new(Pipes { socket, path }),
+                    "Over" => Box::new(Streams { socket: socket(), path }),
+                    "Pipe" => Box::new(Pipes { socket: socket(), path }),
+                    _ => Box::new(listen_in_place(&path).expect("a listener")),
                 };
                 server = Some(match (server.take(), builder.take()) {
                     (Some(server), _) => server.listen(listener),

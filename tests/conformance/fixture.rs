@@ -29,6 +29,8 @@ pub(crate) enum Carrier {
     Mem,
     Unix,
     Shm,
+    /// The same with blocks beside the rings, read in place on both sides.
+    InPlace,
     Tcp,
     /// Pipes between processes that are there already. How a child gets its own is tested in `tests/spawn`.
     Pipe,
@@ -155,6 +157,8 @@ impl Drop for Scratch {
 #[derive(Clone)]
 pub(crate) enum Endpoint {
     Uri(String),
+    /// The URI of a ring, to be connected to with blocks.
+    InPlace(String),
     Duplex(Handing<DuplexStreamTransport>),
     Own(Handing<Own>),
     Pipe(Handing<PipeTransport>),
@@ -178,7 +182,7 @@ fn duplex() -> (DuplexStreamTransport, DuplexStreamTransport) {
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Endpoint::Uri(uri) => f.write_str(uri),
+            Endpoint::Uri(uri) | Endpoint::InPlace(uri) => f.write_str(uri),
             Endpoint::Duplex(_) => f.write_str("a duplex stream"),
             Endpoint::Own(_) => f.write_str("a transport of our own"),
             Endpoint::Pipe(_) => f.write_str("pipes"),
@@ -192,6 +196,7 @@ impl Endpoint {
     pub(crate) async fn connect(&self, builder: ConnectionBuilder) -> Result<Connection, ConnectError> {
         match self {
             Endpoint::Uri(uri) => builder.connect(uri).await,
+            Endpoint::InPlace(uri) => builder.connect_with(&in_place(uri)).await,
             Endpoint::Duplex(handing) => builder.connect_with(handing).await,
             Endpoint::Own(handing) => builder.connect_with(handing).await,
             Endpoint::Pipe(handing) => builder.connect_with(handing).await,
@@ -204,6 +209,7 @@ impl Endpoint {
     pub(crate) async fn client(&self) -> Result<SuiteClient, ConnectError> {
         match self {
             Endpoint::Uri(uri) => SuiteClient::connect(uri).await,
+            Endpoint::InPlace(uri) => SuiteClient::over_transport(in_place(uri).connect_transport().await?).await,
             Endpoint::Duplex(handing) => SuiteClient::over_transport(handing.connect_own()?).await,
             Endpoint::Own(handing) => SuiteClient::over_transport(handing.connect_own()?).await,
             Endpoint::Pipe(handing) => SuiteClient::over_transport(handing.connect_own()?).await,
@@ -217,7 +223,7 @@ impl Endpoint {
     /// A peer of the server's that says only what it is told to.
     pub(crate) async fn raw(&self) -> Box<dyn Raw> {
         match self {
-            Endpoint::Uri(uri) => match uri.split_once(':').expect("a URI") {
+            Endpoint::Uri(uri) | Endpoint::InPlace(uri) => match uri.split_once(':').expect("a URI") {
                 ("mem", name) => raw(MemConnector::new(name).connect_transport().await.expect("it is there")),
                 ("shm", path) => raw_ring(ShmConnector::new(path).connect_transport().await.expect("it is there")),
                 ("unix", path) => raw(UnixConnector::new(path).connect_transport().await.expect("it is there")),
@@ -233,6 +239,23 @@ impl Endpoint {
             Endpoint::Path(path) => raw(Over::new(UnixStream::connect(path).await.expect("it is there"))),
         }
     }
+}
+
+fn in_place(uri: &str) -> ShmConnector {
+    let connector = ShmConnector::new(uri.trim_start_matches("shm:")).blocks(3, 1 << 20);
+    // SAFETY: the server is this very program, in which nobody writes to a message that was sent.
+    #[allow(unsafe_code, reason = "vouches for the peer")]
+    unsafe {
+        connector.assume_peer_trusted()
+    }
+}
+
+pub(crate) fn listen_in_place(path: &Path) -> Result<ShmListener, BindError> {
+    // Few, since a server has to answer for its memory.
+    let listener = ShmListener::builder(path).blocks(1, 64 << 10);
+    // SAFETY: as above; raw peers have no blocks.
+    #[allow(unsafe_code, reason = "vouches for the peers")]
+    unsafe { listener.assume_peer_trusted() }.bind()
 }
 
 fn connect_pipes(path: &Path) -> PipeTransport {
@@ -304,6 +327,11 @@ impl Fixture {
             let (endpoints, child) = soon("the child's endpoints", child).await;
             (endpoints, Site::There(Mutex::new(child)))
         };
+        let endpoints = endpoints.into_iter().map(|endpoint| match endpoint {
+            Endpoint::Uri(uri) if self.carrier == Carrier::InPlace => Endpoint::InPlace(uri),
+            endpoint => endpoint,
+        });
+        let endpoints = endpoints.collect();
         Served { endpoints, ledger, site, _scratch: scratch }
     }
 
@@ -336,6 +364,7 @@ impl Fixture {
             Carrier::Mem => (Box::new(MemListener::bind(name(scratch, at))?), None),
             Carrier::Unix => (Box::new(UnixListener::bind(scratch.join(format!("{at}.sock")))?), None),
             Carrier::Shm => (Box::new(ShmListener::bind(scratch.join(format!("{at}.sock")))?), None),
+            Carrier::InPlace => (Box::new(listen_in_place(&scratch.join(format!("{at}.sock")))?), None),
             Carrier::Tcp => (Box::new(TcpListener::bind("127.0.0.1:0").await?), None),
             Carrier::Pipe => {
                 let (listener, handing) = handed("pipe", pipes);
@@ -371,6 +400,11 @@ impl Fixture {
                 let listener = ShmListener::bind(scratch.path().join("0.sock")).expect("a listener");
                 let uri = listener.endpoint();
                 (RawListener::Shm(listener), Endpoint::Uri(uri))
+            }
+            Carrier::InPlace => {
+                let listener = listen_in_place(&scratch.path().join("0.sock")).expect("a listener");
+                let uri = listener.endpoint();
+                (RawListener::Shm(listener), Endpoint::InPlace(uri))
             }
             Carrier::Tcp => {
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");

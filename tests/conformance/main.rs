@@ -223,6 +223,10 @@ columns! {
         two_processes: Shm, TwoProcesses;
         two_processes_one_thread: Shm, TwoProcessesOneThread;
     }
+    shm_in_place {
+        one_process: InPlace, OneProcess;
+        two_processes: InPlace, TwoProcesses;
+    }
     tcp {
         one_process: Tcp, OneProcess;
         two_processes: Tcp, TwoProcesses;

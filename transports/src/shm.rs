@@ -16,36 +16,16 @@
 //!
 //! - Every word of shared memory has one writer, and the kernel enforces it.
 //! - What a peer wrote is copied once, opaquely, before anything looks at it; every position and length of its is checked
-//!   after it was loaded once. A peer can end its connection, and nothing else.
+//!   after it was loaded once. A peer can end its connection, and nothing else. Only for a peer that the program has vouched
+//!   for, in so many `unsafe` words, are messages read where they are.
 //! - Whoever goes to sleep is rung for whatever happens after it looked for the last time.
 
-/// The setters of [`Options`], which both sides have.
-macro_rules! ring_options {
-    ($from_whom:literal) => {
-        #[doc = concat!("Sets how many bytes the ring ", $from_whom, " holds: rounded up to a power of two from 64 KiB")]
-        /// to 64 MiB. 256 KiB by default. Messages over an eighth of the smaller of the two rings, less some 4 KiB, travel
-        /// in chunks: to send larger ones, enlarge both.
-        pub fn capacity(mut self, bytes: usize) -> Self {
-            self.options.capacity =
-                bytes.clamp($crate::shm::setup::CAPACITY_MIN, $crate::shm::setup::CAPACITY_MAX).next_power_of_two();
-            self
-        }
-
-        /// Treats processes of this process's own user, and root's, as strangers too: those in a sandbox, say, that could
-        /// not stop or inspect this one.
-        ///
-        /// With strangers the doorbell is the socket. It takes two or three microseconds longer to ring than a pipe, which a
-        /// stranger could block.
-        pub fn distrust_own_user(mut self) -> Self {
-            self.options.trusting = false;
-            self
-        }
-    };
-}
-
+#[macro_use]
+mod options;
 mod bell;
 mod connect;
 mod copy;
+mod lease;
 mod line;
 mod listen;
 mod memory;
@@ -56,7 +36,7 @@ mod transport;
 
 use std::time::Duration;
 
-use trunkline_core::transport::PeerIdentity;
+use options::Options;
 
 pub use connect::ShmConnector;
 pub use listen::{ShmListener, ShmListenerBuilder};
@@ -65,31 +45,6 @@ pub use transport::{ShmBatch, ShmReceiver, ShmSender, ShmTransport, ShmWriter};
 const SCHEME: &str = "shm";
 /// How long the set-up may take, once the socket is connected.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Fits into the second-level cache of most processors, next to the other direction's.
-const CAPACITY_DEFAULT: usize = 256 << 10;
-
-/// What either side can say about its rings.
-#[derive(Clone, Copy, Debug)]
-struct Options {
-    /// Of this side's ring, in bytes.
-    capacity: usize,
-    /// Whether this process's own user and root are no strangers.
-    trusting: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options { capacity: CAPACITY_DEFAULT, trusting: true }
-    }
-}
-
-impl Options {
-    /// Whether the peer could not stop this process anyway, as its own user and root can.
-    fn is_stranger(&self, peer: &PeerIdentity) -> bool {
-        let own = [nix::unistd::geteuid().as_raw(), 0];
-        !self.trusting || !matches!(peer, PeerIdentity::Unix { uid, .. } if own.contains(uid))
-    }
-}
 
 /// Why this system cannot do it, if it cannot.
 fn unsupported() -> Option<String> {

@@ -1,6 +1,7 @@
 //! Shared memory: who gets in, what is set up, and how both sides sleep and wake.
 
 #![cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
+#![allow(unsafe_code, reason = "vouches for a peer")]
 
 mod kit;
 
@@ -11,7 +12,9 @@ use std::time::Duration;
 use kit::stranger::{STRANGER, as_stranger, path_for_stranger, succeed};
 use kit::{Directory, End, guard};
 use trunkline_core::ConnectError;
-use trunkline_core::transport::{BatchWriter, Connector, Filled, Listener, PeerIdentity, Transport};
+use trunkline_core::transport::{
+    BatchWriter, Connector, Filled, FrameReceiver, FrameSender, Listener, PeerIdentity, Transport,
+};
 use trunkline_transports::shm::{ShmConnector, ShmListener, ShmListenerBuilder, ShmTransport};
 
 async fn pair(directory: &Directory) -> (ShmTransport, ShmTransport) {
@@ -59,6 +62,62 @@ async fn each_side_has_the_capacity_it_was_given() {
             tokio::join!(b.send(id, 4000), a.expect(id, 4000));
         }
     }
+}
+
+#[tokio::test]
+async fn blocks_are_as_many_and_as_long_as_they_can_be() {
+    let directory = Directory::new();
+    for (count, len, (blocks, room)) in
+        [(0, 1 << 20, (0, 0)), (1, 0, (1, 12_000)), (3, 100_000, (3, 100_000)), (usize::MAX, 1 << 20, (48, 1 << 20))]
+    {
+        let connector = ShmConnector::new(directory.join("s")).blocks(count, len);
+        let (a, b) = pair_of(ShmListener::builder(directory.join("s")), connector, &directory).await;
+        let bytes = a.properties().memory - (256 << 10) - 4096;
+        assert!(bytes == 0 || (blocks * room..=blocks * (room + (16 << 10))).contains(&bytes), "{bytes} bytes");
+        assert_eq!(a.properties().whole_len, 0);
+        let whole = b.properties().whole_len;
+        assert!((whole == 0) == (blocks == 0) && whole >= room, "{whole} bytes of one");
+        if blocks == 0 {
+            continue;
+        }
+        let (mut a, mut b) = (End::new(a, 2 << 20), End::new(b, 2 << 20));
+        let longest = whole.min(1 << 20);
+        for id in 0..3 * blocks.min(8) as u64 {
+            assert!(a.sender.frame_len_now() > whole);
+            tokio::join!(a.send(id, longest), b.expect(id, longest));
+        }
+        assert_eq!((b.sender.frame_len_now(), b.lent), (0, 0), "nobody is trusted who was not vouched for");
+    }
+}
+
+#[tokio::test]
+async fn what_is_read_in_place_stays_there_when_both_ends_are_gone() {
+    let directory = Directory::new();
+    let connector = ShmConnector::new(directory.join("s")).blocks(3, 100_000);
+    let listener = ShmListener::builder(directory.join("s"));
+    // SAFETY: the peer is this process, and writes to no message that it has sent.
+    let listener = unsafe { listener.assume_peer_trusted() };
+    let (a, b) = pair_of(listener, connector, &directory).await;
+    let (mut a, mut b) = (End::new(a, 200_000), End::new(b, 200_000));
+    for id in 0..10 {
+        a.send(id, 90_000).await;
+        a.send(id, 5_000).await;
+        b.expect(id, 90_000).await;
+        b.expect(id, 5_000).await;
+    }
+    assert_eq!(b.lent, 10);
+    // With frames before it, it is not the next.
+    a.send(1, 64).await;
+    a.send(2, 80_000).await;
+    assert_eq!(guard(b.fill()).await.unwrap(), Filled::Some);
+    assert!(b.receiver.partial().is_none() && b.receiver.lend(16).is_none());
+    b.expect(1, 64).await;
+    assert!(b.receiver.partial().is_some());
+    let lease = b.receiver.lend(16).unwrap();
+    assert!(b.receiver.partial().is_none() && b.receiver.lend(16).is_none());
+    assert!(a.sender.frame_len_now() > 0, "there are others");
+    drop((a, b));
+    tokio::task::spawn_blocking(move || assert!(*lease == kit::frame(2, 80_000)[16..])).await.unwrap();
 }
 
 /// More announcements than a pipe has room for rings, had nobody drained it.

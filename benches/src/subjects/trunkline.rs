@@ -1,10 +1,12 @@
 //! trunkline itself: as it is for whoever sets nothing, and with one thing set.
 
+use std::future::Future;
 use std::marker::PhantomData;
 use std::path::Path;
 
 use bytes::Bytes;
 use tokio::runtime::Builder;
+use trunkline::transport::{ShmConnector, ShmListener};
 use trunkline::{Connection, ConnectionBuilder, Latency, Limits, Server, ServerBuilder};
 use trunkline_benches::subject::{About, Blocking, Client, Error, Ready, Recorder, Spec, Subject, Workload, child};
 use trunkline_benches::{Item, checksum, checksum_in_turns, payload};
@@ -42,6 +44,14 @@ pub(crate) trait Setting {
 
     fn connection() -> ConnectionBuilder {
         Connection::builder()
+    }
+
+    fn bind(server: ServerBuilder, uri: String) -> impl Future<Output = Result<Server, Error>> + Send {
+        async { Ok(server.bind(uri).await?) }
+    }
+
+    fn connect(connection: ConnectionBuilder, uri: &str) -> impl Future<Output = Result<Connection, Error>> + Send {
+        async move { Ok(connection.connect(uri).await?) }
     }
 }
 
@@ -117,6 +127,39 @@ impl Setting for Roomy {
     }
 }
 
+/// That the server reads uploads where the client has put them.
+pub(crate) struct Trusting;
+
+impl Trusting {
+    fn path(uri: &str) -> &str {
+        uri.trim_start_matches("shm:")
+    }
+}
+
+impl Setting for Trusting {
+    const ABOUT: About = About {
+        name: "trunkline-trusting",
+        version: VERSION,
+        configuration: "blocks for 8 messages of 1 MiB, read in place: the client is trusted",
+        transports: &["shm"],
+        modes: &["ct"],
+        beside_max: 0,
+    };
+
+    #[expect(unsafe_code, reason = "vouches for the client")]
+    async fn bind(server: ServerBuilder, uri: String) -> Result<Server, Error> {
+        let listener = ShmListener::builder(Trusting::path(&uri));
+        // SAFETY: the client is this very program, in which nobody writes to a message that was sent.
+        let listener = unsafe { listener.assume_peer_trusted() };
+        Ok(server.listen(listener.bind()?))
+    }
+
+    async fn connect(connection: ConnectionBuilder, uri: &str) -> Result<Connection, Error> {
+        let connector = ShmConnector::new(Trusting::path(uri)).blocks(8, 1 << 20);
+        Ok(connection.connect_with(&connector).await?)
+    }
+}
+
 /// trunkline in tasks, with this setting.
 pub(crate) struct Trunkline<S>(PhantomData<S>);
 
@@ -131,7 +174,7 @@ impl<S: Setting> Subject for Trunkline<S> {
             "unix" | "shm" => format!("{transport}:{}/trunkline-{transport}.sock", dir.display()),
             _ => return Err(format!("trunkline has no transport `{transport}`").into()),
         };
-        let server = S::server().service(service()).bind(uri).await?;
+        let server = S::bind(S::server().service(service()), uri).await?;
         ready.at(&server.endpoints()[0]);
         server.run().await;
         Ok(())
@@ -141,7 +184,7 @@ impl<S: Setting> Subject for Trunkline<S> {
         let builder = S::connection();
         let connection = match transport {
             "pipe" => builder.spawn(child(address)).await?,
-            _ => builder.connect(address).await?,
+            _ => S::connect(builder, address).await?,
         };
         Ok(Caller { client: connection.client(), connection })
     }

@@ -26,9 +26,10 @@ use super::polling::Polling;
 use super::shared::{Shared, wake_all};
 use crate::context::refuse_wait;
 use crate::error::{ConnectionError, HandshakeError};
+use crate::frame::HEAD_LEN_MAX;
 use crate::latency::Latency;
-use crate::protocol::Effects;
-use crate::transport::{Filled, FrameReceiver, Transport};
+use crate::protocol::{Effects, Protocol};
+use crate::transport::{Filled, FrameReceiver, Lease, Transport};
 use crate::waiter::Waiter;
 
 /// What is received, with everything that belongs to receiving.
@@ -158,14 +159,19 @@ impl<R: FrameReceiver> Inlet<R> {
                             self.receiver.consume();
                             handled
                         }
-                        Ok(None) => {
-                            let place = self.receiver.partial().and_then(|partial| state.protocol.offer(&partial));
-                            if let Some(place) = place {
-                                self.landing = place.missing();
-                                self.receiver.land(place);
+                        Ok(None) => match self.lend(&state.protocol) {
+                            Some((head, len, lease)) => {
+                                state.protocol.handle_lent(&head[..len], lease, &mut self.effects)
                             }
-                            break Ok(false);
-                        }
+                            None => {
+                                let place = self.receiver.partial().and_then(|partial| state.protocol.offer(&partial));
+                                if let Some(place) = place {
+                                    self.landing = place.missing();
+                                    self.receiver.land(place);
+                                }
+                                break Ok(false);
+                            }
+                        },
                         // Before the handshake it is no frame gone wrong, but something else altogether.
                         Err(_) if !state.protocol.is_open() => {
                             break Err(ConnectionError::Protocol(HandshakeError::NotTrunkline.into()));
@@ -190,6 +196,18 @@ impl<R: FrameReceiver> Inlet<R> {
             shared.finish_outside(after);
         }
         Taken { handled, changed }
+    }
+
+    /// The next frame, if its payload can stay where it is: all that comes before the payload, in so many bytes; and that.
+    fn lend(&mut self, protocol: &Protocol) -> Option<([u8; HEAD_LEN_MAX], usize, Lease)> {
+        if !R::LENDS {
+            return None;
+        }
+        let partial = self.receiver.partial()?;
+        let len = protocol.whole(&partial)?;
+        let mut head = [0; HEAD_LEN_MAX];
+        head[..len].copy_from_slice(&partial.bytes[..len]);
+        Some((head, len, self.receiver.lend(len)?))
     }
 }
 

@@ -316,6 +316,7 @@ impl Start {
             limits: self.limits,
             codecs: self.codecs,
             chunk_len: properties.chunk_len,
+            whole_len: properties.whole_len,
             silent_loss: properties.silent_loss,
             instance: instance(),
             share: self.share,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::error::{CloseReason, ConnectionError, HandshakeError, ProtocolError, Reason};
 use crate::frame::{Frame, FrameError, HEAD_LEN_MAX, Kind, tag};
-use crate::landing::{Filling, Landed, Landing, Partial};
+use crate::landing::{Filling, Landed, Landing, Lease, Partial};
 use crate::wire::Half;
 
 impl Protocol {
@@ -41,6 +41,29 @@ impl Protocol {
             }
         };
         Some(Landing::new(partial, head_len, bytes))
+    }
+
+    /// Bytes before the payload of a frame of which the beginning has come, if that payload is a whole message: it may
+    /// stay where it is. Then it is the next frame, to be taken in by [`handle_lent`](Protocol::handle_lent).
+    pub(crate) fn whole(&self, partial: &Partial<'_>) -> Option<usize> {
+        if self.phase != Phase::Open {
+            return None;
+        }
+        let frame = Frame::parse(partial.bytes).ok()??;
+        let whole = matches!(frame.kind, Kind::Call | Kind::Reply) && !frame.more();
+        let len = frame.head_len().filter(|len| whole && *len <= HEAD_LEN_MAX.min(partial.bytes.len()))?;
+        // Short ones are kept elsewhere.
+        (partial.len - len >= CHUNK_LEN_MIN).then_some(len)
+    }
+
+    /// Takes in a frame without its payload, which is lent.
+    pub(crate) fn handle_lent(
+        &mut self,
+        head: &[u8],
+        payload: Lease,
+        effects: &mut Effects,
+    ) -> Result<(), ConnectionError> {
+        self.handle_piece(head, Some(Landed::Lent(payload)), effects)
     }
 
     /// Takes in a frame whose payload has landed.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::body::{Body, Parts};
 use crate::error::ProtocolError;
-use crate::frame::{Frame, FrameError, Head, Kind, Lead, flags, tag};
+use crate::frame::{FRAME_OVERHEAD_MAX, Frame, FrameError, Head, Kind, Lead, flags, tag};
 use crate::landing::{Filling, Landed};
 use crate::transport::{Apart, FrameSender};
 
@@ -23,6 +23,28 @@ pub(crate) struct Message {
     pub(crate) begun: bool,
     /// Whether it stands in line for room.
     pub(crate) queued: bool,
+}
+
+/// Into what messages are cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChunkLen {
+    /// Payload bytes of a frame.
+    pub(crate) len: usize,
+    /// Up to so many may go whole all the same, where the sender has a place for them.
+    pub(crate) whole: usize,
+}
+
+impl ChunkLen {
+    /// The same, with frames of at most `most` bytes where there are several.
+    pub(crate) fn at_most(self, most: usize) -> ChunkLen {
+        ChunkLen { len: self.len.min(most), ..self }
+    }
+
+    /// Payload bytes of the first frame of a message of `total`.
+    fn of_first<S: FrameSender>(self, total: usize, out: &mut S) -> usize {
+        let goes_whole = total > self.len && total <= self.whole && total + FRAME_OVERHEAD_MAX <= out.frame_len_now();
+        if goes_whole { total } else { self.len }
+    }
 }
 
 /// How far a message got.
@@ -82,8 +104,8 @@ impl Message {
     }
 
     /// Places the next frame of it.
-    pub(crate) fn advance<S: FrameSender>(&mut self, id: u64, chunk_len: usize, out: &mut S) -> Progress {
-        let end = self.total.min(self.sent + chunk_len);
+    pub(crate) fn advance<S: FrameSender>(&mut self, id: u64, chunk_len: ChunkLen, out: &mut S) -> Progress {
+        let end = self.next_end(chunk_len, out);
         let (head, more) = self.head(id, end);
         let placed = if end - self.sent >= APART_LEN_MIN && out.gathers() {
             match self.apart(end) {
@@ -103,10 +125,10 @@ impl Message {
         id: u64,
         whole: Parts<'_>,
         lend: bool,
-        chunk_len: usize,
+        chunk_len: ChunkLen,
         out: &mut S,
     ) -> Progress {
-        let end = self.total.min(self.sent + chunk_len);
+        let end = self.next_end(chunk_len, out);
         let (head, more) = self.head(id, end);
         let placed = if lend && end - self.sent >= APART_LEN_MIN {
             head.place_apart(Apart::lent(self.sent..end), out)
@@ -114,6 +136,12 @@ impl Message {
             head.place_parts(whole.range(self.sent, end), out)
         };
         self.note(placed, end, more)
+    }
+
+    /// Up to where the next frame takes the payload.
+    fn next_end<S: FrameSender>(&self, chunk_len: ChunkLen, out: &mut S) -> usize {
+        let len = if self.begun { chunk_len.len } else { chunk_len.of_first(self.total, out) };
+        self.total.min(self.sent + len)
     }
 
     /// The head of the frame that takes the payload up to `end`, and whether more follow.

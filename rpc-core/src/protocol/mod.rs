@@ -32,6 +32,7 @@ pub(crate) use caller::{Answer, Attempt, Begun, Fed, NewCall};
 pub(crate) use fail::{Class, Failure};
 pub(crate) use hello::HELLO_LEN_MAX;
 pub use hello::{MAJOR, MINOR};
+use message::ChunkLen;
 pub(crate) use message::{APART_LEN_MIN, Progress};
 pub(crate) use payload::Payload;
 pub(crate) use waiting::{Ticket, Waited};
@@ -152,6 +153,8 @@ pub(crate) struct Config {
     pub(crate) codecs: Vec<CodecId>,
     /// The transport's chunk length.
     pub(crate) chunk_len: usize,
+    /// Payload bytes that a frame of the peer's may have, if they are more.
+    pub(crate) whole_len: usize,
     pub(crate) silent_loss: bool,
     pub(crate) instance: u128,
     pub(crate) share: Arc<Share>,
@@ -160,7 +163,7 @@ pub(crate) struct Config {
 impl Config {
     /// The longest frame this side accepts, header included.
     pub(crate) fn frame_len_max(&self) -> usize {
-        (self.chunk_len.min(self.limits.message_len) + FRAME_OVERHEAD_MAX).max(HELLO_LEN_MAX)
+        (self.chunk_len.max(self.whole_len).min(self.limits.message_len) + FRAME_OVERHEAD_MAX).max(HELLO_LEN_MAX)
     }
 }
 
@@ -468,6 +471,7 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee) {
     // What a frame of ours may carry: their frame length less everything that may stand before a payload.
     let theirs_chunk = usize::try_from(theirs.frame_len).unwrap_or(usize::MAX).saturating_sub(FRAME_OVERHEAD_MAX);
     let chunk_len = config.chunk_len.min(theirs_chunk).max(message::CHUNK_LEN_MIN);
+    let chunk_len = ChunkLen { len: chunk_len, whole: theirs_chunk };
     let caller = Caller::new(CallerConfig {
         first_id: config.side.first_id(),
         limit: limits.in_flight_per_connection.min(theirs.in_flight as usize),

@@ -1,13 +1,15 @@
 //! A request's payload on its way to the handler, or a reply's on its way from it: small ones inline, large ones in a
-//! buffer of their own.
+//! buffer of their own, or where the transport has them.
 
-use crate::body::Body;
+use crate::body::{Body, Received};
+use crate::landing::Lease;
 
 /// The bytes of a request or a reply.
 #[derive(Debug)]
 pub(crate) enum Payload {
     Inline { bytes: [u8; Payload::INLINE_MAX], len: u8 },
     Buffer(Body),
+    Lent(Lease),
 }
 
 impl Payload {
@@ -29,6 +31,7 @@ impl Payload {
         match self {
             Payload::Inline { bytes, len } => Body::from(&bytes[..usize::from(len)]),
             Payload::Buffer(bytes) => bytes,
+            Payload::Lent(bytes) => Body::from(&*bytes),
         }
     }
 
@@ -36,6 +39,7 @@ impl Payload {
         match self {
             Payload::Inline { bytes, len } => &bytes[..usize::from(*len)],
             Payload::Buffer(bytes) => bytes,
+            Payload::Lent(bytes) => bytes,
         }
     }
 }
@@ -43,5 +47,14 @@ impl Payload {
 impl From<Body> for Payload {
     fn from(bytes: Body) -> Payload {
         Payload::Buffer(bytes)
+    }
+}
+
+impl From<Received> for Payload {
+    fn from(bytes: Received) -> Payload {
+        match bytes {
+            Received::Own(bytes) => Payload::Buffer(bytes),
+            Received::Lent(bytes) => Payload::Lent(bytes),
+        }
     }
 }

@@ -51,7 +51,7 @@ pub(crate) async fn a_thread_that_may_block_may_wait(fixture: Fixture) {
 
 pub(crate) async fn a_connection_without_a_runtime(fixture: Fixture) {
     let served = fixture.serve().await;
-    let Endpoint::Uri(uri) = served.endpoint().clone() else {
+    let (Endpoint::Uri(uri) | Endpoint::InPlace(uri)) = served.endpoint().clone() else {
         panic!("the table should say that there is no URI");
     };
     on_plain_thread(move || {

@@ -78,7 +78,7 @@ pub(crate) async fn the_peer_is_identified(fixture: Fixture) {
     let told = soon("an answer", suite.whoami()).await.expect("an answer");
     let here = std::process::id() as i32;
     match (fixture.carrier, connection.peer()) {
-        (Carrier::Unix | Carrier::Shm, PeerIdentity::Unix { pid, .. }) => {
+        (Carrier::Unix | Carrier::Shm | Carrier::InPlace, PeerIdentity::Unix { pid, .. }) => {
             assert!(told.starts_with(&format!("pid {here} (uid ")), "{told}");
             assert_eq!(*pid == Some(here), fixture.placement.is_one_process(), "{pid:?}");
         }
@@ -96,7 +96,7 @@ pub(crate) async fn the_peer_is_identified(fixture: Fixture) {
     let name = match fixture.carrier {
         Carrier::Mem => "mem",
         Carrier::Unix => "unix",
-        Carrier::Shm => "shm",
+        Carrier::Shm | Carrier::InPlace => "shm",
         Carrier::Tcp => "tcp",
         Carrier::Pipe => "pipe",
         Carrier::Over => "over",

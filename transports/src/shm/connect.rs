@@ -37,7 +37,7 @@ impl ShmConnector {
         self
     }
 
-    ring_options!("from this client to the server");
+    ring_options!("from this client to the server", "the server");
 
     /// Connects once. While the server's line is full, tries again for up to 5 s; the set-up may take another 5 s.
     ///
@@ -54,12 +54,12 @@ impl ShmConnector {
             return Err(ConnectError::Endpoint { endpoint: self.endpoint(), why });
         }
         let failed = |error| self.socket.unreachable(io::Error::other(error));
-        let own = setup::Own::create(self.options.capacity, !self.options.trusting).map_err(failed)?;
+        let own = setup::Own::create(self.options.shape, !self.options.trusting).map_err(failed)?;
         let (stream, peer) = self.socket.connect_stream().await?;
         let stream = Suspect::new(stream);
         let stranger = self.options.is_stranger(&peer);
         match tokio::time::timeout(SETUP_TIMEOUT, setup::connect(&stream, own, stranger)).await {
-            Ok(Ok(rings)) => Ok(ShmTransport::new(stream.trust(), peer, rings)),
+            Ok(Ok(rings)) => Ok(ShmTransport::new(stream.trust(), peer, rings, self.options.in_place)),
             Ok(Err(error)) => Err(failed(error)),
             Err(_) => Err(ConnectError::Timeout { endpoint: self.endpoint(), after: SETUP_TIMEOUT }),
         }

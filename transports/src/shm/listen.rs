@@ -139,7 +139,7 @@ impl ShmListener {
     }
 
     fn begin(&mut self, stream: UnixStream, peer: PeerIdentity) {
-        let Options { capacity, .. } = self.options;
+        let Options { shape, in_place, .. } = self.options;
         let stranger = self.options.is_stranger(&peer);
         let stream = Suspect::new(stream);
         let waits = Arc::<Mutex<Option<Instant>>>::default();
@@ -149,9 +149,9 @@ impl ShmListener {
                 let mut since = theirs.lock().unwrap_or_else(PoisonError::into_inner);
                 *since = since.or_else(|| Some(Instant::now())).filter(|_| waits);
             };
-            let accepted = setup::accept(&stream, capacity, stranger, waits);
+            let accepted = setup::accept(&stream, shape, stranger, waits);
             let rings = tokio::time::timeout(SETUP_TIMEOUT, accepted).await.ok()?.ok()?;
-            Some(ShmTransport::new(stream.trust(), peer, rings))
+            Some(ShmTransport::new(stream.trust(), peer, rings, in_place))
         });
         self.begun.push_back(Begun { task, waits });
     }
@@ -200,7 +200,7 @@ impl ShmListenerBuilder {
         self
     }
 
-    ring_options!("from the server to each client");
+    ring_options!("from the server to each client", "the clients");
 
     /// Listens. Only inside a tokio runtime.
     ///

@@ -90,6 +90,19 @@ impl PeerMemory {
     pub(crate) unsafe fn new(ptr: NonNull<u8>, len: usize, keep: Arc<dyn Any + Send + Sync>) -> PeerMemory {
         PeerMemory(Region::new(ptr, len, keep))
     }
+
+    /// The bytes of `range`, as ordinary memory.
+    ///
+    /// # Safety
+    ///
+    /// As long as the borrow lasts, nobody writes them, in this process or another.
+    pub(crate) unsafe fn bytes(&self, range: Range<usize>) -> &[u8] {
+        let len = range.len();
+        assert!(range.start <= self.0.len && len <= self.0.len - range.start, "outside the segment");
+        // SAFETY: inside the segment, which is readable as long as `keep` lives; initialised, since every bit pattern is a
+        // byte. The caller sees to it that nobody writes it.
+        unsafe { std::slice::from_raw_parts(self.0.ptr.as_ptr().add(range.start), len) }
+    }
 }
 
 impl Peer for PeerMemory {

@@ -21,7 +21,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::unistd::{Whence, ftruncate, lseek};
 
 use super::memory::{OwnMemory, PeerMemory};
-use super::ring::segment_len;
+use super::ring::Shape;
 use super::setup::SetupError;
 
 /// What a peer's segment must have.
@@ -30,13 +30,13 @@ const SEALS: SealFlag = SealFlag::F_SEAL_FUTURE_WRITE
     .union(SealFlag::F_SEAL_GROW)
     .union(SealFlag::F_SEAL_SEAL);
 /// A peer's segment up to this length is faulted in at once, so that the first calls do not pay for it page by page.
-const POPULATED_MAX: usize = 2 << 20;
+const POPULATED_MAX: usize = 4096 + (2 << 20);
 /// `MFD_NOEXEC_SEAL`: where an administrator forbids memory files that could be executed, one without it is refused.
 const NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(8);
 
 /// Makes a segment: what to give to the peer, and the memory.
-pub(super) fn create(capacity: usize) -> Result<(OwnedFd, OwnMemory), SetupError> {
-    let len = segment_len(capacity);
+pub(super) fn create(shape: Shape) -> Result<(OwnedFd, OwnMemory), SetupError> {
+    let len = shape.len();
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let file = match memfd_create(c"trunkline", flags | NOEXEC_SEAL) {
         // Before Linux 6.3.
@@ -58,8 +58,8 @@ pub(super) fn create(capacity: usize) -> Result<(OwnedFd, OwnMemory), SetupError
 }
 
 /// Maps a peer's segment, if it is what it has to be.
-pub(super) fn open(file: &OwnedFd, capacity: usize, stranger: bool) -> Result<PeerMemory, SetupError> {
-    let len = segment_len(capacity);
+pub(super) fn open(file: &OwnedFd, shape: Shape, stranger: bool) -> Result<PeerMemory, SetupError> {
+    let len = shape.len();
     // Fails for whatever is no memory file.
     let seals = fcntl(file, FcntlArg::F_GET_SEALS).map_err(|_| SetupError::Segment("is no memory file"))?;
     if !SealFlag::from_bits_retain(seals).contains(SEALS) {
@@ -81,7 +81,7 @@ pub(super) fn open(file: &OwnedFd, capacity: usize, stranger: bool) -> Result<Pe
     }
     let mut options = MmapOptions::new();
     options.len(len);
-    if capacity <= POPULATED_MAX {
+    if len <= POPULATED_MAX {
         options.populate();
     }
     let mapping = options.map_raw_read_only(file).map_err(SetupError::io("mapping the peer's ring"))?;
@@ -120,7 +120,7 @@ mod tests {
     }
 
     fn refused(file: OwnedFd, why: &str) {
-        match open(&file, CAPACITY, false) {
+        match open(&file, CAPACITY.into(), false) {
             Err(SetupError::Segment(said)) => assert_eq!(said, why),
             Err(error) => panic!("{error}"),
             Ok(_) => panic!("taken, though it {why}"),
@@ -129,8 +129,8 @@ mod tests {
 
     #[test]
     fn what_one_side_writes_the_other_sees() {
-        let (file, own) = create(CAPACITY).unwrap();
-        let peer = open(&file, CAPACITY, false).unwrap();
+        let (file, own) = create(CAPACITY.into()).unwrap();
+        let peer = open(&file, CAPACITY.into(), false).unwrap();
         for at in [0x80, DATA, DATA + CAPACITY - 8] {
             own.store(at, at as u64, Ordering::Relaxed);
             assert_eq!(peer.load(at), at as u64);
@@ -139,11 +139,11 @@ mod tests {
 
     #[test]
     fn nobody_can_write_a_segment_but_its_maker() {
-        let (file, own) = create(CAPACITY).unwrap();
-        assert!(MmapOptions::new().len(segment_len(CAPACITY)).map_raw(&file).is_err());
+        let (file, own) = create(CAPACITY.into()).unwrap();
+        assert!(MmapOptions::new().len(Shape::from(CAPACITY).len()).map_raw(&file).is_err());
         let reopened = std::path::PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file)));
         let reopened = File::options().read(true).write(true).open(reopened).unwrap();
-        assert!(MmapOptions::new().len(segment_len(CAPACITY)).map_raw(&reopened).is_err());
+        assert!(MmapOptions::new().len(Shape::from(CAPACITY).len()).map_raw(&reopened).is_err());
         assert!(reopened.set_len(0).is_err());
         assert!(reopened.set_len(1 << 30).is_err());
         assert!(io::Write::write(&mut &reopened, b"x").is_err());
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_segment_that_is_not_what_it_has_to_be_is_refused() {
-        let whole = segment_len(CAPACITY) as i64;
+        let whole = Shape::from(CAPACITY).len() as i64;
         let sealable = MFdFlags::MFD_ALLOW_SEALING;
         let seal = |file: &OwnedFd, seals| {
             fcntl(file, FcntlArg::F_ADD_SEALS(seals)).unwrap();

@@ -20,7 +20,7 @@ use tokio::net::UnixStream;
 use super::bell::{self, Bell, Incoming};
 use super::line::Bells;
 use super::memory::{OwnMemory, PeerMemory};
-use super::ring::segment_len;
+use super::ring::{BLOCKS_MAX, Blocks, Shape};
 use super::segment;
 use crate::suspect::Suspect;
 use crate::sys;
@@ -37,6 +37,10 @@ const DESCRIPTORS_MAX: usize = 253;
 /// The least and the most a ring can hold, in bytes.
 pub(super) const CAPACITY_MIN: usize = 64 << 10;
 pub(super) const CAPACITY_MAX: usize = 64 << 20;
+/// The least and the most a block can hold, and all of them: multiples of a page.
+pub(super) const BLOCK_LEN_MIN: usize = 16 << 10;
+pub(super) const BLOCK_LEN_MAX: usize = (64 << 20) + (16 << 10);
+pub(super) const BLOCKS_BYTES_MAX: usize = 1 << 30;
 
 /// Why two sides have no rings between them.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,8 @@ pub(super) enum SetupError {
     Refused(Refusal),
     #[error("the peer's ring of {0} bytes, which is no power of two from {CAPACITY_MIN} to {CAPACITY_MAX}")]
     Capacity(u64),
+    #[error("{count} blocks of {len} bytes beside the peer's ring")]
+    Blocks { count: u64, len: u64 },
     #[error("{0} descriptors, where there is a segment and perhaps a doorbell")]
     Descriptors(usize),
     #[error("the peer's segment {0}")]
@@ -115,9 +121,9 @@ impl Refusal {
 #[derive(Debug)]
 pub(super) struct Rings {
     pub(super) own: OwnMemory,
-    pub(super) own_capacity: usize,
+    pub(super) own_shape: Shape,
     pub(super) peer: PeerMemory,
-    pub(super) peer_capacity: usize,
+    pub(super) peer_shape: Shape,
     pub(super) bells: Bells,
     /// Bytes that this side has to answer for.
     pub(super) memory: usize,
@@ -138,7 +144,7 @@ pub(super) async fn connect(stream: &UnixStream, mut own: Own, stranger: bool) -
 /// that is waited for.
 pub(super) async fn accept(
     stream: &UnixStream,
-    capacity: usize,
+    shape: Shape,
     stranger: bool,
     waits: impl Fn(bool),
 ) -> Result<Rings, SetupError> {
@@ -151,7 +157,7 @@ pub(super) async fn accept(
         });
         let theirs = sent.await?.open(stranger)?;
         end(stream)?;
-        Ok((Own::create(capacity, theirs.incoming.is_none())?, theirs))
+        Ok((Own::create(shape, theirs.incoming.is_none())?, theirs))
     };
     match made.await {
         Ok((own, theirs)) => {
@@ -170,16 +176,16 @@ pub(super) async fn accept(
 pub(super) struct Own {
     segment: OwnedFd,
     memory: OwnMemory,
-    capacity: usize,
+    shape: Shape,
     /// What this side rings, and what the peer listens to. Without it, the socket is the doorbell of both.
     doorbell: Option<(Bell, OwnedFd)>,
 }
 
 impl Own {
-    pub(super) fn create(capacity: usize, stranger: bool) -> Result<Own, SetupError> {
-        let (segment, memory) = segment::create(capacity)?;
+    pub(super) fn create(shape: Shape, stranger: bool) -> Result<Own, SetupError> {
+        let (segment, memory) = segment::create(shape)?;
         let doorbell = if stranger { None } else { Some(bell::pair().map_err(SetupError::io("making a doorbell"))?) };
-        Ok(Own { segment, memory, capacity, doorbell })
+        Ok(Own { segment, memory, shape, doorbell })
     }
 
     fn descriptors(&self) -> impl Iterator<Item = RawFd> {
@@ -188,15 +194,15 @@ impl Own {
     }
 
     fn join(self, theirs: Theirs) -> Rings {
-        let Theirs { memory: peer, capacity: peer_capacity, incoming, stranger } = theirs;
-        let Own { memory: own, capacity: own_capacity, doorbell, .. } = self;
+        let Theirs { memory: peer, shape: peer_shape, incoming, stranger } = theirs;
+        let Own { memory: own, shape: own_shape, doorbell, .. } = self;
         let bells = match (doorbell, incoming) {
             (Some((bell, _)), Some(incoming)) => Bells::Pipes { bell, incoming },
             _ => Bells::Socket,
         };
         // A stranger's may have holes, whose pages would be made, and counted as this side's, when they are read.
-        let memory = segment_len(own_capacity) + if stranger { segment_len(peer_capacity) } else { 0 };
-        Rings { own, own_capacity, peer, peer_capacity, bells, memory }
+        let memory = own_shape.len() + if stranger { peer_shape.len() } else { 0 };
+        Rings { own, own_shape, peer, peer_shape, bells, memory }
     }
 }
 
@@ -204,13 +210,13 @@ impl Own {
 struct Sent {
     /// The segment, and a doorbell unless that is to be the socket, if that is what they are.
     descriptors: Suspect<Vec<OwnedFd>>,
-    capacity: usize,
+    shape: Shape,
 }
 
 /// The same, looked at and found good.
 struct Theirs {
     memory: PeerMemory,
-    capacity: usize,
+    shape: Shape,
     /// Without it, the socket is the doorbell of both.
     incoming: Option<Incoming>,
     stranger: bool,
@@ -224,15 +230,15 @@ impl Sent {
             [segment, sound] => (segment, Some(sound)),
             other => return Err(SetupError::Descriptors(other.len())),
         };
-        let memory = segment::open(segment, self.capacity, stranger)?;
+        let memory = segment::open(segment, self.shape, stranger)?;
         if stranger {
             // What came beside the segment is not looked at: even that a stranger could make last.
-            return Ok(Theirs { memory, capacity: self.capacity, incoming: None, stranger });
+            return Ok(Theirs { memory, shape: self.shape, incoming: None, stranger });
         }
         let incoming = sound.map(Incoming::new).transpose()?;
         // A memory file and a pipe: nobody can make it take long to close them.
         drop(self.descriptors.trust());
-        Ok(Theirs { memory, capacity: self.capacity, incoming, stranger })
+        Ok(Theirs { memory, shape: self.shape, incoming, stranger })
     }
 }
 
@@ -241,7 +247,11 @@ async fn send(stream: &UnixStream, status: u16, half: Option<&Own>) -> Result<()
     message[..8].copy_from_slice(MAGIC);
     message[8..10].copy_from_slice(&VERSION.to_le_bytes());
     message[10..12].copy_from_slice(&status.to_le_bytes());
-    message[16..24].copy_from_slice(&half.map_or(0, |half| half.capacity as u64).to_le_bytes());
+    if let Some(Own { shape: Shape { capacity, blocks }, .. }) = half {
+        for (at, size) in [(16, *capacity), (24, blocks.len), (32, blocks.count)] {
+            message[at..at + 8].copy_from_slice(&(size as u64).to_le_bytes());
+        }
+    }
     let descriptors: Vec<RawFd> = half.into_iter().flat_map(Own::descriptors).collect();
     let control = [ControlMessage::ScmRights(&descriptors)];
     let control = if descriptors.is_empty() { &[][..] } else { &control };
@@ -291,11 +301,21 @@ async fn receive(stream: &UnixStream) -> Result<Sent, SetupError> {
     if status != 0 {
         return Err(SetupError::Refused(Refusal::from_wire(status)));
     }
-    let capacity = message[16..24].iter().rev().fold(0, |capacity, byte| capacity << 8 | u64::from(*byte));
+    let size = |at: usize| message[at..at + 8].iter().rev().fold(0, |size, byte| size << 8 | u64::from(*byte));
+    Ok(Sent { descriptors, shape: check_shape(size(16), size(24), size(32))? })
+}
+
+/// What a peer says of its segment: a ring of `capacity` bytes, and `count` blocks of `len`.
+pub(super) fn check_shape(capacity: u64, len: u64, count: u64) -> Result<Shape, SetupError> {
     if !capacity.is_power_of_two() || !(CAPACITY_MIN as u64..=CAPACITY_MAX as u64).contains(&capacity) {
         return Err(SetupError::Capacity(capacity));
     }
-    Ok(Sent { descriptors, capacity: capacity as usize })
+    let lens = BLOCK_LEN_MIN as u64..=BLOCK_LEN_MAX as u64;
+    let whole = count <= BLOCKS_MAX as u64 && lens.contains(&len) && len % 4096 == 0;
+    if (count, len) != (0, 0) && !(count > 0 && whole && count * len <= BLOCKS_BYTES_MAX as u64) {
+        return Err(SetupError::Blocks { count, len });
+    }
+    Ok(Shape { capacity: capacity as usize, blocks: Blocks { count: count as usize, len: len as usize } })
 }
 
 /// No more descriptors from here on, and nothing else either.

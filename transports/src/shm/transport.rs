@@ -7,14 +7,16 @@ use std::task::{Context, Poll, ready};
 use tokio::net::UnixStream;
 use trunkline_core::frame::{FIRST_WORD_LEN, FRAME_OVERHEAD_MAX, FrameError, HEAD_LEN_MAX, first_record};
 use trunkline_core::transport::{
-    BatchWriter, Filled, FrameReceiver, FrameSender, LANDING_LEN_MIN, Landing, Partial, PeerIdentity, Properties,
-    Transport, Written,
+    BatchWriter, Filled, FrameReceiver, FrameSender, LANDING_LEN_MIN, Landing, Lease, Partial, PeerIdentity,
+    Properties, Transport, Written,
 };
 use trunkline_core::{ConnectionError, ProtocolError};
 
 use super::SCHEME;
+use super::lease::lease;
 use super::line::{Line, Peer};
 use super::memory::{OwnMemory, PeerMemory};
+use super::options::Vouched;
 use super::ring::{Bell, Consumer, Producer, Record, Room, Sleep, Violation, record_len_max};
 use super::setup::{CAPACITY_MAX, Rings};
 
@@ -24,11 +26,12 @@ pub struct ShmTransport {
     socket: UnixStream,
     peer: PeerIdentity,
     rings: Rings,
+    in_place: Option<Vouched>,
 }
 
 impl ShmTransport {
-    pub(super) fn new(socket: UnixStream, peer: PeerIdentity, rings: Rings) -> ShmTransport {
-        ShmTransport { socket, peer, rings }
+    pub(super) fn new(socket: UnixStream, peer: PeerIdentity, rings: Rings, in_place: Option<Vouched>) -> ShmTransport {
+        ShmTransport { socket, peer, rings, in_place }
     }
 }
 
@@ -38,18 +41,19 @@ impl Transport for ShmTransport {
     type Receiver = ShmReceiver;
 
     fn properties(&self) -> Properties {
-        let capacity = self.rings.own_capacity;
-        // The longest record holds the longest frame of a chunk.
+        let Rings { own_shape, peer_shape, .. } = &self.rings;
+        // The longest record holds the longest frame of a chunk, the peer's longest block that of a whole message.
         Properties::new(SCHEME, self.peer.clone())
-            .chunk_len(record_len_max(capacity) - FRAME_OVERHEAD_MAX)
+            .chunk_len(record_len_max(own_shape.capacity) - FRAME_OVERHEAD_MAX)
+            .whole_len(peer_shape.blocks.len.saturating_sub(FRAME_OVERHEAD_MAX))
             .memory(self.rings.memory)
     }
 
     fn split(self, frame_len_max: usize) -> (ShmSender, ShmWriter, ShmReceiver) {
-        let Rings { own, own_capacity, peer, peer_capacity, bells, .. } = self.rings;
+        let Rings { own, own_shape, peer, peer_shape, bells, .. } = self.rings;
         let line = Arc::new(Line::new(self.socket, bells));
         let sender =
-            ShmSender { producer: Some(Producer::new(own.clone(), peer.clone(), own_capacity)), end: 0, broken: None };
+            ShmSender { producer: Some(Producer::new(own.clone(), peer.clone(), own_shape)), end: 0, broken: None };
         let writer = ShmWriter {
             line: Arc::clone(&line),
             own: own.clone(),
@@ -60,7 +64,7 @@ impl Transport for ShmTransport {
             turns_left: TURNS_AFTER_END,
         };
         let receiver = ShmReceiver {
-            consumer: Consumer::new(own.clone(), peer.clone(), peer_capacity, frame_len_max),
+            consumer: Consumer::new(own.clone(), peer.clone(), peer_shape, frame_len_max),
             line,
             own,
             peer,
@@ -69,6 +73,7 @@ impl Transport for ShmTransport {
             landing: None,
             inbox: Inbox::default(),
             long: None,
+            in_place: self.in_place,
             frame_len_max,
             hung_up: false,
         };
@@ -110,6 +115,10 @@ impl FrameSender for ShmSender {
         if let Some(producer) = &mut self.producer {
             producer.commit(first_word);
         }
+    }
+
+    fn frame_len_now(&mut self) -> usize {
+        self.producer.as_mut().map_or(0, Producer::block_len_now)
     }
 
     fn take_batch(&mut self, batch: &mut ShmBatch) -> bool {
@@ -260,6 +269,8 @@ pub struct ShmReceiver {
     inbox: Inbox,
     /// The record behind what is in the inbox, if it is a long one; or the one that is landing.
     long: Option<Long>,
+    /// Whether blocks of the peer's are read where they are.
+    in_place: Option<Vouched>,
     frame_len_max: usize,
     hung_up: bool,
 }
@@ -390,6 +401,16 @@ impl FrameReceiver for ShmReceiver {
 
     fn landed(&mut self) -> Option<Landing> {
         self.landing.take_if(|landing| landing.missing() == 0)
+    }
+
+    const LENDS: bool = true;
+
+    fn lend(&mut self, start: usize) -> Option<Lease> {
+        let vouched = self.in_place?;
+        let next = !self.has_frames();
+        let Long { record, .. } = self.long.take_if(|long| next && long.record.is_aside())?;
+        let loan = self.consumer.lend(record)?;
+        Some(lease(vouched, self.peer.clone(), record.range(start), loan))
     }
 
     fn idle(&mut self) {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use super::Event;
 use super::caller::REPLY_INLINE_MAX;
 use super::fail::{Class, Failure, WireReason};
-use super::message::{Assembly, Fit, Message, Opening, Piece};
+use super::message::{Assembly, ChunkLen, Fit, Message, Opening, Piece};
 use super::payload::Payload;
 use super::table::Table;
 use super::window::{ReceiveWindow, SendWindow};
@@ -97,7 +97,7 @@ pub(crate) struct Callee {
     replies: SendWindow,
     message_max: u64,
     reply_max: u64,
-    chunk_len: usize,
+    chunk_len: ChunkLen,
     memory_out_max: usize,
     timeout_max: Duration,
     /// Refusals that wait for room, at most `limit`.
@@ -131,7 +131,7 @@ pub(crate) struct CalleeConfig {
     pub(crate) reply_window: u64,
     pub(crate) message_max: u64,
     pub(crate) reply_max: u64,
-    pub(crate) chunk_len: usize,
+    pub(crate) chunk_len: ChunkLen,
     pub(crate) memory_out_max: usize,
     pub(crate) timeout_max: Duration,
     pub(crate) share: Arc<Share>,
@@ -264,7 +264,7 @@ impl Callee {
         } else {
             let payload = match payload {
                 Piece::Here(payload) => Payload::copy(payload),
-                Piece::Landed(payload) => Payload::from(payload.into_body()),
+                Piece::Landed(payload) => Payload::from(payload.into_message()),
             };
             events.push(Event::Request(Incoming { id: frame.id, head, timeout, payload }));
         }

@@ -7,7 +7,7 @@ use crate::error::Reason;
 use crate::frame::{Head, Kind, Lead};
 use crate::protocol::caller::REPLY_INLINE_MAX;
 use crate::protocol::fail::{Class, Failure};
-use crate::protocol::message::{APART_LEN_MIN, Message, Progress};
+use crate::protocol::message::{APART_LEN_MIN, ChunkLen, Message, Progress};
 use crate::protocol::payload::Payload;
 use crate::transport::FrameSender;
 use crate::wire::Half;
@@ -42,7 +42,7 @@ impl Callee {
         };
         let free = bytes.len() <= REPLY_INLINE_MAX;
         let ready = free || (self.backlog_credit.is_empty() && self.replies.allows(len));
-        let at_once = ready && bytes.len() <= self.chunk_len;
+        let at_once = ready && bytes.len() <= self.chunk_len.len;
         let apart = bytes.len() >= APART_LEN_MIN && out.gathers();
         if at_once && !apart {
             let mut head = Head::new(kind, id);
@@ -139,7 +139,7 @@ impl Callee {
     }
 
     /// Places the next frame of a reply; `None` if there is no reply.
-    fn start<S: FrameSender>(&mut self, id: u64, chunk_len: usize, out: &mut S) -> Option<Progress> {
+    fn start<S: FrameSender>(&mut self, id: u64, chunk_len: ChunkLen, out: &mut S) -> Option<Progress> {
         let entry = self.calls.get_mut(id)?;
         let State::Replying(message) = &mut entry.state else {
             return None;
@@ -172,7 +172,7 @@ impl Callee {
             if !begun {
                 continue;
             }
-            let progress = self.start(id, most.min(self.chunk_len), out);
+            let progress = self.start(id, self.chunk_len.at_most(most), out);
             if progress == Some(Progress::Blocked) {
                 self.sending.push_front(id);
             }

@@ -5,6 +5,7 @@
 use std::task::Waker;
 
 use super::{Caller, Outcome, REPLY_INLINE_MAX};
+use crate::body::Body;
 use crate::error::{ConnectionError, ProtocolError, Reason};
 use crate::frame::Frame;
 use crate::landing::{Filling, Landed};
@@ -72,8 +73,8 @@ impl Caller {
                 slot.small[..payload.len()].copy_from_slice(payload);
                 Outcome::Small { half, len: payload.len() as u8 }
             }
-            Piece::Here(payload) => Outcome::Large { half, bytes: payload.into() },
-            Piece::Landed(payload) => Outcome::Large { half, bytes: payload.into_body() },
+            Piece::Here(payload) => Outcome::Large { half, bytes: Body::from(payload).into() },
+            Piece::Landed(payload) => Outcome::Large { half, bytes: payload.into_message() },
         };
         self.resolve(frame.id, outcome, wakers);
         Ok(())
@@ -176,7 +177,7 @@ impl Caller {
         let bytes = assembly.take();
         slot.incoming = None;
         match bytes {
-            Some(bytes) => self.resolve(frame.id, Outcome::Large { half, bytes }, wakers),
+            Some(bytes) => self.resolve(frame.id, Outcome::Large { half, bytes: bytes.into() }, wakers),
             None => self.conclude(frame.id),
         }
         Ok(())

@@ -22,10 +22,10 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::fail::Failure;
-use super::message::{Assembly, Message};
+use super::message::{Assembly, ChunkLen, Message};
 use super::waiting::{Ticket, Waited, Waiting};
 use super::window::{ReceiveWindow, SendWindow};
-use crate::body::Body;
+use crate::body::Received;
 use crate::error::Reason;
 use crate::frame::{CallHead, TIMEOUT_UNIT_MICROS};
 use crate::wire::Half;
@@ -93,7 +93,7 @@ pub(crate) enum Fed {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Small { half: Half, bytes: [u8; REPLY_INLINE_MAX], len: u8 },
-    Large { half: Half, bytes: Body },
+    Large { half: Half, bytes: Received },
     Failed(Failure),
 }
 
@@ -105,7 +105,7 @@ impl Answer {
 #[derive(Debug)]
 enum Outcome {
     Small { half: Half, len: u8 },
-    Large { half: Half, bytes: Body },
+    Large { half: Half, bytes: Received },
     Failed(Failure),
 }
 
@@ -196,7 +196,7 @@ pub(crate) struct Caller {
     message_max: u64,
     /// The longest message this side accepts.
     reply_max: u64,
-    chunk_len: usize,
+    chunk_len: ChunkLen,
     /// Ids of half-sent calls, in turn.
     sending: VecDeque<u64>,
     sending_bytes: usize,
@@ -224,7 +224,7 @@ pub(crate) struct CallerConfig {
     pub(crate) memory_max: usize,
     pub(crate) message_max: u64,
     pub(crate) reply_max: u64,
-    pub(crate) chunk_len: usize,
+    pub(crate) chunk_len: ChunkLen,
 }
 
 impl Caller {

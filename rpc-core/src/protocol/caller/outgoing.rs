@@ -34,7 +34,7 @@ impl Caller {
         if len > self.message_max {
             return Begun::Failed(Reason::TooLarge { len, max: self.message_max }).into();
         }
-        let lane = if payload.len() > self.chunk_len { Lane::Large } else { Lane::Small };
+        let lane = if payload.len() > self.chunk_len.len { Lane::Large } else { Lane::Small };
         let held = self.waiting.bytes() + self.sending_bytes;
         let fits = held == 0 || held + payload.len() <= self.memory_max;
         let free =
@@ -122,7 +122,7 @@ impl Caller {
         let lead = Lead::Call(call.head);
         let mut outgoing = None;
         let len = payload.len();
-        if len <= self.chunk_len && (len < APART_LEN_MIN || !payload.stays(out)) {
+        if len <= self.chunk_len.len && (len < APART_LEN_MIN || !payload.stays(out)) {
             let head = Head { kind: Kind::Call, flags: oneway, id, total: None, lead };
             if !head.place_parts(payload.parts(), out) {
                 return None;
@@ -250,7 +250,7 @@ impl Caller {
         most: usize,
         out: &mut S,
     ) -> Fed {
-        let chunk_len = self.chunk_len.min(most);
+        let chunk_len = self.chunk_len.at_most(most);
         let index = self.index(id);
         let slot = &mut self.slots[index];
         let Some(message) = slot.outgoing.as_mut().filter(|_| slot.id == id) else {
@@ -313,7 +313,7 @@ impl Caller {
         wakers: &mut Vec<Waker>,
     ) -> Option<Progress> {
         while let Some(id) = self.sending.pop_front() {
-            let chunk_len = self.chunk_len.min(most);
+            let chunk_len = self.chunk_len.at_most(most);
             let index = self.index(id);
             let slot = &mut self.slots[index];
             let Some(message) = slot.outgoing.as_mut().filter(|_| slot.id == id) else {

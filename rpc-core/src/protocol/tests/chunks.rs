@@ -25,6 +25,89 @@ fn messages_at_every_edge_of_a_chunk_arrive_whole() {
 }
 
 #[test]
+fn a_message_goes_whole_where_there_is_a_place_for_it() {
+    for (len, whole) in [(CHUNK, true), (CHUNK + 100, true), (WHOLE, true), (WHOLE + 1, false), (5 * WHOLE, false)] {
+        let mut pair = Pair::new();
+        (pair.client.out.places, pair.server.out.places) = (1, 1);
+        let frames = |whole: bool| if whole { 1 } else { len.div_ceil(CHUNK) };
+        // The second finds none.
+        let ids = [1, 2].map(|seed| (pair.client.place(bytes(len, seed)), seed));
+        pair.flush();
+        assert_eq!(pair.server.inbox.len(), frames(whole) + frames(false));
+        pair.settle();
+        pair.server.requests.sort_by_key(|request| request.id);
+        for (request, (_, seed)) in pair.server.requests.iter().zip(ids) {
+            assert_eq!(request.payload.as_slice(), bytes(len, seed));
+        }
+        pair.server.finish(ids[0].0, &bytes(len, 3));
+        pair.flush();
+        assert_eq!(pair.client.inbox.len(), frames(whole));
+        pair.settle();
+        assert_eq!(pair.client.reply(ids[0].0), bytes(len, 3));
+        pair.server.finish(ids[1].0, &[]);
+        pair.settle();
+        assert_eq!(pair.client.reply(ids[1].0), []);
+        pair.assert_at_rest();
+    }
+}
+
+#[test]
+fn a_lent_payload_is_neither_copied_nor_given_back_before_its_end() {
+    let mut pair = Pair::new();
+    pair.server.out.places = 2;
+    pair.client.out.places = 2;
+    let (kept, abandoned) = (pair.client.place(bytes(WHOLE, 1)), pair.client.place(bytes(WHOLE, 2)));
+    pair.flush();
+    let lend = |node: &mut Node, record: Vec<u8>, gone: &Arc<Count>| {
+        let partial = Partial { bytes: &record[..64], len: record.len() };
+        let len = node.protocol.whole(&partial).unwrap();
+        let lease = Lease::new(Watched(record[len..].to_vec(), Arc::clone(gone)));
+        let address = lease.as_ptr();
+        node.protocol.handle_lent(&record[..len], lease, &mut node.effects).unwrap();
+        node.sort_effects();
+        address
+    };
+    let gone = Count::new();
+    for _ in 0..2 {
+        let record = pair.server.inbox.pop_front().unwrap();
+        let address = lend(&mut pair.server, record, &gone);
+        assert_eq!(pair.server.requests.last().unwrap().payload.as_slice().as_ptr(), address);
+    }
+    assert_eq!(pair.server.protocol.stats().memory_in, 2 * WHOLE as u64);
+    assert_eq!(gone.woken(), 0);
+    pair.server.requests.clear();
+    assert_eq!(gone.woken(), 2);
+    for id in [kept, abandoned] {
+        pair.server.finish(id, &bytes(WHOLE, 3));
+    }
+    pair.client.protocol.caller().abandon(abandoned, &mut Vec::new());
+    pair.flush();
+    let gone = Count::new();
+    for record in std::mem::take(&mut pair.client.inbox) {
+        lend(&mut pair.client, record, &gone);
+    }
+    assert_eq!(gone.woken(), 1, "nobody wants the second");
+    assert_eq!(pair.client.reply(kept), bytes(WHOLE, 3));
+    assert_eq!(gone.woken(), 2);
+    pair.assert_at_rest();
+}
+
+/// Bytes that say when they are gone.
+struct Watched(Vec<u8>, Arc<Count>);
+
+impl AsRef<[u8]> for Watched {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        Arc::clone(&self.1).wake();
+    }
+}
+
+#[test]
 fn chunks_of_several_messages_take_turns_and_small_calls_pass() {
     let mut pair = Pair::new();
     let a = pair.client.place(bytes(4 * CHUNK, 1));

@@ -229,7 +229,7 @@ impl Model {
             None => return self.calls.push(call),
             Some(Answer::Failed(failure)) => return self.failed(&call, &failure),
             Some(Answer::Small { bytes, len, .. }) => bytes[..usize::from(len)].to_vec(),
-            Some(Answer::Large { bytes, .. }) => bytes.into_vec(),
+            Some(Answer::Large { bytes, .. }) => bytes.to_vec(),
         };
         assert_eq!(reply[..8], call.number.to_le_bytes(), "another call's reply");
         assert_eq!(reply[8..], bytes(reply.len(), id)[8..]);

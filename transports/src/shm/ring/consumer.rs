@@ -1,11 +1,13 @@
 //! The side that takes records out of the peer's segment.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use trunkline_core::frame::{FIRST_WORD_LEN, FrameError, pad_len, record_len};
+use trunkline_core::frame::{ASIDE_LEN, FIRST_WORD_LEN, FrameError, aside_block, pad_len, record_len};
 
-use super::index::{Index, span};
-use super::{HEAD, Violation};
+use super::blocks::{Loan, Taken};
+use super::index::{Index, LINE, span};
+use super::{HEAD, Shape, Violation};
 use crate::shm::memory::{Own, Peer, fence};
 
 /// Finds records, copies them out, and says how far it has come.
@@ -17,6 +19,7 @@ pub(crate) struct Consumer<O, P> {
     own: O,
     peer: P,
     ring: Index,
+    taken: Taken,
     /// The longest frame that is accepted.
     len_max: usize,
     /// Where the next record begins.
@@ -31,15 +34,36 @@ pub(crate) struct Consumer<O, P> {
 /// A published record that has been checked and not yet taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record {
-    position: u64,
+    /// The position after it.
+    end: u64,
+    /// The byte of the segment at which the frame begins.
+    at: usize,
+    /// The frame's.
     first_word: u64,
     len: usize,
+    /// In which block it is.
+    block: Option<usize>,
 }
 
 impl Record {
     /// Bytes of the frame, header included.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether the frame lies in a block.
+    pub(crate) fn is_aside(&self) -> bool {
+        self.block.is_some()
+    }
+
+    /// Where in the segment the frame's bytes are, from `start` on.
+    ///
+    /// # Panics
+    ///
+    /// If the frame has not so many.
+    pub(crate) fn range(&self, start: usize) -> Range<usize> {
+        assert!(start <= self.len, "a frame has no more bytes than it says");
+        self.at + start..self.at + self.len
     }
 }
 
@@ -48,11 +72,21 @@ impl<O: Own, P: Peer> Consumer<O, P> {
     ///
     /// # Panics
     ///
-    /// If `capacity_of_peer` is no power of two from 512 on.
-    pub(crate) fn new(own: O, peer: P, capacity_of_peer: usize, frame_len_max: usize) -> Consumer<O, P> {
-        let ring = Index::new(capacity_of_peer);
-        let len_max = frame_len_max.min(ring.record_len_max());
-        Consumer { own, peer, ring, len_max, position: 0, released: 0, found: None, violation: None }
+    /// If the capacity of the peer's ring is no power of two from 512 on.
+    pub(crate) fn new(own: O, peer: P, shape_of_peer: impl Into<Shape>, frame_len_max: usize) -> Consumer<O, P> {
+        let Shape { capacity, blocks } = shape_of_peer.into();
+        let (ring, taken) = (Index::new(capacity), Taken::new(blocks));
+        Consumer {
+            own,
+            peer,
+            ring,
+            taken,
+            len_max: frame_len_max,
+            position: 0,
+            released: 0,
+            found: None,
+            violation: None,
+        }
     }
 
     /// The next record, if one has been published. It stays the next until it is [taken](Consumer::take) or
@@ -102,13 +136,20 @@ impl<O: Own, P: Peer> Consumer<O, P> {
     /// If the frame has not so many.
     pub(crate) fn copy(&self, record: Record, at: usize, into: &mut [u8]) {
         assert!(at <= record.len && into.len() <= record.len - at, "a frame has no more bytes than it says");
-        self.peer.copy(self.ring.byte(record.position) + at, into);
+        self.peer.copy(record.at + at, into);
     }
 
     /// Goes on behind the record.
     pub(crate) fn consume(&mut self, record: Record) {
-        self.position = record.position + span(record.len);
+        drop(self.lend(record));
+    }
+
+    /// Goes on behind the record. If its frame lies in a block, that is the producer's again only when what is returned is
+    /// dropped.
+    pub(crate) fn lend(&mut self, record: Record) -> Option<Loan<O>> {
+        self.position = record.end;
         self.found = None;
+        record.block.map(|block| self.taken.take(&self.own, block))
     }
 
     /// Tells the producer how far this side has come, if a quarter of the ring has been consumed since it was told, or
@@ -133,6 +174,9 @@ impl<O: Own, P: Peer> Consumer<O, P> {
             }
             // Pairs with the Release in `Producer::publish`: the record's bytes are there, and the zero after the batch.
             fence(Ordering::Acquire);
+            if let Some(block) = aside_block(first_word) {
+                return self.check_aside(first_word, usize::from(block)).map(Some);
+            }
             let Some(len) = pad_len(first_word) else {
                 return self.check_frame(first_word).map(Some);
             };
@@ -152,13 +196,35 @@ impl<O: Own, P: Peer> Consumer<O, P> {
     }
 
     fn check_frame(&self, first_word: u64) -> Result<Record, Violation> {
-        let len = record_len(first_word, self.len_max).map_err(|error| match error {
-            FrameError::TooLong { len, .. } => Violation { what: "a record that is too long", value: len },
-            _ => Violation { what: "a record without room for a header", value: first_word },
-        })?;
+        let len = self.check_len(first_word, self.ring.record_len_max())?;
         if span(len) > self.ring.left(self.position) {
             return Err(Violation { what: "a record across the ring's end", value: len as u64 });
         }
-        Ok(Record { position: self.position, first_word, len })
+        let at = self.ring.byte(self.position);
+        Ok(Record { end: self.position + span(len), at, first_word, len, block: None })
+    }
+
+    /// A record whose frame lies in a block, beside the ring.
+    fn check_aside(&self, word: u64, block: usize) -> Result<Record, Violation> {
+        let blocks = self.taken.blocks;
+        if record_len(word, ASIDE_LEN) != Ok(ASIDE_LEN) {
+            return Err(Violation { what: "a record of a block that says more", value: word });
+        }
+        if block >= blocks.count {
+            return Err(Violation { what: "a block that is not there", value: block as u64 });
+        }
+        let mut first_word = [0; FIRST_WORD_LEN];
+        self.peer.copy(self.ring.byte(self.position) + FIRST_WORD_LEN, &mut first_word);
+        let first_word = u64::from_le_bytes(first_word);
+        let len = self.check_len(first_word, blocks.len)?;
+        let at = blocks.byte(self.ring.capacity(), block);
+        Ok(Record { end: self.position + LINE, at, first_word, len, block: Some(block) })
+    }
+
+    fn check_len(&self, first_word: u64, place: usize) -> Result<usize, Violation> {
+        record_len(first_word, self.len_max.min(place)).map_err(|error| match error {
+            FrameError::TooLong { len, .. } => Violation { what: "a record that is too long", value: len },
+            _ => Violation { what: "a record without room for a header", value: first_word },
+        })
     }
 }

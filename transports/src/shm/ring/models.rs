@@ -35,16 +35,18 @@ unsafe impl Sync for Word {}
 /// A segment; only the words that the ring uses exist.
 #[derive(Clone)]
 struct Segment {
-    control: Arc<[AtomicU64; 3]>,
+    control: Arc<[AtomicU64; 4]>,
     data: Arc<Vec<Word>>,
 }
 
 impl Segment {
-    fn new(capacity: usize) -> Segment {
-        let word = |at| if at % 64 == 0 { Word::Shared(AtomicU64::new(0)) } else { Word::Plain(UnsafeCell::new(0)) };
+    fn new(shape: impl Into<Shape>) -> Segment {
+        let Shape { capacity, blocks } = shape.into();
+        let first = |at| at % 64 == 0 && at < capacity;
+        let word = |at| if first(at) { Word::Shared(AtomicU64::new(0)) } else { Word::Plain(UnsafeCell::new(0)) };
         Segment {
-            control: Arc::new([PARK, WANT_SPACE, HEAD].map(|_| AtomicU64::new(0))),
-            data: Arc::new((0..capacity).step_by(8).map(word).collect()),
+            control: Arc::new([PARK, WANT_SPACE, HEAD, RETURNED].map(|_| AtomicU64::new(0))),
+            data: Arc::new((0..capacity + blocks.bytes()).step_by(8).map(word).collect()),
         }
     }
 
@@ -53,6 +55,7 @@ impl Segment {
             PARK => &self.control[0],
             WANT_SPACE => &self.control[1],
             HEAD => &self.control[2],
+            RETURNED => &self.control[3],
             _ => match &self.data[(at - DATA) / 8] {
                 Word::Shared(word) => word,
                 Word::Plain(_) => panic!("no first word is at {at:#x}"),
@@ -74,7 +77,10 @@ impl Segment {
 
 impl Own for Segment {
     fn store(&self, at: usize, value: u64, order: Ordering) {
-        self.shared(at).store(value, order);
+        match at.checked_sub(DATA).map(|at| &self.data[at / 8]) {
+            Some(Word::Plain(_)) => self.write(at..at + 8, &[value]),
+            _ => self.shared(at).store(value, order),
+        }
     }
 }
 
@@ -159,13 +165,14 @@ struct Receiving {
     space: Arc<Doorbell>,
 }
 
-fn pair(capacity: usize) -> (Sending, Receiving) {
-    let (out, back) = (Segment::new(capacity), Segment::new(0));
+fn pair(shape: impl Into<Shape>) -> (Sending, Receiving) {
+    let shape = shape.into();
+    let (out, back) = (Segment::new(shape), Segment::new(0));
     let (data, space) = (Arc::new(Doorbell::default()), Arc::new(Doorbell::default()));
     let sending = Sending {
         own: out.clone(),
         peer: back.clone(),
-        producer: Producer::new(out.clone(), back.clone(), capacity),
+        producer: Producer::new(out.clone(), back.clone(), shape),
         park: Bell::park(),
         want_space: Sleep::want_space(),
         data: Arc::clone(&data),
@@ -174,7 +181,7 @@ fn pair(capacity: usize) -> (Sending, Receiving) {
     let receiving = Receiving {
         own: back.clone(),
         peer: out.clone(),
-        consumer: Consumer::new(back, out, capacity, usize::MAX),
+        consumer: Consumer::new(back, out, shape, usize::MAX),
         park: Sleep::park(),
         want_space: Bell::want_space(),
         data,
@@ -424,5 +431,68 @@ fn what_was_published_before_the_close_is_received() {
         }
         assert_eq!(got, [frame(1, 24), frame(2, 24)]);
         producing.join().unwrap();
+    });
+}
+
+/// A ring and one block beside it.
+const ASIDE: Shape = Shape { capacity: 512, blocks: Blocks { count: 1, len: 128 } };
+
+/// The words are the block's own: their reader and their next writer are ordered by the giving back alone.
+#[test]
+fn a_block_is_not_overwritten_before_it_was_given_back() {
+    check(None, || {
+        let (mut sending, mut receiving) = pair(ASIDE);
+        sending.send(&frame(1, 80));
+        let record = receiving.consumer.next().unwrap().unwrap();
+        assert!(record.is_aside());
+        let loan = receiving.consumer.lend(record).unwrap();
+        loom::explore();
+        let memory = receiving.peer.clone();
+        // A handler on another thread.
+        let reading = thread::spawn(move || {
+            let mut payload = [0; 72];
+            memory.copy(record.range(8).start, &mut payload);
+            drop(loan);
+            payload
+        });
+        let mut sent = 1;
+        for number in 2..=3 {
+            if sending.producer.block_len_now() > 0 {
+                sending.send(&frame(number, 80));
+                sent = number;
+            }
+            if let Some(got) = receiving.take() {
+                assert_eq!(got, frame(number, 80));
+            }
+        }
+        let payload = reading.join().unwrap();
+        let words = payload.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
+        assert!(words.eq(frame(1, 80).into_iter().skip(1)));
+        assert!(sent == 3 || sending.producer.block_len_now() > 0, "it was given back");
+    });
+}
+
+#[test]
+fn a_block_is_seen_as_a_whole_beside_what_is_in_the_ring() {
+    check(None, || {
+        let (mut sending, mut receiving) = pair(ASIDE);
+        loom::explore();
+        let producing = thread::spawn(move || {
+            sending.send(&frame(1, 24));
+            sending.send(&frame(2, 128));
+            sending.producer.block_len_now() > 0
+        });
+        let mut expected = [frame(1, 24), frame(2, 128)].into_iter();
+        for _ in 0..3 {
+            if let Some(got) = receiving.take() {
+                assert_eq!(Some(got), expected.next());
+            }
+        }
+        let free = producing.join().unwrap();
+        assert!(!free || expected.len() == 0, "free before it was read");
+        while let Some(got) = receiving.take() {
+            assert_eq!(Some(got), expected.next());
+        }
+        assert_eq!(expected.next(), None);
     });
 }

@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use trunkline_core::frame::{FIRST_WORD_LEN, HEADER_LEN, pad};
+use trunkline_core::frame::{ASIDE_LEN, FIRST_WORD_LEN, HEADER_LEN, aside, pad};
 
+use super::blocks::Free;
 use super::index::{Index, LINE, Place};
-use super::{HEAD, Violation};
+use super::{HEAD, Shape, Violation};
 use crate::shm::memory::{Own, OwnMemory, Peer, fence};
 
 /// Reserves, commits, publishes.
@@ -33,22 +34,26 @@ pub(crate) struct Producer<O, P> {
     dirty: u64,
     /// What belongs at `published`, withheld until everything behind it is there; 0 while the batch is empty.
     first_word: u64,
-    reserved: Option<Place>,
+    /// The place in the ring, and the block that the frame is in, if it is not in the ring.
+    reserved: Option<(Place, Option<usize>)>,
+    free: Free,
     room: Option<Room>,
     violation: Option<Violation>,
 }
 
 impl<O: Own, P: Peer> Producer<O, P> {
-    /// Places records in `own`, which holds zeroes and a ring of `capacity` bytes.
+    /// Places records in `own`, which holds zeroes and has that shape.
     ///
     /// # Panics
     ///
-    /// If `capacity` is no power of two from 512 on.
-    pub(crate) fn new(own: O, peer: P, capacity: usize) -> Producer<O, P> {
+    /// If the ring's capacity is no power of two from 512 on.
+    pub(crate) fn new(own: O, peer: P, shape: impl Into<Shape>) -> Producer<O, P> {
+        let Shape { capacity, blocks } = shape.into();
         Producer {
             own,
             peer,
             ring: Index::new(capacity),
+            free: Free::new(blocks),
             head: 0,
             published: 0,
             committed: 0,
@@ -62,12 +67,18 @@ impl<O: Own, P: Peer> Producer<O, P> {
         }
     }
 
-    /// The longest frame there is room for, header included.
+    /// The longest frame there is room for in the ring, header included.
     pub(crate) fn record_len_max(&self) -> usize {
         self.ring.record_len_max()
     }
 
-    /// The bytes of the segment for all but the first word of a frame of `len` bytes; `None` if there is no room now.
+    /// The longest frame for which a block is free, header included. It stays free until a frame is committed to it.
+    pub(crate) fn block_len_now(&mut self) -> usize {
+        self.free.find(&self.peer).map_or(0, |_| self.free.blocks.len)
+    }
+
+    /// The bytes of the segment for all but the first word of a frame of `len` bytes; `None` if there is no room now. They
+    /// are in a block if the frame is too long for the ring.
     ///
     /// A reservation that is not committed is forgotten at the next one; its bytes may have been written.
     ///
@@ -77,12 +88,16 @@ impl<O: Own, P: Peer> Producer<O, P> {
     ///
     /// # Panics
     ///
-    /// If `len` is less than a header or more than [`record_len_max`](Producer::record_len_max).
+    /// If `len` is less than a header, or more than [`record_len_max`](Producer::record_len_max) and
+    /// [`block_len_now`](Producer::block_len_now).
     pub(crate) fn reserve(&mut self, len: usize) -> Result<Option<Range<usize>>, Violation> {
-        assert!((HEADER_LEN..=self.record_len_max()).contains(&len), "a frame of {len} bytes");
+        let fits = |max: usize| (HEADER_LEN..=max).contains(&len);
+        let block = if fits(self.record_len_max()) { None } else { self.free.find(&self.peer) };
+        let max = if block.is_some() { self.free.blocks.len } else { self.record_len_max() };
+        assert!(fits(max), "a frame of {len} bytes");
         self.violation.map_or(Ok(()), Err)?;
         self.reserved = None;
-        let place = self.ring.place(self.committed, len);
+        let place = self.ring.place(self.committed, if block.is_some() { ASIDE_LEN } else { len });
         let needed = self.ring.head_needed(place.end);
         if self.head < needed {
             self.load_head()?;
@@ -92,15 +107,18 @@ impl<O: Own, P: Peer> Producer<O, P> {
             return Ok(None);
         }
         self.room = None;
-        self.reserved = Some(place);
+        self.reserved = Some((place, block));
         self.dirty = self.dirty.max(place.end);
-        let start = self.ring.byte(place.start);
+        let start = match block {
+            Some(block) => self.free.blocks.byte(self.ring.capacity(), block),
+            None => self.ring.byte(place.start),
+        };
         Ok(Some(start + FIRST_WORD_LEN..start + len))
     }
 
     /// Ends the frame reserved last, of which `first_word`, never 0, is the first word.
     pub(crate) fn commit(&mut self, first_word: u64) {
-        let Some(place) = self.reserved.take() else {
+        let Some((place, block)) = self.reserved.take() else {
             debug_assert!(false, "nothing is reserved");
             return;
         };
@@ -108,7 +126,15 @@ impl<O: Own, P: Peer> Producer<O, P> {
         if place.pad_len > 0 {
             self.append(self.committed, pad(place.pad_len));
         }
-        self.append(place.start, first_word);
+        let word = match block {
+            None => first_word,
+            Some(block) => {
+                self.own.store(self.ring.byte(place.start) + FIRST_WORD_LEN, first_word, Ordering::Relaxed);
+                self.free.take(block);
+                aside(block as u16)
+            }
+        };
+        self.append(place.start, word);
         self.committed = place.end;
         if self.dirty > self.committed {
             // A longer reservation was given up: what it wrote lies where zeroes are to be.
@@ -195,7 +221,8 @@ impl<P: Peer> Producer<OwnMemory, P> {
         let range = self.reserve(len)?;
         // SAFETY: the range is in the data, of which this is the only producer (the contract of `OwnMemory::new`); it
         // is borrowed from the producer, so nothing else happens in the data meanwhile. A consumer in this process reads
-        // a record only after it was published, and has consumed what was here before: `head` says so.
+        // a record only after it was published, and has consumed what was here before: `head` says so, or that the block
+        // was given back as often as it was used.
         Ok(range.map(|range| unsafe { self.own.bytes_mut(range) }))
     }
 }

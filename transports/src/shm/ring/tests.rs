@@ -11,6 +11,10 @@ use trunkline_core::frame::pad;
 use super::*;
 use crate::shm::memory::{Own, OwnMemory, Peer, PeerMemory, on_heap};
 
+fn segment_len(capacity: usize) -> usize {
+    Shape::from(capacity).len()
+}
+
 type HeapProducer = Producer<OwnMemory, PeerMemory>;
 type HeapConsumer = Consumer<OwnMemory, PeerMemory>;
 
