@@ -15,7 +15,7 @@ use crate::codec::{DecodeBudget, DecodeError};
 use crate::connection::Link;
 use crate::context::{Scope, waiting_would_deadlock};
 use crate::error::{CallError, Reason};
-use crate::frame::{CallHead, TIMEOUT_UNIT_MICROS};
+use crate::frame::{CallHead, StreamCounts, TIMEOUT_UNIT_MICROS};
 use crate::method::MethodDescriptor;
 use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
 use crate::scratch;
@@ -234,7 +234,7 @@ impl<A, R> Call<'_, A, R> {
             timeout: u32::try_from(units).unwrap_or(u32::MAX),
         };
         let nested = scope.is_some_and(|scope| scope.link == link);
-        Some(NewCall { head, oneway, timeout, deadline, nested })
+        Some(NewCall { head, oneway, timeout, deadline, nested, streams: StreamCounts::NONE })
     }
 }
 

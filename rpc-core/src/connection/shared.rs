@@ -443,13 +443,13 @@ impl<T: Transport> Link for Shared<T> {
 
     fn abandon(&self, id: u64) {
         let mut idle = Vec::new();
-        self.with(|state, _| state.protocol.caller().abandon(id, &mut idle));
+        self.with(|state, wakers| state.protocol.abandon(id, &mut idle, wakers));
         self.take_back();
     }
 
     fn abandon_waiting(&self, ticket: Ticket) {
         let mut idle = Vec::new();
-        self.with(|state, wakers| state.protocol.caller().abandon_waiting(ticket, &mut idle, wakers));
+        self.with(|state, wakers| state.protocol.abandon_waiting(ticket, &mut idle, wakers));
         self.take_back();
     }
 
