@@ -138,7 +138,10 @@ impl Protocol {
         };
         let replied = !streams.awaits_reply(id) && streams.has(id);
         match how {
-            Finish::Failed(failure) if replied => streams.handler_gone(id, &Err(failure.clone())),
+            Finish::Failed(failure) if replied => {
+                self.callee.panicked += u64::from(failure.reason == Reason::Panicked);
+                streams.handler_gone(id, &Err(failure.clone()));
+            }
             Finish::Returned(Half::Err) | Finish::Failed(_) if !replied => {
                 // FAIL ends them. Whoever made items for them is gone with the handler.
                 streams.fail(id, &Reason::Cancelled, &mut Vec::new());
