@@ -22,7 +22,7 @@ use crate::method::{MethodDescriptor, ServiceDescriptor};
 use crate::protocol::{Failure, Payload};
 use crate::scratch;
 use crate::streaming::{Pump, Receiver, StreamOutput, Streaming, fill};
-use crate::wire::{DeserializeAs, Half, Output, ResultLike, SerializeAs, decode_as};
+use crate::wire::{DeserializeAs, Half, Output, ResultLike, decode_as};
 
 /// What a server serves. The macro writes it for a trait; layers may wrap it.
 pub trait Service: Send + Sync + 'static {
@@ -286,7 +286,7 @@ impl<'a> ArgumentReader<'a> {
     /// If the caller gives no more.
     pub fn stream<F, T>(&mut self) -> Result<Streaming<T>, Refusal>
     where
-        F: SerializeAs<T> + for<'de> DeserializeAs<'de, T>,
+        F: for<'de> DeserializeAs<'de, T>,
     {
         if self.streams >= self.request.streams.given {
             return Err(Refusal::argument(self.next, DecodeError::UnexpectedEnd));

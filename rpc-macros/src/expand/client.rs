@@ -1,9 +1,10 @@
 //! The client: one method for each of the service's.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
 use syn::{Lifetime, parse_quote};
 
+use super::{at, spanned};
 use crate::attributes;
 use crate::forms::Form;
 use crate::model::{Argument, Method, Parameter, Service, StreamArgument};
@@ -160,8 +161,10 @@ fn method(service: &Service, method: &Method) -> TokenStream {
     let mut given = quote!((#(#krate::__private::Arg::new(#names),)*));
     if method.streams().next().is_some() {
         let feeds = method.streams().map(|StreamArgument { ident, item, .. }| {
-            let form = Form::received(item).ty(krate);
-            quote!(#krate::__private::Feed::new::<#form, #item, _>(#ident))
+            // That the items can be sent is asserted here.
+            let span = at(types::heart(item));
+            let form = spanned(Form::received(item).ty(krate), span);
+            quote_spanned!(span=> #krate::__private::Feed::new::<#form, #item, _>(#ident))
         });
         taken = quote!(#krate::__private::Fed<#taken>);
         given = quote!(#krate::__private::Fed::new(#given, #krate::__private::Vec::from([#(#feeds),*])));

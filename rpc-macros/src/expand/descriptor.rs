@@ -7,7 +7,7 @@ use syn::ext::IdentExt;
 use super::{at, spanned};
 use crate::attributes;
 use crate::forms::Form;
-use crate::model::{Argument, Method, Parameter, Service, StreamArgument};
+use crate::model::{Argument, Method, Parameter, Service};
 use crate::types;
 
 pub(super) fn expand(service: &Service) -> TokenStream {
@@ -69,7 +69,7 @@ fn descriptor(service: &Service, method: &Method) -> TokenStream {
     }
 }
 
-/// That the arguments can be sent. That they and the reply can be received is asserted by the server's code, which
+/// That the arguments can be sent; the client says it of the items of streams. That they and the reply can be received is asserted by the server's code, which
 /// names each type once, at the user's tokens.
 fn assertions(service: &Service, method: &Method) -> Option<TokenStream> {
     let krate = &service.krate;
@@ -81,11 +81,6 @@ fn assertions(service: &Service, method: &Method) -> Option<TokenStream> {
             let form = spanned(Form::sent(ty).ty(krate), span);
             quote_spanned!(span=> #krate::__private::assert_serialize::<#form, #ty>();)
         })
-        .chain(method.streams().map(|StreamArgument { item, .. }| {
-            let span = at(types::heart(item));
-            let form = spanned(Form::received(item).ty(krate), span);
-            quote_spanned!(span=> #krate::__private::assert_serialize::<#form, #item>();)
-        }))
         .collect();
     (!assertions.is_empty()).then(|| {
         quote! {
