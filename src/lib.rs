@@ -65,11 +65,12 @@ mod no_pipe;
 mod server;
 
 pub use connection::{Connection, ConnectionBuilder};
+pub use futures_core::Stream;
 pub use server::{Server, ServerBuilder, serve};
 pub use trunkline_core::{
     Call, CallError, CloseReason, ConnectError, ConnectionError, ConnectionStats, Context, DrainReport, Execution,
     HandshakeError, Latency, Limit, Limits, Peer, Pending, ProtocolError, Reason, ServerHandle, ServerStats, Service,
-    ServiceClient, allow_wait,
+    ServiceClient, StreamError, Streaming, allow_wait,
 };
 pub use trunkline_macros::service;
 pub use trunkline_transports::BindError;
@@ -143,6 +144,7 @@ pub mod __private {
         ArgumentDescriptor, MethodDescriptor, MethodOptions, ServiceDescriptor, assert_distinct,
     };
     pub use trunkline_core::service::{Answer, Refusal, Request};
+    pub use trunkline_core::streaming::{FallibleStreamed, Fed, Feed, Streamed};
     pub use trunkline_core::wire::{Arg, Block, Fallible, Maybe, Oneway, Plain, Value, assert_serialize};
 
     use crate::{ConnectError, Connection};

@@ -63,6 +63,14 @@ fn ten_processes_add_up() {
 }
 
 #[test]
+fn three_people_hear_each_other() {
+    let output = run(&mut example("chat"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(said.lines().filter(|line| line.ends_with(" heard 3000 lines")).count(), 3, "{said}");
+}
+
+#[test]
 fn no_request_is_lost_while_workers_are_killed() {
     for over in ["pipe", "shm"] {
         let output = run(example("webserver").args(["--over", over, "--check", "5"]));

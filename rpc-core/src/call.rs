@@ -16,10 +16,11 @@ use crate::connection::polling::step_back;
 use crate::connection::{Feeding, Link, Next};
 use crate::context::{Scope, waiting_would_deadlock};
 use crate::error::{CallError, Reason};
-use crate::frame::{CallHead, TIMEOUT_UNIT_MICROS};
+use crate::frame::{CallHead, StreamCounts, TIMEOUT_UNIT_MICROS};
 use crate::method::MethodDescriptor;
 use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
 use crate::scratch;
+use crate::streaming::Receiver;
 use crate::waiter::block_on;
 use crate::wire::{Arguments, Half, Output};
 
@@ -78,12 +79,12 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         if waiting_would_deadlock() {
             return Err(CallError::NotExecuted(Reason::WouldBlockRuntime));
         }
-        let (client, method) = (self.client, self.method);
+        let (client, method, given) = (self.client, self.method, self.arguments.streams());
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Reads };
         let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next };
         let mut answer = Answer::EMPTY;
-        block_on(&**client.connection().link(), |cx| call.poll_answer(cx, &mut answer))?;
-        decode::<R>(client, method, &answer)
+        let id = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, &mut answer))?;
+        outcome::<R>(client, method, &answer, id, given)
     }
 
     /// Makes the call and returns once it is on its way, with a handle for its outcome. A long one is when all of it is.
@@ -98,7 +99,8 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn };
         poll_fn(|cx| call.poll_sent(cx)).await?;
         let exchange = std::mem::take(&mut call.exchange);
-        Ok(Pending { client, method: call.call.method, exchange, output: PhantomData })
+        let given = call.call.arguments.streams();
+        Ok(Pending { client, method: call.call.method, exchange, given, output: PhantomData })
     }
 }
 
@@ -143,17 +145,19 @@ impl<A: Arguments, R: Output> Future for CallFuture<'_, A, R> {
         let mut answer = Answer::EMPTY;
         let answered = ready!(this.poll_answer(cx, &mut answer));
         coop.made_progress();
-        Poll::Ready(answered.and_then(|()| decode::<R>(this.call.client, this.call.method, &answer)))
+        let Call { client, method, arguments, .. } = &this.call;
+        Poll::Ready(answered.and_then(|id| outcome::<R>(client, method, &answer, id, arguments.streams())))
     }
 }
 
 impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
-    fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<(), CallError<R::Err>>> {
+    /// The id of the call, when it has its answer.
+    fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<u64, CallError<R::Err>>> {
         let fresh = matches!(self.exchange, Exchange::Unsent);
         ready!(self.poll_sent(cx))?;
         if R::ONEWAY {
             self.exchange = Exchange::Over;
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(0));
         }
         // Whoever has the answer to a call that has just gone out wakes this task.
         if fresh {
@@ -170,15 +174,23 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             self.feed(cx).map_err(CallError::NotExecuted)?;
         }
         let link = &**self.call.client.connection().link();
-        self.exchange.poll_placed(link, cx).map_err(|failure| failed(failure, self.call.method))
+        ready!(self.exchange.poll_placed(link, cx)).map_err(|failure| failed(failure, self.call.method))?;
+        if let (1.., Exchange::Placed(id)) = (self.call.arguments.streams(), &self.exchange) {
+            let link = self.call.client.connection().link();
+            for (at, feed) in (1..).zip(self.call.arguments.take_feeds()) {
+                feed.start(id + 2 * at, link);
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Encodes the arguments, outside any lock, and hands the call to the connection.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
         let link = &**self.call.client.connection().link();
-        let Some(call) = self.call.terms(link.id(), R::ONEWAY) else {
+        let Some(mut call) = self.call.terms(link.id(), R::ONEWAY) else {
             return Poll::Ready(Err(Reason::DeadlineExceeded));
         };
+        call.streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
         let mut payload = scratch::take();
         let tail = match self.call.arguments.encode(self.call.client.codec, &mut payload) {
             Ok(tail) => tail,
@@ -284,7 +296,7 @@ impl<A, R> Call<'_, A, R> {
             timeout: u32::try_from(units).unwrap_or(u32::MAX),
         };
         let nested = scope.is_some_and(|scope| scope.link == link);
-        Some(NewCall { head, oneway, timeout, deadline, nested })
+        Some(NewCall { head, oneway, timeout, deadline, nested, streams: StreamCounts::NONE })
     }
 }
 
@@ -304,6 +316,8 @@ pub struct Pending<R> {
     client: Client,
     method: &'static MethodDescriptor,
     exchange: Exchange,
+    /// Streams among its arguments.
+    given: u8,
     output: PhantomData<fn() -> R>,
 }
 
@@ -319,14 +333,14 @@ impl<R: Output> Pending<R> {
         }
         let link = Arc::clone(self.client.connection().link());
         let mut answer = Answer::EMPTY;
-        block_on(&*link, |cx| self.poll_answer(cx, &mut answer));
-        decode::<R>(&self.client, self.method, &answer)
+        let id = block_on(&*link, |cx| self.poll_answer(cx, &mut answer));
+        outcome::<R>(&self.client, self.method, &answer, id, self.given)
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<()> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
         if R::ONEWAY {
             self.exchange = Exchange::Over;
-            return Poll::Ready(());
+            return Poll::Ready(0);
         }
         self.exchange.poll_answer(&**self.client.connection().link(), cx, answer)
     }
@@ -338,9 +352,9 @@ impl<R: Output> Future for Pending<R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
         let mut answer = Answer::EMPTY;
-        ready!(self.poll_answer(cx, &mut answer));
+        let id = ready!(self.poll_answer(cx, &mut answer));
         coop.made_progress();
-        Poll::Ready(decode::<R>(&self.client, self.method, &answer))
+        Poll::Ready(outcome::<R>(&self.client, self.method, &answer, id, self.given))
     }
 }
 
@@ -396,7 +410,7 @@ impl Exchange {
         }
     }
 
-    fn poll_answer(&mut self, link: &dyn Link, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<()> {
+    fn poll_answer(&mut self, link: &dyn Link, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
         let Exchange::Placed(id) = *self else {
             panic!("a call was polled after it had its outcome");
         };
@@ -405,7 +419,7 @@ impl Exchange {
             return Poll::Pending;
         }
         *self = Exchange::Over;
-        Poll::Ready(())
+        Poll::Ready(id)
     }
 
     fn abandon(&mut self, link: &dyn Link) {
@@ -417,7 +431,26 @@ impl Exchange {
     }
 }
 
-/// The outcome of an answer, in the types of the method.
+/// The outcome of an answer to call `id`, of which `given` arguments are streams.
+fn outcome<R: Output>(
+    client: &Client,
+    method: &'static MethodDescriptor,
+    answer: &Answer,
+    id: u64,
+    given: u8,
+) -> Result<R::Ok, CallError<R::Err>> {
+    if R::STREAMS == 0 {
+        return decode::<R>(client, method, answer);
+    }
+    // Before it is decoded: a reply that cannot be is the end of its stream.
+    let id = id + 2 * (u64::from(given) + 1);
+    let receiver = Receiver::new(client.connection().clone(), id, client.codec, client.decode);
+    let mut ok = decode::<R>(client, method, answer)?;
+    R::attach(&mut ok, receiver);
+    Ok(ok)
+}
+
+/// The same without its streams, in the types of the method.
 fn decode<R: Output>(
     client: &Client,
     method: &'static MethodDescriptor,

@@ -85,6 +85,15 @@ impl Context {
         self.inner.control.stopped()
     }
 
+    /// Waits until this side takes no new calls: a handler whose streams would go on for ever should end them.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + '_ {
+        self.connection().draining()
+    }
+
     /// Who made the call.
     pub fn peer(&self) -> &Peer {
         &self.inner.peer

@@ -326,6 +326,9 @@ pub enum ProtocolError {
     /// A reply to a call that was never made.
     #[error("a reply to call {0}, which was never made")]
     UnknownCall(u64),
+    /// A frame of a stream that was never there.
+    #[error("a frame of stream {0}, which was never there")]
+    UnknownStream(u64),
     /// More bytes than there was credit for.
     #[error("{over} bytes more than there was credit for")]
     CreditOverrun {

@@ -18,13 +18,15 @@ pub const HEADER_LEN: usize = 16;
 pub const FIRST_WORD_LEN: usize = 8;
 /// Bytes that a CALL's body has before its payload: method, fingerprint, timeout.
 pub const CALL_HEAD_LEN: usize = 16;
+/// Bytes in front of an item of a stream: its length.
+pub const ITEM_HEAD_LEN: usize = 4;
 /// Bytes that a FAIL's body has before its detail: class and code.
 pub const FAIL_HEAD_LEN: usize = 2;
 /// The most bytes a frame's extensions may take together.
 pub const EXTENSIONS_LEN_MAX: usize = 4096;
 /// What a frame may need beside a payload of a whole chunk: header, call head, and room for every extension.
 pub const FRAME_OVERHEAD_MAX: usize = HEADER_LEN + CALL_HEAD_LEN + EXTENSIONS_LEN_MAX;
-/// What a frame of this version has before its payload is no longer: header, total, call head.
+/// What a frame of this version has before its payload is no longer: header, total, streams, call head.
 pub const HEAD_LEN_MAX: usize = 64;
 /// A CALL's timeout counts units of 100 microseconds.
 pub const TIMEOUT_UNIT_MICROS: u64 = 100;
@@ -46,7 +48,7 @@ pub enum Kind {
     Chunk = 5,
     /// The caller no longer wants the reply; the terminal frame is still owed.
     Cancel = 6,
-    /// One item of a stream.
+    /// More bytes of a stream's items.
     Item = 7,
     /// The last frame of a stream.
     End = 8,
@@ -125,11 +127,9 @@ pub mod flags {
     pub const MORE: u8 = 0x01;
     /// Nobody waits for this call's reply.
     pub const ONEWAY: u8 = 0x02;
-    /// Two bits: how many streams a CALL has; 3 = an extension tells.
-    pub const STREAMS: u8 = 0x0c;
     /// The half a receiver must know.
     pub const CRITICAL: u8 = 0x0f;
-    /// The critical flags of this version; streams have bits of their own, but are not offered yet.
+    /// The critical flags of this version.
     pub(crate) const KNOWN: u8 = MORE | ONEWAY;
 }
 
@@ -139,6 +139,38 @@ pub mod tag {
     pub const CRITICAL: u16 = 0x8000;
     /// The payload bytes of a whole message that comes in chunks, 8 bytes.
     pub const TOTAL: u16 = CRITICAL | 1;
+    /// How many streams a call has: those its caller sends, 1 byte, and those it receives, 1 byte.
+    pub const STREAMS: u16 = CRITICAL | 2;
+}
+
+/// How many streams a call has. They own the ids after its own, those that its caller sends first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StreamCounts {
+    /// Sent by the caller.
+    pub(crate) given: u8,
+    /// Sent by the callee.
+    pub(crate) returned: u8,
+}
+
+impl StreamCounts {
+    pub(crate) const NONE: StreamCounts = StreamCounts { given: 0, returned: 0 };
+
+    pub(crate) fn all(self) -> u64 {
+        u64::from(self.given) + u64::from(self.returned)
+    }
+
+    /// The id of the call's last stream, or its own; `None` if there is none.
+    pub(crate) fn last_id(self, call: u64) -> Option<u64> {
+        call.checked_add(2 * self.all())
+    }
+
+    /// The value of the extension.
+    pub(crate) fn parse(value: &[u8]) -> Result<StreamCounts, FrameError> {
+        let &[given, returned] = value else {
+            return Err(FrameError::Truncated { what: "number of streams" });
+        };
+        Ok(StreamCounts { given, returned })
+    }
 }
 
 /// A frame that no honest peer sends. The connection that brought it ends.
@@ -350,10 +382,16 @@ pub(crate) struct Head {
 pub(crate) enum Lead {
     Nothing,
     Call(CallHead),
-    Fail { class: u8, code: u8 },
+    /// A call with streams. An extension says how many; it stands here because only such a call has it.
+    Streamed(CallHead, StreamCounts),
+    Fail {
+        class: u8,
+        code: u8,
+    },
 }
 
 const TOTAL_EXTENSION_LEN: usize = 4 + 8;
+const STREAMS_EXTENSION_LEN: usize = 4 + 2;
 
 impl Head {
     pub(crate) fn new(kind: Kind, id: u64) -> Head {
@@ -387,7 +425,7 @@ impl Head {
     /// The same, of a payload that stays where it is. Only for a sender that [gathers](FrameSender::gathers).
     #[must_use]
     pub(crate) fn place_apart<S: FrameSender>(&self, payload: Apart, out: &mut S) -> bool {
-        let mut head = [0; HEADER_LEN + TOTAL_EXTENSION_LEN + CALL_HEAD_LEN];
+        let mut head = [0; HEADER_LEN + TOTAL_EXTENSION_LEN + STREAMS_EXTENSION_LEN + CALL_HEAD_LEN];
         let (first, rest) = head.split_at_mut(FIRST_WORD_LEN);
         let len = FIRST_WORD_LEN + self.write(rest);
         first.copy_from_slice(&self.first_word(len + payload.len()).to_le_bytes());
@@ -395,13 +433,14 @@ impl Head {
     }
 
     fn extensions_len(&self) -> usize {
-        if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 }
+        let total = if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 };
+        total + if let Lead::Streamed(..) = self.lead { STREAMS_EXTENSION_LEN } else { 0 }
     }
 
     fn lead_len(&self) -> usize {
         match self.lead {
             Lead::Nothing => 0,
-            Lead::Call(_) => CALL_HEAD_LEN,
+            Lead::Call(_) | Lead::Streamed(..) => CALL_HEAD_LEN,
             Lead::Fail { .. } => FAIL_HEAD_LEN,
         }
     }
@@ -426,6 +465,12 @@ impl Head {
         match self.lead {
             Lead::Nothing => {}
             Lead::Call(head) => space[at..at + CALL_HEAD_LEN].copy_from_slice(&head.to_bytes()),
+            Lead::Streamed(head, StreamCounts { given, returned }) => {
+                space[at..at + 2].copy_from_slice(&tag::STREAMS.to_le_bytes());
+                space[at + 2..at + STREAMS_EXTENSION_LEN].copy_from_slice(&[2, 0, given, returned]);
+                at += STREAMS_EXTENSION_LEN;
+                space[at..at + CALL_HEAD_LEN].copy_from_slice(&head.to_bytes());
+            }
             Lead::Fail { class, code } => space[at..at + FAIL_HEAD_LEN].copy_from_slice(&[class, code]),
         }
         at + self.lead_len()

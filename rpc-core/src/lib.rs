@@ -26,6 +26,7 @@ pub mod method;
 pub mod server;
 pub mod service;
 pub mod stats;
+pub mod streaming;
 pub mod transport;
 pub mod wire;
 
@@ -52,3 +53,4 @@ pub use protocol::{MAJOR, MINOR};
 pub use server::{DrainReport, Server, ServerBuilder, ServerHandle};
 pub use service::Service;
 pub use stats::{ConnectionStats, ServerStats};
+pub use streaming::{StreamError, Streaming};

@@ -32,6 +32,9 @@ pub struct Limits {
     pub memory_in: usize,
     /// Payload bytes that a connection holds of what it will send. Default 8 MiB.
     pub memory_out: usize,
+    /// Bytes of a stream's items that its receiver has not taken yet, and so the longest item. Default 256 KiB. All streams
+    /// of a connection together have what [`memory_in`](Limits::memory_in) says.
+    pub stream_window: usize,
     /// Bytes that all connections of a server hold: payloads, what decoding them takes, and the rings of `shm:` connections.
     /// Default 512 MiB.
     pub memory_total: usize,
@@ -72,6 +75,7 @@ impl Default for Limits {
             calls_waiting: 1024,
             memory_in: 8 << 20,
             memory_out: 8 << 20,
+            stream_window: 256 << 10,
             memory_total: 512 << 20,
             connections: 1024,
             requests_per_wake: 32,
@@ -119,6 +123,8 @@ setters! {
     memory_in: usize, 64, BYTES_MAX;
     /// Sets the payload bytes held of what will be sent, 64 bytes to 1 TiB.
     memory_out: usize, 64, BYTES_MAX;
+    /// Sets the bytes of a stream's items that its receiver has not taken yet, 1 KiB to 1 GiB.
+    stream_window: usize, 1024, 1 << 30;
     /// Sets the payload bytes that all connections of a server hold, 64 bytes to 1 TiB.
     memory_total: usize, 64, BYTES_MAX;
     /// Sets the connections of a server, 1 to 1,048,576.
@@ -148,6 +154,11 @@ impl Limits {
     pub(crate) fn window(&self) -> u64 {
         self.memory_in.max(self.message_len) as u64
     }
+
+    /// A window for the items of all streams of one direction.
+    pub(crate) fn item_window(&self) -> u64 {
+        self.memory_in.max(self.stream_window) as u64
+    }
 }
 
 /// A limit's name, as errors and counters give it.
@@ -166,6 +177,8 @@ pub enum Limit {
     MemoryOut,
     /// [`Limits::memory_total`].
     MemoryTotal,
+    /// Sixteen streams a call.
+    StreamsPerCall,
     /// One that a peer of a later version names.
     Unknown(u8),
 }
@@ -179,6 +192,7 @@ impl Limit {
             Limit::MemoryIn => 4,
             Limit::MemoryOut => 5,
             Limit::MemoryTotal => 6,
+            Limit::StreamsPerCall => 7,
             Limit::Unknown(code) => code,
         }
     }
@@ -191,6 +205,7 @@ impl Limit {
             4 => Limit::MemoryIn,
             5 => Limit::MemoryOut,
             6 => Limit::MemoryTotal,
+            7 => Limit::StreamsPerCall,
             code => Limit::Unknown(code),
         }
     }
@@ -205,6 +220,7 @@ impl fmt::Display for Limit {
             Limit::MemoryIn => "the limit `memory_in`",
             Limit::MemoryOut => "the limit `memory_out`",
             Limit::MemoryTotal => "the limit `memory_total`",
+            Limit::StreamsPerCall => "the limit of 16 streams a call",
             Limit::Unknown(code) => return write!(f, "limit {code}"),
         })
     }

@@ -10,15 +10,19 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_core::Stream;
+
 use crate::body::Body;
 use crate::codec::{DecodeBudget, DecodeError};
 use crate::context::Context;
 use crate::error::Reason;
+use crate::frame::StreamCounts;
 use crate::limits::{Limit, Limits};
 use crate::method::{MethodDescriptor, ServiceDescriptor};
 use crate::protocol::{Failure, Payload};
 use crate::scratch;
-use crate::wire::{DeserializeAs, Half, Output, decode_as};
+use crate::streaming::{Pump, Receiver, StreamOutput, Streaming, fill};
+use crate::wire::{DeserializeAs, Half, Output, ResultLike, decode_as};
 
 /// What a server serves. The macro writes it for a trait; layers may wrap it.
 pub trait Service: Send + Sync + 'static {
@@ -40,6 +44,8 @@ pub struct Request {
     context: Context,
     /// What decoding allocated, where it is much.
     charged: OnceLock<u64>,
+    id: u64,
+    streams: StreamCounts,
 }
 
 /// An encoded reply that is shorter is copied out of the thread's buffer, a longer one takes it along.
@@ -48,8 +54,8 @@ const TAKEN_LEN_MIN: usize = 64 << 10;
 const DECODED_FREE: usize = 4096;
 
 impl Request {
-    pub(crate) fn new(payload: Payload, method: u64, context: Context) -> Request {
-        Request { payload, method, context, charged: OnceLock::new() }
+    pub(crate) fn new(payload: Payload, method: u64, context: Context, id: u64, streams: StreamCounts) -> Request {
+        Request { payload, method, context, charged: OnceLock::new(), id, streams }
     }
 
     /// The id of the method, as [`MethodId`](crate::method::MethodId) computes it.
@@ -74,6 +80,7 @@ impl Request {
             request: self,
             rest: self.payload.as_slice(),
             next: 0,
+            streams: 0,
             budget: DecodeBudget::new(decode_memory, decode_depth),
         }
     }
@@ -105,6 +112,52 @@ impl Request {
             Payload::from(Body::from(buffer))
         };
         Ok(Answer { half, payload })
+    }
+
+    /// Sends the items of what the handler returned, until there are no more, or nobody wants more.
+    ///
+    /// # Errors
+    ///
+    /// If an item cannot be sent.
+    pub async fn stream<O, S>(&self, stream: S) -> Result<Answer, Refusal>
+    where
+        O: StreamOutput,
+        S: Stream<Item = O::Item> + Send,
+    {
+        let link = &**self.context.connection().link();
+        link.reply(self.id);
+        self.context.control().outlive();
+        let mut stream = std::pin::pin!(stream);
+        let mut pump = Pump::new(self.id + 2 * (u64::from(self.streams.given) + 1), link);
+        let sent = poll_fn(|cx| {
+            pump.poll(cx, link, |cx, codec, item_max, out| {
+                fill::<O::Item, O::Form, S>(stream.as_mut(), cx, codec, item_max, out)
+            })
+        });
+        sent.await.map_err(Refusal)?;
+        Ok(Answer { half: Half::Ok, payload: Payload::EMPTY })
+    }
+
+    /// The same, or the method's own error.
+    ///
+    /// # Errors
+    ///
+    /// If an item cannot be sent, or the error cannot be encoded.
+    pub async fn try_stream<O, R>(&self, returned: R) -> Result<Answer, Refusal>
+    where
+        O: StreamOutput,
+        R: ResultLike<Err = O::Err>,
+        R::Ok: Stream<Item = O::Item> + Send,
+    {
+        let error = match returned.into_halves() {
+            Ok(stream) => return self.stream::<O, R::Ok>(stream).await,
+            Err(error) => error,
+        };
+        let mut buffer = Vec::new();
+        match O::encode_err(self.context.codec(), &error, &mut buffer) {
+            Ok(()) => Ok(Answer { half: Half::Err, payload: Payload::copy(&buffer) }),
+            Err(_) => Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply))),
+        }
     }
 
     /// The answer to a method that the service does not have.
@@ -148,6 +201,8 @@ pub struct ArgumentReader<'a> {
     request: &'a Request,
     rest: &'a [u8],
     next: u16,
+    /// Streams taken.
+    streams: u8,
     budget: DecodeBudget,
 }
 
@@ -210,6 +265,38 @@ impl<'a> ArgumentReader<'a> {
         let value = self.take_or_default::<F, T>()?;
         self.end()?;
         Ok(value)
+    }
+
+    /// That the caller gives and expects as many streams as the method has.
+    ///
+    /// # Errors
+    ///
+    /// If it does not. The handler has not started then.
+    pub fn streams(&self, given: u8, returned: u8) -> Result<(), Refusal> {
+        if self.request.streams == (StreamCounts { given, returned }) {
+            return Ok(());
+        }
+        Err(Refusal::argument(self.next, DecodeError::Malformed))
+    }
+
+    /// The next argument that is a stream.
+    ///
+    /// # Errors
+    ///
+    /// If the caller gives no more.
+    pub fn stream<F, T>(&mut self) -> Result<Streaming<T>, Refusal>
+    where
+        F: for<'de> DeserializeAs<'de, T>,
+    {
+        if self.streams >= self.request.streams.given {
+            return Err(Refusal::argument(self.next, DecodeError::UnexpectedEnd));
+        }
+        self.streams += 1;
+        let Request { id, context, .. } = self.request;
+        let Limits { decode_memory, decode_depth, .. } = *context.connection().link().limits();
+        let id = id + 2 * u64::from(self.streams);
+        let receiver = Receiver::new(context.connection().clone(), id, context.codec(), (decode_memory, decode_depth));
+        Ok(Streaming::receive::<F>(receiver))
     }
 
     /// All arguments have been read.

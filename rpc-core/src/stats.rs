@@ -11,6 +11,8 @@ pub struct ConnectionStats {
     pub calls_waiting: usize,
     /// Calls of the peer that have a slot here. A gauge.
     pub handlers_in_flight: usize,
+    /// Streams, either way, that have not ended or whose end was not taken. A gauge.
+    pub streams_open: usize,
     /// Payload bytes held of what was received. A gauge.
     pub memory_in: u64,
     /// Payload bytes held of what is to be sent. A gauge.
@@ -40,6 +42,7 @@ impl ConnectionStats {
         self.calls_in_flight == 0
             && self.calls_waiting == 0
             && self.handlers_in_flight == 0
+            && self.streams_open == 0
             && self.memory_in == 0
             && self.memory_out == 0
             && self.credit_in_use == 0

@@ -61,6 +61,18 @@ pub(crate) fn block_on<R>(link: &dyn Link, mut poll: impl FnMut(&mut Context<'_>
     })
 }
 
+/// The same where no connection is in sight.
+pub(crate) fn park_on<R>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> R {
+    let waiter = Waiter::new();
+    let mut cx = Context::from_waker(waiter.waker());
+    loop {
+        if let Poll::Ready(output) = poll(&mut cx) {
+            return output;
+        }
+        thread::park();
+    }
+}
+
 struct Signal {
     thread: Thread,
     woken: AtomicBool,

@@ -9,6 +9,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use crate::codec::{CodecId, DecodeBudget, DecodeError, EncodeError};
+use crate::streaming::{Feed, Receiver};
 
 /// How a value of type `T` is given to serde, on the sender's side.
 #[diagnostic::on_unimplemented(
@@ -202,6 +203,16 @@ pub trait Arguments {
 
     /// What [`encode`](Arguments::encode) returns, once more.
     fn tail(&self) -> &[u8];
+
+    /// How many of the arguments are streams.
+    fn streams(&self) -> u8 {
+        0
+    }
+
+    /// The streams among them, once, in the order of the signature.
+    fn take_feeds(&mut self) -> Vec<Feed> {
+        Vec::new()
+    }
 }
 
 /// A shorter block is copied with the rest.
@@ -282,6 +293,8 @@ pub trait Output {
     type Err;
     /// Whether the caller waits for the reply.
     const ONEWAY: bool = false;
+    /// How many streams the callee sends.
+    const STREAMS: u8 = 0;
 
     /// Appends what the handler returned to `out`, and says which half it was.
     ///
@@ -303,6 +316,11 @@ pub trait Output {
     ///
     /// If it cannot be decoded.
     fn decode_err(codec: CodecId, input: &mut &[u8], budget: &mut DecodeBudget) -> Result<Self::Err, DecodeError>;
+
+    /// Gives a value that is a stream what it receives.
+    fn attach(ok: &mut Self::Ok, receiver: Receiver) {
+        let _ = (ok, receiver);
+    }
 }
 
 /// A method that returns a `T` in the form `F`.
@@ -343,6 +361,8 @@ pub trait ResultLike: sealed::Sealed {
 
     /// Both halves, borrowed.
     fn halves(&self) -> Result<&Self::Ok, &Self::Err>;
+    /// Both halves.
+    fn into_halves(self) -> Result<Self::Ok, Self::Err>;
 }
 
 impl<T, E> ResultLike for Result<T, E> {
@@ -351,6 +371,10 @@ impl<T, E> ResultLike for Result<T, E> {
 
     fn halves(&self) -> Result<&T, &E> {
         self.as_ref()
+    }
+
+    fn into_halves(self) -> Result<T, E> {
+        self
     }
 }
 

@@ -47,6 +47,10 @@ mod tests;
 /// - `timeout = "5s"`: the deadline of calls that set none (`us`, `ms`, `s`, `m`, `h`);
 /// - `name = "…"`: its name on the wire.
 ///
+/// A method that returns `impl Stream<Item = T>`, or a `Result` of one, sends items for as long as that has any; its caller
+/// gets a `Streaming<T>`. An argument `Streaming<T>` is a stream of its caller's, who gives any
+/// `impl Stream<Item = T> + Send + 'static`.
+///
 /// An argument takes `#[rpc(default)]`, if callers that do not know it yet may leave it out, or `#[rpc(context)]`, if
 /// it is the server's context under another name than `Context`.
 #[proc_macro_attribute]

@@ -51,6 +51,18 @@ pub(crate) enum Parameter {
     Context(Ident, Type),
     /// What the caller sends.
     Argument(Argument),
+    /// What the caller sends item by item.
+    Stream(StreamArgument),
+}
+
+/// An argument that is a stream.
+pub(crate) struct StreamArgument {
+    /// Its name.
+    pub(crate) ident: Ident,
+    /// Its type for the handler: `Streaming<Item>`.
+    pub(crate) ty: Type,
+    /// The type of its items.
+    pub(crate) item: Type,
 }
 
 /// An argument on the wire.
@@ -71,14 +83,52 @@ pub(crate) enum Reply {
     Value(Type),
     /// Something that is called `Result`.
     Fallible(Type),
+    /// A stream.
+    Stream(StreamReply),
+    /// Something that is called `Result`, whose value is a stream.
+    FallibleStream(StreamReply),
+}
+
+/// What a method returns that returns a stream.
+pub(crate) struct StreamReply {
+    /// The type as it is written.
+    pub(crate) written: Type,
+    /// The type in the trait, whose streams are `Send`.
+    pub(crate) ty: Type,
+    /// The type for the caller, with `Streaming<Item>` in the place of `impl Stream<Item = Item>`.
+    pub(crate) received: Type,
+    /// The type of its items.
+    pub(crate) item: Type,
 }
 
 impl Method {
-    /// The arguments on the wire, in order.
+    /// The arguments that are streams, in order.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = &StreamArgument> {
+        self.parameters.iter().filter_map(|parameter| match parameter {
+            Parameter::Stream(stream) => Some(stream),
+            Parameter::Argument(_) | Parameter::Context(..) => None,
+        })
+    }
+
+    /// How many streams its caller sends, and how many it receives.
+    pub(crate) fn stream_counts(&self) -> (u8, u8) {
+        let returned = matches!(self.reply, Reply::Stream(_) | Reply::FallibleStream(_));
+        (self.streams().map(|_| 1).sum(), u8::from(returned))
+    }
+
+    /// What it returns, as it is written.
+    pub(crate) fn returns(&self) -> &Type {
+        match &self.reply {
+            Reply::Stream(stream) | Reply::FallibleStream(stream) => &stream.written,
+            reply => reply.ty(),
+        }
+    }
+
+    /// The arguments in the request, in order.
     pub(crate) fn arguments(&self) -> impl Iterator<Item = &Argument> {
         self.parameters.iter().filter_map(|parameter| match parameter {
             Parameter::Argument(argument) => Some(argument),
-            Parameter::Context(..) => None,
+            Parameter::Stream(_) | Parameter::Context(..) => None,
         })
     }
 }
@@ -87,14 +137,18 @@ impl Parameter {
     /// Its name.
     pub(crate) fn ident(&self) -> &Ident {
         match self {
-            Parameter::Context(ident, _) | Parameter::Argument(Argument { ident, .. }) => ident,
+            Parameter::Context(ident, _)
+            | Parameter::Argument(Argument { ident, .. })
+            | Parameter::Stream(StreamArgument { ident, .. }) => ident,
         }
     }
 
     /// Its type.
     pub(crate) fn ty(&self) -> &Type {
         match self {
-            Parameter::Context(_, ty) | Parameter::Argument(Argument { ty, .. }) => ty,
+            Parameter::Context(_, ty)
+            | Parameter::Argument(Argument { ty, .. })
+            | Parameter::Stream(StreamArgument { ty, .. }) => ty,
         }
     }
 }
@@ -104,6 +158,7 @@ impl Reply {
     pub(crate) fn ty(&self) -> &Type {
         match self {
             Reply::Oneway(ty) | Reply::Value(ty) | Reply::Fallible(ty) => ty,
+            Reply::Stream(stream) | Reply::FallibleStream(stream) => &stream.ty,
         }
     }
 }

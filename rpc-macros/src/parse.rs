@@ -6,13 +6,13 @@ use proc_macro2::TokenStream;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{
-    Block, FnArg, Ident, Item, ItemTrait, LitStr, Pat, PatIdent, PatType, Receiver, ReceiverKind, ReturnType, Safety,
-    Signature, TraitItem, TraitItemFn, Type, TypeParamBound, parse_quote,
+    Block, FnArg, Ident, Item, ItemTrait, LitStr, Pat, PatIdent, PatType, Path, Receiver, ReceiverKind, ReturnType,
+    Safety, Signature, TraitItem, TraitItemFn, Type, TypeParamBound, parse_quote,
 };
 
 use crate::attributes;
 use crate::errors::Errors;
-use crate::model::{Argument, Method, Parameter, Reply, Service, Soundness};
+use crate::model::{Argument, Method, Parameter, Reply, Service, Soundness, StreamArgument, StreamReply};
 use crate::options::{ArgumentOptions, MethodOptions, ServiceOptions};
 use crate::types;
 
@@ -48,17 +48,18 @@ fn trait_(options: ServiceOptions, mut item: ItemTrait, errors: &mut Errors) -> 
     check_trait(&mut item, errors);
     let trait_is_sound = errors.count() == before;
 
+    let krate = options.krate.unwrap_or_else(|| parse_quote!(::trunkline));
     let mut methods = Vec::new();
     for item in &mut item.items {
         match item {
-            TraitItem::Fn(function) => methods.extend(method(function, errors)),
+            TraitItem::Fn(function) => methods.extend(method(function, &krate, errors)),
             other => not_a_method(other, errors),
         }
     }
     check_wire_names(&methods, errors);
 
     Service {
-        krate: options.krate.unwrap_or_else(|| parse_quote!(::trunkline)),
+        krate,
         wire_name: options.name.map_or_else(|| item.ident.unraw().to_string(), |name| name.value()),
         item,
         methods,
@@ -134,12 +135,18 @@ fn not_a_method(item: &TraitItem, errors: &mut Errors) {
 }
 
 /// Parses a method and takes our attributes out of it. `None` if anything is wrong with it.
-fn method(function: &mut TraitItemFn, errors: &mut Errors) -> Option<Method> {
+fn method(function: &mut TraitItemFn, krate: &Path, errors: &mut Errors) -> Option<Method> {
     let before = errors.count();
     let options = MethodOptions::parse(&attributes::take_rpc(&mut function.attrs), errors);
     check_signature(&function.sig, errors);
     let parameters = parameters(&mut function.sig, function.default.as_ref(), errors);
-    let reply = reply(&function.sig.output, &options, errors);
+    let reply = reply(&function.sig.output, &options, krate, errors);
+    if let Some(oneway) = &options.oneway {
+        let stream = parameters.iter().find(|parameter| matches!(parameter, Parameter::Stream(_)));
+        if stream.is_some() {
+            errors.at(oneway, "a call with a stream lasts as long as that, and is waited for: remove `oneway`");
+        }
+    }
     check_client_name(&function.sig.ident, errors);
     let wire_name = wire_name(&options, &function.sig.ident, errors);
     (errors.count() == before).then(|| Method {
@@ -257,11 +264,14 @@ fn parameter(ident: Ident, ty: &Type, options: ArgumentOptions, order: &mut Orde
         return Parameter::Context(ident, ty.clone());
     }
 
-    types::check_argument(ty, errors);
     order.arguments += 1;
     if order.arguments == ARGUMENTS_MAX + 1 {
         errors.at(ty, format_args!("a method takes at most {ARGUMENTS_MAX} arguments: put them into a struct"));
     }
+    if let Some(item) = types::streamed_argument(ty) {
+        return Parameter::Stream(stream_argument(ident, ty, item, &options, errors));
+    }
+    types::check_argument(ty, errors);
     match (&options.default, &order.default) {
         (Some(_), None) => order.default = Some(ident.clone()),
         (None, Some(default)) => errors.at(
@@ -274,6 +284,23 @@ fn parameter(ident: Ident, ty: &Type, options: ArgumentOptions, order: &mut Orde
         _ => {}
     }
     Parameter::Argument(Argument { ident, ty: ty.clone(), default: options.default.is_some() })
+}
+
+fn stream_argument(
+    ident: Ident,
+    ty: &Type,
+    item: Option<&Type>,
+    options: &ArgumentOptions,
+    errors: &mut Errors,
+) -> StreamArgument {
+    match item {
+        Some(item) => types::check_item(item, errors),
+        None => errors.at(ty, "say what its items are: write `Streaming<Item>`"),
+    }
+    if let Some(default) = &options.default {
+        errors.at(default, "a stream may be empty, and is never left out: remove `#[rpc(default)]`");
+    }
+    StreamArgument { ident, ty: ty.clone(), item: item.cloned().unwrap_or_else(|| parse_quote!(())) }
 }
 
 /// Whether a parameter is the context, and if so, whether it is a reference.
@@ -302,7 +329,7 @@ fn name(input: &PatType, body: Option<&Block>, errors: &mut Errors) -> Ident {
     Ident::new("_argument", input.pat.span())
 }
 
-fn reply(output: &ReturnType, options: &MethodOptions, errors: &mut Errors) -> Reply {
+fn reply(output: &ReturnType, options: &MethodOptions, krate: &Path, errors: &mut Errors) -> Reply {
     let ty: Type = match output {
         ReturnType::Default => parse_quote!(()),
         ReturnType::Type(_, ty) => (**ty).clone(),
@@ -313,10 +340,30 @@ fn reply(output: &ReturnType, options: &MethodOptions, errors: &mut Errors) -> R
         }
         return Reply::Oneway(ty);
     }
+    if let Some(item) = types::streamed_item(&ty) {
+        types::check_item(item, errors);
+        return Reply::Stream(stream_reply(&ty, item, krate));
+    }
+    if let Some((value, others)) = types::in_result(&ty) {
+        if let Some(item) = types::streamed_item(value) {
+            types::check_item(item, errors);
+            others.into_iter().for_each(|other| types::check_return(other, errors));
+            return Reply::FallibleStream(stream_reply(&ty, item, krate));
+        }
+    }
     types::check_return(&ty, errors);
     match types::last_segment(&ty) {
         Some(segment) if segment.ident == "Result" => Reply::Fallible(ty),
         _ => Reply::Value(ty),
+    }
+}
+
+fn stream_reply(ty: &Type, item: &Type, krate: &Path) -> StreamReply {
+    StreamReply {
+        written: ty.clone(),
+        ty: types::with_send_streams(ty),
+        received: types::with_received_streams(ty, krate),
+        item: item.clone(),
     }
 }
 

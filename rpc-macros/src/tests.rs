@@ -34,6 +34,8 @@ fn a_sound_service_is_not_complained_about() {
             #[rpc(oneway, no_cancel)]
             async fn touch(&self, #[rpc(context)] cx: &Cx, keys: &[&str], #[rpc(default)] key: Key<'_>) -> ();
             async fn size(&self, mut n: u32) -> Cow<'static, str> { n += 1; n.to_string().into() }
+            async fn watch(&self, key: &str) -> Result<impl Stream<Item = Change>, KvError>;
+            async fn chat(&self, said: trunkline::Streaming<String>, n: u32) -> impl Stream<Item = String> + Send;
         }
     };
     assert_eq!(messages(quote!(name = "kv", crate = crate::rpc), sound), Vec::<String>::new());
@@ -263,10 +265,25 @@ fn an_argument_that_cannot_be_sent_is_explained() {
         argument(quote!(key: &Self)),
         "`Self` is another type on each side: write the type's own name, the same for client and server"
     );
-    let streams =
-        "streams are not supported yet: until they are, take or return a `Vec`, or let the caller ask page by page";
-    assert_eq!(argument(quote!(rows: Streaming<Row>)), streams);
-    assert_eq!(argument(quote!(rows: impl Stream<Item = Row>)), streams);
+    let stream = "an argument that is a stream is written `Streaming<T>`, by itself: its caller gives any `impl Stream<Item = \
+                  T> + Send + 'static`";
+    assert_eq!(argument(quote!(rows: Option<Streaming<Row>>)), stream);
+    assert_eq!(argument(quote!(rows: &Streaming<Row>)), stream);
+    assert_eq!(argument(quote!(rows: impl Stream<Item = Row>)), stream);
+    assert_eq!(argument(quote!(rows: Streaming)), "say what its items are: write `Streaming<Item>`");
+    assert_eq!(
+        argument(quote!(rows: Streaming<&str>)),
+        "an item travels by itself and borrows nothing: write an owned type, such as `String` for `&str` and `Vec<u8>` for \
+         `&[u8]`"
+    );
+    assert_eq!(
+        argument(quote!(rows: Streaming<Streaming<Row>>)),
+        "an item is a value: a stream of streams does not travel"
+    );
+    assert_eq!(
+        argument(quote!(#[rpc(default)] rows: Streaming<Row>)),
+        "a stream may be empty, and is never left out: remove `#[rpc(default)]`"
+    );
     assert_eq!(
         argument(quote!(#[cfg(unix)] key: u32)),
         "an argument that only some builds have would make their messages unreadable to the others: put the `cfg` on \
@@ -310,8 +327,15 @@ fn a_reply_that_cannot_be_sent_is_explained() {
     assert_eq!(reply(quote!(&str)), borrowed);
     assert_eq!(reply(quote!(Result<Option<&'static [u8]>, u8>)), borrowed);
     assert_eq!(reply(quote!(Cow<'_, str>)), borrowed);
-    assert!(reply(quote!(Result<impl Stream<Item = u8>, u8>)).starts_with("streams are not supported yet"));
-    assert!(reply(quote!(Pin<Box<dyn Stream<Item = u8>>>)).starts_with("streams are not supported yet"));
+    let stream = "a method that returns a stream returns `impl Stream<Item = T>`, or a `Result` with it as its value; a boxed \
+                  stream is one as well";
+    assert_eq!(reply(quote!(Pin<Box<dyn Stream<Item = u8>>>)), stream);
+    assert_eq!(reply(quote!(Streaming<u8>)), stream);
+    assert_eq!(reply(quote!((u8, impl Stream<Item = u8>))), stream);
+    assert_eq!(reply(quote!(Result<u8, impl Stream<Item = u8>>)), stream);
+    assert_eq!(reply(quote!(impl Stream)), stream);
+    assert!(reply(quote!(impl Stream<Item = &str>)).starts_with("an item travels by itself"));
+    assert!(reply(quote!(Result<impl Stream<Item = u8>, &str>)).starts_with("a reply outlives"));
     assert!(reply(quote!(impl Debug)).starts_with("`impl Trait` names no type"));
     assert!(reply(quote!(Option<Self>)).starts_with("`Self` is another type"));
     assert_eq!(reply(quote!(Vec<_>)), "write the type: both sides build on it");
@@ -321,6 +345,13 @@ fn a_reply_that_cannot_be_sent_is_explained() {
             async fn get(&self) -> u32;
         )),
         "nobody waits for what a `oneway` method returns: remove the return type, or `oneway`"
+    );
+    assert_eq!(
+        method(quote!(
+            #[rpc(oneway)]
+            async fn put(&self, rows: Streaming<Row>);
+        )),
+        "a call with a stream lasts as long as that, and is waited for: remove `oneway`"
     );
 }
 
@@ -436,8 +467,8 @@ fn a_mistake_in_one_method_leaves_the_others_usable() {
 
 #[test]
 fn the_expansion_is_the_committed_one() {
-    let expansion = expand::service(
-        quote!(),
+    compare(
+        "kv.rs",
         quote! {
             /// A key-value store.
             pub trait Kv {
@@ -454,12 +485,30 @@ fn the_expansion_is_the_committed_one() {
             }
         },
     );
+}
+
+#[test]
+fn the_expansion_of_streams_is_the_committed_one() {
+    compare(
+        "chat.rs",
+        quote! {
+            trait Chat {
+                async fn watch(&self, prefix: &str) -> Result<impl Stream<Item = Vec<u8>>, ChatError>;
+                async fn import(&self, rows: Streaming<Row>) -> u64;
+                async fn chat(&self, said: Streaming<String>, room: &str) -> impl Stream<Item = String>;
+            }
+        },
+    );
+}
+
+fn compare(name: &str, item: TokenStream) {
+    let expansion = expand::service(quote!(), item);
     let laid_out = prettyplease::unparse(&syn::parse2(expansion).unwrap());
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/snapshots/kv.rs");
+    let path = format!("{}/src/snapshots/{name}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("SNAPSHOT").is_some_and(|value| value == "overwrite") {
-        std::fs::write(path, &laid_out).unwrap();
+        std::fs::write(&path, &laid_out).unwrap();
     }
-    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         laid_out == committed,
         "the expansion changed: if it is meant, run with SNAPSHOT=overwrite and read the diff of {path}\n\n{laid_out}"

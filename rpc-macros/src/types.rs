@@ -96,6 +96,82 @@ pub(crate) fn decoded(ty: &Type, krate: &syn::Path) -> (TokenStream, bool) {
     }
 }
 
+/// What an argument of type `ty` streams, if it is a `Streaming`: `None` inside if it does not say.
+pub(crate) fn streamed_argument(ty: &Type) -> Option<Option<&Type>> {
+    let segment = last_segment(ty).filter(|segment| segment.ident == "Streaming")?;
+    Some(first_argument(segment))
+}
+
+/// What `ty` streams, if it is `impl Stream<Item = ..>`.
+pub(crate) fn streamed_item(ty: &Type) -> Option<&Type> {
+    let Type::ImplTrait(TypeImplTrait { bounds, .. }) = bare(ty) else { return None };
+    let arguments = bounds.iter().find_map(|bound| match bound {
+        TypeParamBound::Trait(bound) => {
+            bound.path.segments.last().filter(|last| last.ident == "Stream").map(|last| &last.arguments)
+        }
+        _ => None,
+    })?;
+    let PathArguments::AngleBracketed(arguments) = arguments else { return None };
+    arguments.args.iter().find_map(|argument| match argument {
+        GenericArgument::AssocType(assoc) if assoc.ident == "Item" => Some(&assoc.ty),
+        _ => None,
+    })
+}
+
+/// The value of something that is called `Result`, and the types beside it.
+pub(crate) fn in_result(ty: &Type) -> Option<(&Type, Vec<&Type>)> {
+    let segment = last_segment(ty).filter(|segment| segment.ident == "Result")?;
+    let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return None };
+    let mut types = arguments.args.iter().filter_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    });
+    let value = types.next()?;
+    Some((value, types.collect()))
+}
+
+/// `ty` with `Send` streams: what crosses tasks in the server.
+pub(crate) fn with_send_streams(ty: &Type) -> Type {
+    let mut ty = ty.clone();
+    Sendable.visit_type_mut(&mut ty);
+    ty
+}
+
+/// `ty` with `Streaming<Item>` in the place of `impl Stream<Item = Item>`: what the caller of a method gets.
+pub(crate) fn with_received_streams(ty: &Type, krate: &syn::Path) -> Type {
+    let mut ty = ty.clone();
+    Received(krate).visit_type_mut(&mut ty);
+    ty
+}
+
+struct Sendable;
+
+impl VisitMut for Sendable {
+    fn visit_type_impl_trait_mut(&mut self, ty: &mut TypeImplTrait) {
+        if mentions_stream(&ty.bounds) {
+            ty.bounds.push(syn::parse_quote!(::core::marker::Send));
+        }
+    }
+}
+
+struct Received<'a>(&'a syn::Path);
+
+impl VisitMut for Received<'_> {
+    fn visit_type_mut(&mut self, ty: &mut Type) {
+        let krate = self.0;
+        if let Some(item) = streamed_item(ty).cloned() {
+            *ty = syn::parse_quote!(#krate::Streaming<#item>);
+            return;
+        }
+        visit_mut::visit_type_mut(self, ty);
+    }
+}
+
+/// Reports what in the type of a stream's items can be seen not to travel.
+pub(crate) fn check_item(ty: &Type, errors: &mut Errors) {
+    Check { place: Place::Item, depth: 0, errors }.visit_type(ty);
+}
+
 /// Reports what in an argument's type can be seen not to travel.
 pub(crate) fn check_argument(ty: &Type, errors: &mut Errors) {
     let mut check = Check { place: Place::Argument, depth: 0, errors };
@@ -144,6 +220,19 @@ impl VisitMut for Named<'_> {
 enum Place {
     Argument,
     Return,
+    /// Of a stream.
+    Item,
+}
+
+impl Place {
+    /// Why nothing can be borrowed there, if so.
+    fn owned(self) -> Option<&'static str> {
+        match self {
+            Place::Argument => None,
+            Place::Return => Some(BORROWED_RETURN),
+            Place::Item => Some(BORROWED_ITEM),
+        }
+    }
 }
 
 struct Check<'a> {
@@ -155,8 +244,8 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn reference(&mut self, reference: &TypeReference) {
-        if self.place == Place::Return {
-            return self.errors.at(reference, BORROWED_RETURN);
+        if let Some(why) = self.place.owned() {
+            return self.errors.at(reference, why);
         }
         if reference.mutability.is_some() {
             return self.errors.at(
@@ -183,7 +272,17 @@ impl Check<'_> {
     fn stream(&mut self, tokens: impl ToTokens) {
         self.errors.at(
             tokens,
-            "streams are not supported yet: until they are, take or return a `Vec`, or let the caller ask page by page",
+            match self.place {
+                Place::Argument => {
+                    "an argument that is a stream is written `Streaming<T>`, by itself: its caller gives any \
+                     `impl Stream<Item = T> + Send + 'static`"
+                }
+                Place::Return => {
+                    "a method that returns a stream returns `impl Stream<Item = T>`, or a `Result` with it as its value; a \
+                     boxed stream is one as well"
+                }
+                Place::Item => "an item is a value: a stream of streams does not travel",
+            },
         );
     }
 }
@@ -191,7 +290,7 @@ impl Check<'_> {
 impl<'ast> Visit<'ast> for Check<'_> {
     fn visit_type(&mut self, ty: &'ast Type) {
         match bare(ty) {
-            Type::Reference(reference) if self.depth > 0 || self.place == Place::Return => self.reference(reference),
+            Type::Reference(reference) if self.depth > 0 || self.place != Place::Argument => self.reference(reference),
             Type::Infer(infer) => self.errors.at(infer, "write the type: both sides build on it"),
             _ => {}
         }
@@ -230,8 +329,8 @@ impl<'ast> Visit<'ast> for Check<'_> {
     }
 
     fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {
-        if self.place == Place::Return && lifetime.ident != "static" {
-            self.errors.at(lifetime, BORROWED_RETURN);
+        if let Some(why) = self.place.owned().filter(|_| lifetime.ident != "static") {
+            self.errors.at(lifetime, why);
         }
     }
 
@@ -250,6 +349,9 @@ impl<'ast> Visit<'ast> for Check<'_> {
 
 const BORROWED_RETURN: &str = "a reply outlives what its handler borrows: return an owned type, such as `String` for \
                                `&str` and `Vec<u8>` for `&[u8]`";
+
+const BORROWED_ITEM: &str = "an item travels by itself and borrows nothing: write an owned type, such as `String` for `&str` \
+                             and `Vec<u8>` for `&[u8]`";
 
 fn mentions_stream(bounds: &Punctuated<TypeParamBound, Token![+]>) -> bool {
     bounds.iter().any(|bound| match bound {

@@ -19,9 +19,11 @@ mod cases {
     pub(crate) mod limits;
     pub(crate) mod locks;
     pub(crate) mod payloads;
+    pub(crate) mod streams;
 }
 mod child;
 mod fixture;
+mod flow;
 mod harness;
 mod ledger;
 mod own_transport;
@@ -132,6 +134,26 @@ cases! { $
         a_blocking_handler_may_wait,
         an_async_handler_may_not_wait,
         the_peer_is_identified,
+    }
+    streams {
+        items_come_in_order_and_whole,
+        a_stream_may_borrow_its_arguments_and_fail_before_it_begins,
+        items_of_every_length,
+        a_stream_is_an_argument,
+        streams_go_both_ways_at_once,
+        a_call_has_several_streams,
+        many_streams_at_once,
+        a_reader_that_stops_is_heard,
+        a_handler_that_stops_is_heard,
+        streams_are_cancelled_with_their_call,
+        a_slow_reader_slows_its_sender_and_nobody_else,
+        streams_outlive_the_deadline_of_their_call,
+        an_end_that_is_none_is_told,
+        a_stream_keeps_its_connection_and_hears_of_its_end,
+        a_drain_tells_streams_and_waits_for_them,
+        streams_count_in_flight,
+        a_small_window_only_slows,
+        a_plain_thread_may_take_items,
     }
     isolation {
         a_handler_that_never_returns_holds_up_nobody,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{self, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -121,7 +121,8 @@ impl Dispatcher {
                 running
             }
         };
-        let request = Request::new(incoming.payload, incoming.head.method, running.context.share_out());
+        let Incoming { id, head, payload, streams, .. } = incoming;
+        let request = Request::new(payload, head.method, running.context.share_out(), id, streams);
         running.place.start(request);
         running
     }
@@ -334,6 +335,8 @@ enum Stop {
 pub(crate) struct Control {
     /// A [`Stop`]. Set once; Release pairs with the Acquire of whoever asks.
     stop: AtomicU8,
+    /// The reply is out and streams go on: the deadline was the reply's.
+    replied: AtomicBool,
     timeout: Duration,
     /// When `timeout` ends. Not known as long as the handler is in its first poll and nobody has asked.
     deadline: OnceLock<Instant>,
@@ -346,6 +349,7 @@ impl Control {
     pub(crate) fn new(timeout: Duration) -> Control {
         Control {
             stop: AtomicU8::new(Stop::No as u8),
+            replied: AtomicBool::new(false),
             timeout,
             deadline: OnceLock::new(),
             task: Mutex::new(None),
@@ -356,6 +360,7 @@ impl Control {
     /// For the next handler.
     pub(crate) fn reset(&mut self, timeout: Duration) {
         *self.stop.get_mut() = Stop::No as u8;
+        *self.replied.get_mut() = false;
         self.timeout = timeout;
         self.deadline.take();
         *self.task.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
@@ -394,7 +399,15 @@ impl Control {
         *self.deadline.get_or_init(|| clock::now() + self.timeout)
     }
 
+    /// What the handler does from now on has no deadline.
+    pub(crate) fn outlive(&self) {
+        self.replied.store(true, Ordering::Relaxed);
+    }
+
     fn scope(&self, link: u64) -> Scope {
+        if self.replied.load(Ordering::Relaxed) {
+            return Scope { link, timeout: Duration::MAX, deadline: None };
+        }
         Scope { link, timeout: self.timeout, deadline: self.deadline.get().copied() }
     }
 

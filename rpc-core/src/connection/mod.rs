@@ -5,6 +5,7 @@ mod driver;
 mod inlet;
 pub(crate) mod polling;
 mod shared;
+mod streams;
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use driver::Driver;
 use shared::Shared;
 
 pub(crate) use dispatch::Control;
+use streams::StreamLink;
 
 /// A connection to a peer, with any number of clients on it, and any number of services for the peer to call.
 ///
@@ -87,7 +89,7 @@ pub(crate) enum Feeding {
 }
 
 /// What callers and handlers ask of a connection, whatever its transport. Every method takes the lock for a moment.
-pub(crate) trait Link: Send + Sync {
+pub(crate) trait Link: StreamLink + Send + Sync {
     fn id(&self) -> u64;
     fn properties(&self) -> &Properties;
     fn limits(&self) -> &Limits;
@@ -197,6 +199,11 @@ impl Connection {
             }
             changed.await;
         }
+    }
+
+    /// Waits until this side takes no new calls, or the connection has ended.
+    pub(crate) async fn draining(&self) {
+        self.watch(|link| (link.draining() || link.ended().is_some()).then_some(())).await;
     }
 
     pub(crate) fn drain(&self) {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use self::writing::{Pen, WriteTurn};
@@ -52,6 +53,8 @@ pub(super) struct Shared<T: Transport> {
     pub(super) id: u64,
     pub(super) properties: Properties,
     pub(super) limits: Limits,
+    /// The driver's, where streams are driven as well.
+    pub(super) runtime: Handle,
 }
 
 pub(super) struct State<S> {
@@ -141,6 +144,7 @@ impl<T: Transport> Shared<T> {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             properties,
             limits,
+            runtime: Handle::current(),
         }
     }
 
@@ -154,7 +158,7 @@ impl<T: Transport> Shared<T> {
     }
 
     /// Does something to the protocol under the lock, then places and sends what came of it.
-    fn with<R>(&self, f: impl FnOnce(&mut State<T::Sender>, &mut Vec<Waker>) -> R) -> R {
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut State<T::Sender>, &mut Vec<Waker>) -> R) -> R {
         let mut after = After::default();
         let result = {
             let mut state = self.lock();
@@ -186,7 +190,7 @@ impl<T: Transport> Shared<T> {
     }
 
     /// Has the driver look after everything.
-    fn call(&self, driver: Option<Waker>) {
+    pub(super) fn call(&self, driver: Option<Waker>) {
         if let Some(driver) = driver {
             // Pairs with the swap in `is_driver_called`. What it is called for lies behind the lock.
             self.called.store(true, Ordering::Release);
@@ -380,6 +384,11 @@ impl<T: Transport> Shared<T> {
 }
 
 impl<S: FrameSender> State<S> {
+    /// How to wake the driver.
+    pub(super) fn driver(&self) -> Option<Waker> {
+        self.driver.clone()
+    }
+
     /// Whether anything placed may go out now.
     fn may_write(&self) -> bool {
         !self.blocked && !self.mute && self.failed.is_none()
@@ -478,13 +487,13 @@ impl<T: Transport> Link for Shared<T> {
 
     fn abandon(&self, id: u64) {
         let mut idle = Vec::new();
-        self.with(|state, _| state.protocol.caller().abandon(id, &mut idle));
+        self.with(|state, wakers| state.protocol.abandon(id, &mut idle, wakers));
         self.take_back();
     }
 
     fn abandon_waiting(&self, ticket: Ticket) {
         let mut idle = Vec::new();
-        self.with(|state, wakers| state.protocol.caller().abandon_waiting(ticket, &mut idle, wakers));
+        self.with(|state, wakers| state.protocol.abandon_waiting(ticket, &mut idle, wakers));
         self.take_back();
     }
 
@@ -541,6 +550,7 @@ impl<T: Transport> Link for Shared<T> {
             state.protocol.drain(now);
             state.driver.clone()
         });
+        self.changed.notify_waiters();
         self.take_back();
         self.call(driver);
     }

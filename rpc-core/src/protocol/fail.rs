@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::codec::DecodeError;
 use crate::error::Reason;
-use crate::frame::{FAIL_HEAD_LEN, FrameError};
+use crate::frame::{FAIL_HEAD_LEN, FrameError, Lead};
 use crate::limits::Limit;
 
 /// What a FAIL says of the handler.
@@ -52,6 +52,22 @@ impl Failure {
 
     pub(crate) fn maybe_executed(reason: Reason) -> Failure {
         Failure { class: Class::MaybeExecuted, reason }
+    }
+
+    /// How a stream ended whose END has this body: nothing, or what a FAIL has.
+    pub(crate) fn of_stream(body: &[u8]) -> Result<Result<(), Failure>, FrameError> {
+        if body.is_empty() {
+            return Ok(Ok(()));
+        }
+        let (class, code, detail) = parse_head(body)?;
+        let class = if class == Class::NotExecuted { class } else { Class::MaybeExecuted };
+        Ok(Err(Failure { class, reason: parse_reason(code, detail) }))
+    }
+
+    /// What the body of its frame begins with, and the rest.
+    pub(crate) fn on_the_wire(&self) -> (Lead, WireReason) {
+        let reason = WireReason::from_reason(&self.reason);
+        (Lead::Fail { class: self.class.to_wire(), code: reason.code }, reason)
     }
 }
 

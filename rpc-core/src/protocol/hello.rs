@@ -29,6 +29,8 @@ mod field {
     pub(super) const REPLY_WINDOW: u16 = 7;
     pub(super) const CODECS: u16 = 8;
     pub(super) const INSTANCE: u16 = 9;
+    pub(super) const STREAM_WINDOW: u16 = 10;
+    pub(super) const ITEM_WINDOW: u16 = 11;
 }
 
 /// The features of this version: none that a peer could require.
@@ -50,6 +52,10 @@ pub(crate) struct Hello {
     /// In order of preference; the server names the one it picked.
     pub(crate) codecs: Vec<u8>,
     pub(crate) instance: u128,
+    /// The window of each stream to this side; 0 = it knows no streams.
+    pub(crate) stream_window: u64,
+    /// The window of all of them together.
+    pub(crate) item_window: u64,
 }
 
 impl Hello {
@@ -64,12 +70,14 @@ impl Hello {
             reply_window: limits.window(),
             codecs: codecs.iter().map(|codec| codec.to_wire()).collect(),
             instance,
+            stream_window: limits.stream_window as u64,
+            item_window: limits.item_window(),
         }
     }
 
     #[must_use]
     pub(crate) fn place<S: FrameSender>(&self, out: &mut S) -> bool {
-        let mut body = Vec::with_capacity(128);
+        let mut body = Vec::with_capacity(160);
         body.extend_from_slice(&MAGIC);
         body.extend_from_slice(&[MAJOR, MINOR]);
         let mut put = |tag: u16, value: &[u8]| {
@@ -86,6 +94,8 @@ impl Hello {
         put(field::REPLY_WINDOW, &self.reply_window.to_le_bytes());
         put(field::CODECS, &self.codecs);
         put(field::INSTANCE, &self.instance.to_le_bytes());
+        put(field::STREAM_WINDOW, &self.stream_window.to_le_bytes());
+        put(field::ITEM_WINDOW, &self.item_window.to_le_bytes());
         Head::new(Kind::Hello, 0).place(&body, out)
     }
 
@@ -108,6 +118,8 @@ impl Hello {
             reply_window: 0,
             codecs: Vec::new(),
             instance: 0,
+            stream_window: 0,
+            item_window: 0,
         };
         while !rest.is_empty() {
             let (&[t0, t1, l0, l1], after) = rest.split_first_chunk().ok_or(HandshakeError::Malformed)?;
@@ -130,6 +142,8 @@ impl Hello {
             field::REPLY_WINDOW => self.reply_window = u64::from_le_bytes(sized(value)?),
             field::CODECS => self.codecs = value.to_vec(),
             field::INSTANCE => self.instance = u128::from_le_bytes(sized(value)?),
+            field::STREAM_WINDOW => self.stream_window = u64::from_le_bytes(sized(value)?),
+            field::ITEM_WINDOW => self.item_window = u64::from_le_bytes(sized(value)?),
             tag if tag & tag::CRITICAL != 0 => return Err(HandshakeError::Malformed),
             _ => {}
         }
@@ -150,7 +164,10 @@ impl Hello {
         if self.message_len == 0 || self.request_window < self.message_len || self.reply_window < self.message_len {
             return Err(HandshakeError::Limit("window"));
         }
-        if self.request_window > WINDOW_MAX || self.reply_window > WINDOW_MAX {
+        if self.item_window < self.stream_window {
+            return Err(HandshakeError::Limit("window"));
+        }
+        if self.request_window.max(self.reply_window).max(self.item_window) > WINDOW_MAX {
             return Err(HandshakeError::Limit("window"));
         }
         Ok(self)

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::hello::Hello;
 use super::message::{CHUNK_LEN_MIN, Opening, Piece};
 use super::{
-    Class, DRAIN_PING, Drain, Effects, GOAWAY_FINAL, Phase, Protocol, Side, WINDOW_REPLIES, WINDOW_REQUESTS, fail,
-    halves,
+    Class, DRAIN_PING, Drain, Effects, Failure, GOAWAY_FINAL, Phase, Protocol, Side, WINDOW_ITEMS, WINDOW_REPLIES,
+    WINDOW_REQUESTS, fail, halves,
 };
 use crate::error::{CloseReason, ConnectionError, HandshakeError, ProtocolError, Reason};
 use crate::frame::{Frame, FrameError, HEAD_LEN_MAX, Kind, tag};
@@ -108,23 +108,36 @@ impl Protocol {
             Kind::Call => {
                 self.note_short(landed.as_ref().map_or(record.len(), Landed::len));
                 self.callee.handle_call(&frame, landed, &mut effects.events)?;
+                if !self.callee.opened.is_empty() {
+                    self.open_peers_streams();
+                }
             }
             Kind::Reply => {
                 let payload = Piece::new(frame.body, landed);
                 self.caller.handle_reply(&frame, Half::Ok, payload, &mut effects.wakers)?;
+                self.note_reply(frame.id);
             }
-            Kind::Fail => match fail::parse_head(frame.body)? {
-                (Class::App, _, detail) => {
-                    self.caller.handle_reply(&frame, Half::Err, Piece::Here(detail), &mut effects.wakers)?;
+            Kind::Fail => {
+                match fail::parse_head(frame.body)? {
+                    (Class::App, _, detail) => {
+                        self.caller.handle_reply(&frame, Half::Err, Piece::Here(detail), &mut effects.wakers)?;
+                    }
+                    (class, code, detail) => {
+                        self.caller.handle_failure(&frame, class, code, detail, &mut effects.wakers)?;
+                    }
                 }
-                (class, code, detail) => {
-                    self.caller.handle_failure(&frame, class, code, detail, &mut effects.wakers)?;
-                }
-            },
-            Kind::Chunk if mine => self.caller.handle_chunk(&frame, landed, &mut effects.wakers)?,
+                self.note_failure(frame.id, &mut effects.wakers);
+            }
+            Kind::Chunk if mine => {
+                self.caller.handle_chunk(&frame, landed, &mut effects.wakers)?;
+                self.note_reply(frame.id);
+            }
             Kind::Chunk => self.callee.handle_chunk(&frame, landed, &mut effects.events)?,
-            Kind::Cancel => self.callee.handle_cancel(frame.id, &mut effects.events)?,
-            Kind::Credit => self.handle_credit(&frame)?,
+            Kind::Cancel => {
+                self.callee.handle_cancel(frame.id, &mut effects.events)?;
+                self.cancel_streams(frame.id, &mut effects.wakers);
+            }
+            Kind::Credit => self.handle_credit(&frame, &mut effects.wakers)?,
             Kind::Ping => {
                 // Any byte answers a probe; a mark is larger than all probes, and the latest answers those before. The PING
                 // behind a GOAWAY wants its own number.
@@ -141,7 +154,20 @@ impl Protocol {
                 return Ok(Some(CloseReason::from_wire(code)));
             }
             Kind::Hello => return Err(ProtocolError::Unexpected("second HELLO")),
-            Kind::Item | Kind::End | Kind::Stop => return Err(ProtocolError::Unexpected("frame of a stream")),
+            Kind::Item => self.handle_stream(&frame, &mut effects.wakers, |streams, wakers| {
+                streams.handle_items(frame.id, frame.body, wakers)
+            })?,
+            Kind::End => {
+                let status = Failure::of_stream(frame.body)?;
+                self.handle_stream(&frame, &mut effects.wakers, |streams, wakers| {
+                    streams.handle_end(frame.id, status, wakers);
+                    Ok(())
+                })?;
+            }
+            Kind::Stop => self.handle_stream(&frame, &mut effects.wakers, |streams, wakers| {
+                streams.handle_stop(frame.id, wakers);
+                Ok(())
+            })?,
         }
         Ok(None)
     }
@@ -164,19 +190,21 @@ impl Protocol {
         self.latches.hello |= self.config.side == Side::Server;
         let theirs = Hello::parse(frame.body)?;
         self.codec = theirs.pick_codec(&self.config.codecs)?;
-        (self.caller, self.callee) = halves(&self.config, &theirs);
+        (self.caller, self.callee, self.stream_config) = halves(&self.config, &theirs);
         self.phase = Phase::Open;
         self.hello_deadline = None;
         self.changed = true;
         Ok(None)
     }
 
-    fn handle_credit(&mut self, frame: &Frame<'_>) -> Result<(), ProtocolError> {
+    fn handle_credit(&mut self, frame: &Frame<'_>, wakers: &mut Vec<Waker>) -> Result<(), ProtocolError> {
         let [window, bytes @ ..] = fixed::<9>(frame.body, "CREDIT")?;
         let bytes = u64::from_le_bytes(bytes);
         match (frame.id, window) {
             (0, WINDOW_REQUESTS) => self.caller.handle_credit(bytes),
             (0, WINDOW_REPLIES) => self.callee.handle_credit(bytes),
+            (0, WINDOW_ITEMS) => self.handle_item_credit(bytes),
+            (id, WINDOW_ITEMS) => self.handle_stream(frame, wakers, |streams, _| streams.handle_credit(id, bytes)),
             _ => Err(ProtocolError::Unexpected("CREDIT for a window that does not exist")),
         }
     }
@@ -195,6 +223,7 @@ impl Protocol {
         let last = (phase == GOAWAY_FINAL).then_some(u64::from_le_bytes(last));
         self.peer_draining = true;
         self.caller.handle_go_away(last, Reason::ShuttingDown { retry_after }, wakers);
+        self.look_after_streams(wakers);
         self.changed = true;
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::body::{Body, Parts};
 use crate::error::ProtocolError;
-use crate::frame::{FRAME_OVERHEAD_MAX, Frame, FrameError, Head, Kind, Lead, flags, tag};
+use crate::frame::{FRAME_OVERHEAD_MAX, Frame, FrameError, Head, Kind, Lead, StreamCounts, flags, tag};
 use crate::landing::{Filling, Landed};
 use crate::transport::{Apart, FrameSender};
 
@@ -331,18 +331,21 @@ pub(crate) struct Opening {
     pub(crate) total: u64,
     /// A critical extension that this version does not know.
     pub(crate) unknown: Option<u16>,
+    /// The streams of a CALL.
+    pub(crate) streams: StreamCounts,
 }
 
 impl Opening {
     /// Reads the extensions of a frame that carries the first `len` bytes of a payload.
     pub(crate) fn of(frame: &Frame<'_>, len: u64) -> Result<Opening, ProtocolError> {
-        let mut opening = Opening { total: len, unknown: None };
+        let mut opening = Opening { total: len, unknown: None, streams: StreamCounts::NONE };
         for extension in frame.extensions() {
             match extension? {
                 (tag::TOTAL, value) => {
                     let value = value.try_into().map_err(|_| FrameError::Truncated { what: "total" })?;
                     opening.total = u64::from_le_bytes(value);
                 }
+                (tag::STREAMS, value) if frame.kind == Kind::Call => opening.streams = StreamCounts::parse(value)?,
                 (unknown, _) if unknown & tag::CRITICAL != 0 => opening.unknown = Some(unknown),
                 _ => {}
             }

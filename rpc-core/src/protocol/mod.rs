@@ -16,6 +16,7 @@ mod message;
 mod output;
 mod pace;
 mod payload;
+pub(crate) mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -35,12 +36,13 @@ pub use hello::{MAJOR, MINOR};
 use message::ChunkLen;
 pub(crate) use message::{APART_LEN_MIN, Progress};
 pub(crate) use payload::Payload;
+pub(crate) use stream::{Pushed, Took};
 pub(crate) use waiting::{Ticket, Waited};
 
 use crate::body::{Body, Parts};
 use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectionError, Reason};
-use crate::frame::FRAME_OVERHEAD_MAX;
+use crate::frame::{FRAME_OVERHEAD_MAX, StreamCounts, tag};
 use crate::limits::Limits;
 use crate::share::Share;
 use crate::stats::ConnectionStats;
@@ -49,6 +51,7 @@ use callee::{Callee, CalleeConfig};
 use caller::{Caller, CallerConfig};
 use hello::Hello;
 use pace::Pace;
+use stream::{StreamConfig, Streams};
 
 /// Calls without a deadline of their own are stamped at most this late, and owed credit leaves at most this late.
 pub(crate) const SWEEP: Duration = Duration::from_millis(10);
@@ -127,6 +130,7 @@ const GOAWAY_ANNOUNCED: u8 = 0;
 const GOAWAY_FINAL: u8 = 1;
 const WINDOW_REQUESTS: u8 = 1;
 const WINDOW_REPLIES: u8 = 2;
+const WINDOW_ITEMS: u8 = 3;
 /// The PING that follows GOAWAY; probes carry their own number.
 const DRAIN_PING: u64 = u64::MAX;
 
@@ -174,12 +178,15 @@ pub(crate) struct Protocol {
     codec: CodecId,
     caller: Caller,
     callee: Callee,
+    /// Where there are any, or have been since the last rest.
+    streams: Option<Box<Streams>>,
+    stream_config: StreamConfig,
     latches: Latches,
     pace: Pace,
     /// CLOSE has been placed: nothing goes after it.
     said_close: bool,
     drain: Drain,
-    /// Who places frames first where room is short: replies, calls, or chunks.
+    /// Who places frames first where room is short: replies, calls, chunks, or items.
     turn: usize,
     /// The next chunk is one of a request's, if there is one; else of a reply's.
     requests_next: bool,
@@ -208,12 +215,14 @@ impl Protocol {
     pub(crate) fn new(config: Config) -> Protocol {
         // Both halves get their real limits with the peer's HELLO; until then nothing may pass.
         let nothing = Hello::new(&config.limits, 0, &[], 0);
-        let (caller, callee) = halves(&config, &nothing);
+        let (caller, callee, stream_config) = halves(&config, &nothing);
         Protocol {
             phase: Phase::AwaitHello,
             codec: config.codecs.first().copied().unwrap_or(CodecId::SUPPORTED[0]),
             caller,
             callee,
+            streams: None,
+            stream_config,
             latches: Latches { hello: config.side == Side::Client, ..Latches::default() },
             pace: Pace::default(),
             said_close: false,
@@ -271,10 +280,16 @@ impl Protocol {
         self.note_short(payload.len());
         let before = out.position();
         let begun = match &self.phase {
+            Phase::Open if call.streams != StreamCounts::NONE && !self.may_stream() => {
+                Begun::Failed(Reason::UnknownExtension(tag::STREAMS)).into()
+            }
             Phase::Open => self.caller.begin(call, payload, lend, copy, waker, out),
             Phase::AwaitHello => Begun::Failed(Reason::ConnectionLost(ConnectionError::PeerGone)).into(),
             Phase::Ended(error) => Begun::Failed(Reason::ConnectionLost(error.clone())).into(),
         };
+        if !self.caller.opened.is_empty() {
+            self.open_own_streams();
+        }
         if matches!(begun, Attempt::Done(Begun::Failed(_)) | Attempt::Unowned) {
             return (begun, false);
         }
@@ -354,6 +369,9 @@ impl Protocol {
     /// Ends a call of the peer's.
     pub(crate) fn finish<S: FrameSender>(&mut self, id: u64, how: Finish, payload: Payload, out: &mut S) {
         self.say_hello(out);
+        if self.streams.is_some() && self.finish_streams(id, &how) {
+            return;
+        }
         self.callee.finish(id, how, payload, out);
     }
 
@@ -403,6 +421,7 @@ impl Protocol {
         if self.ended().is_some() {
             return;
         }
+        self.end_streams(&error, wakers);
         self.caller.end(&error, written, wakers);
         self.callee.end(wakers);
         self.phase = Phase::Ended(error);
@@ -425,6 +444,7 @@ impl Protocol {
     pub(crate) fn rest(&mut self) {
         self.caller.rest();
         self.callee.rest();
+        self.streams.take_if(|streams| streams.is_at_rest());
     }
 
     /// How many calls of this side are in flight.
@@ -447,14 +467,27 @@ impl Protocol {
         let ended = self.ended().is_some();
         let (replies_held, requests_unsent) = self.caller.memory();
         let (requests_held, replies_unsent) = self.callee.memory();
+        let streams = self.streams.as_ref();
+        let (items_held, items_unsent) = streams.map_or((0, 0), |streams| streams.memory());
+        let (items_in_use, items_owed) = streams.map_or((0, 0), |streams| streams.credit());
+        let streams_open = streams.map_or(0, |streams| streams.len());
         ConnectionStats {
             calls_in_flight: self.caller.live(),
             calls_waiting: self.caller.waiting(),
             handlers_in_flight: self.callee.live(),
-            memory_in: replies_held + requests_held,
-            memory_out: requests_unsent + replies_unsent,
-            credit_in_use: if ended { 0 } else { self.caller.requests_in_use() + self.callee.replies_in_use() },
-            credit_owed: if ended { 0 } else { self.callee.requests().owed() + self.caller.replies().owed() },
+            streams_open,
+            memory_in: replies_held + requests_held + items_held,
+            memory_out: requests_unsent + replies_unsent + items_unsent,
+            credit_in_use: if ended {
+                0
+            } else {
+                self.caller.requests_in_use() + self.callee.replies_in_use() + items_in_use
+            },
+            credit_owed: if ended {
+                0
+            } else {
+                self.callee.requests().owed() + self.caller.replies().owed() + items_owed
+            },
             frames_received: self.frames_in,
             requests_accepted: self.callee.accepted,
             requests_refused: self.callee.refused,
@@ -465,8 +498,8 @@ impl Protocol {
     }
 }
 
-/// Both halves, for a peer that said `theirs`.
-fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee) {
+/// Both halves, for a peer that said `theirs`, and what streams have to know.
+fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
     let limits = &config.limits;
     // What a frame of ours may carry: their frame length less everything that may stand before a payload.
     let theirs_chunk = usize::try_from(theirs.frame_len).unwrap_or(usize::MAX).saturating_sub(FRAME_OVERHEAD_MAX);
@@ -493,7 +526,15 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee) {
         chunk_len,
         memory_out_max: limits.memory_out,
         timeout_max: limits.deadline_max,
+        stream_window: limits.stream_window as u64,
         share: Arc::clone(&config.share),
     });
-    (caller, callee)
+    let streams = StreamConfig {
+        window_in: limits.stream_window as u64,
+        window_out: theirs.stream_window,
+        items_in: limits.item_window(),
+        items_out: theirs.item_window,
+        chunk_len: chunk_len.len,
+    };
+    (caller, callee, streams)
 }

@@ -1,10 +1,12 @@
-//! What leaves: latches first, then replies and calls, then the chunks of long messages, CLOSE last.
+//! What leaves: latches first, then replies and calls, chunks of long messages and items of streams, CLOSE last.
 
 use std::task::Waker;
 
 use super::hello::Hello;
+use super::stream::place_credit;
 use super::{
-    DRAIN_PING, GOAWAY_ANNOUNCED, GOAWAY_FINAL, GoAway, Phase, Progress, Protocol, WINDOW_REPLIES, WINDOW_REQUESTS,
+    DRAIN_PING, GOAWAY_ANNOUNCED, GOAWAY_FINAL, GoAway, Phase, Progress, Protocol, WINDOW_ITEMS, WINDOW_REPLIES,
+    WINDOW_REQUESTS,
 };
 use crate::frame::{Head, Kind};
 use crate::transport::FrameSender;
@@ -30,7 +32,7 @@ impl Protocol {
         self.transmit_latches(out) && self.transmit_messages(out, wakers) && self.transmit_close(out)
     }
 
-    /// Replies, calls and chunks of longer messages. Where room is short each comes first in turn, and a long frame that
+    /// Replies, calls, chunks of longer messages, and items. Where room is short each comes first in turn, and a long frame that
     /// has no room does not keep back the short ones of the others.
     fn transmit_messages<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
         let first = self.turn;
@@ -39,8 +41,9 @@ impl Protocol {
             let before = out.position();
             let placed = match (first + step) % TURNS {
                 0 => self.callee.transmit(out, wakers),
-                1 => self.caller.transmit(out, wakers),
-                _ => self.transmit_chunks(out, wakers),
+                1 => self.transmit_calls(out, wakers),
+                2 => self.transmit_chunks(out, wakers),
+                _ => self.transmit_items(out, wakers),
             };
             all &= placed;
             // Whose turn it is keeps it as long as there is no room at all.
@@ -48,6 +51,24 @@ impl Protocol {
                 self.turn = (first + 1) % TURNS;
             }
         }
+        all
+    }
+
+    fn transmit_calls<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
+        let all = self.caller.transmit(out, wakers);
+        if !self.caller.opened.is_empty() {
+            self.open_own_streams();
+        }
+        all
+    }
+
+    /// Items of streams, a chunk of each in turn.
+    fn transmit_items<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
+        let Some(streams) = &mut self.streams else {
+            return true;
+        };
+        let all = streams.send(wakers, out);
+        self.settle_streams();
         all
     }
 
@@ -94,14 +115,21 @@ impl Protocol {
     fn transmit_credit<S: FrameSender>(&mut self, out: &mut S) -> bool {
         let all = self.latches.credit;
         let windows = [(WINDOW_REQUESTS, self.callee.requests()), (WINDOW_REPLIES, self.caller.replies())];
-        for (name, window) in windows {
+        let items = self.streams.as_mut().map(|streams| (WINDOW_ITEMS, streams.window()));
+        for (name, window) in windows.into_iter().chain(items) {
             if window.pressing() || (all && window.owed() > 0) {
-                let mut body = [name; 9];
-                body[1..].copy_from_slice(&window.owed().to_le_bytes());
-                if !Head::new(Kind::Credit, 0).place(&body, out) {
+                if !place_credit(name, 0, window, out) {
                     return false;
                 }
                 window.grant();
+            }
+        }
+        if let Some(streams) = &mut self.streams {
+            if all {
+                streams.settle_credit();
+            }
+            if !streams.send_dues(out) {
+                return false;
             }
         }
         self.latches.credit = false;
@@ -168,5 +196,5 @@ impl GoAway {
     }
 }
 
-/// Those who place messages: replies, calls, chunks.
-const TURNS: usize = 3;
+/// Those who place messages: replies, calls, chunks, items.
+const TURNS: usize = 4;

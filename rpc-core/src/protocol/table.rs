@@ -96,6 +96,10 @@ impl<T: Keyed> Table<T> {
         }
     }
 
+    pub(super) fn get(&self, key: u64) -> Option<&T> {
+        self.places[self.find(key)?].as_ref()
+    }
+
     pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut T> {
         let at = self.find(key)?;
         self.places[at].as_mut()
@@ -103,19 +107,36 @@ impl<T: Keyed> Table<T> {
 
     /// Drops an entry, and moves back those that gave way to it; whether there was one.
     pub(super) fn remove(&mut self, key: u64) -> bool {
-        let Some(mut hole) = self.find(key) else {
-            return false;
-        };
+        let found = self.find(key);
+        if let Some(at) = found {
+            self.close(at);
+        }
+        found.is_some()
+    }
+
+    /// Takes an entry out.
+    pub(super) fn take(&mut self, key: u64) -> Option<T> {
+        let at = self.find(key)?;
+        let entry = self.places[at].take();
+        self.close(at);
+        entry
+    }
+
+    fn close(&mut self, mut hole: usize) {
         self.len -= 1;
         loop {
             let next = (hole + 1) & self.mask();
             if self.distance(next).unwrap_or(0) == 0 {
                 self.places[hole] = None;
-                return true;
+                return;
             }
             self.places[hole] = self.places[next].take();
             hole = next;
         }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().flatten()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {

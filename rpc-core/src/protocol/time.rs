@@ -48,11 +48,12 @@ impl Protocol {
             || self.callee.requests().owed() > 0
             || self.caller.replies().owed() > 0
             || self.pace.needs_sweep()
+            || self.streams.as_mut().is_some_and(|streams| streams.owes() || streams.window().owed() > 0)
     }
 
     /// Whether the peer's silence would say something.
     fn watches(&self) -> bool {
-        self.config.silent_loss || self.caller.busy()
+        self.config.silent_loss || self.caller.busy() || self.streams.as_ref().is_some_and(|streams| streams.len() > 0)
     }
 
     /// Time has passed.
@@ -72,6 +73,7 @@ impl Protocol {
             self.soon = false;
             let calls = self.caller.sweep(now, &mut effects.wakers);
             let handlers = self.callee.sweep(now, &mut effects.events);
+            self.look_after_streams(&mut effects.wakers);
             self.next_deadline = [calls, handlers].into_iter().flatten().min();
             self.latches.credit = true;
             self.pace.sweep();

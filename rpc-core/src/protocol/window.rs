@@ -27,6 +27,11 @@ impl SendWindow {
         self.size - self.available
     }
 
+    /// Bytes that may be sent now.
+    pub(crate) fn available(&self) -> u64 {
+        self.available
+    }
+
     pub(crate) fn allows(&self, len: u64) -> bool {
         len <= self.available
     }
@@ -136,7 +141,6 @@ impl ReceiveWindow {
         self.owed
     }
 
-    #[cfg(test)]
     pub(crate) fn is_at_rest(&self) -> bool {
         self.granted == self.size && self.promised == 0 && self.held == 0 && self.owed == 0
     }

@@ -1,12 +1,13 @@
 //! The client: one method for each of the service's.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
 use syn::{Lifetime, parse_quote};
 
+use super::{at, spanned};
 use crate::attributes;
 use crate::forms::Form;
-use crate::model::{Argument, Method, Service};
+use crate::model::{Argument, Method, Parameter, Service, StreamArgument};
 use crate::types;
 
 pub(super) fn definition(service: &Service) -> TokenStream {
@@ -125,6 +126,11 @@ fn constructors(service: &Service) -> TokenStream {
 // Output: pub fn get<'rpc>(&'rpc self, key: &'rpc str) -> Call<'rpc, (Arg<&'rpc str>,), Value<u32>> {
 //             self.client.call(&__method_get, (Arg::new(key),))
 //         }
+//
+// Input:  async fn put(&self, rows: Streaming<Row>) -> u32;
+// Output: pub fn put<'rpc>(&'rpc self, rows: impl Stream<Item = Row> + Send + 'static) -> Call<'rpc, Fed<()>, Value<u32>> {
+//             self.client.call(&__method_put, Fed::new((), Vec::from([Feed::new::<Plain, Row, _>(rows)])))
+//         }
 fn method(service: &Service, method: &Method) -> TokenStream {
     let krate = &service.krate;
     let vis = &service.item.vis;
@@ -137,17 +143,40 @@ fn method(service: &Service, method: &Method) -> TokenStream {
     let descriptor = method.descriptor();
     let output = method.output(service);
     let lifetime: Lifetime = parse_quote!('rpc);
-    let names: Vec<_> = method.arguments().map(|argument| &argument.ident).collect();
+    let names = method.arguments().map(|argument| &argument.ident);
     let types: Vec<_> = method.arguments().map(|argument| types::with_lifetime(&argument.ty, &lifetime)).collect();
     let forms = method.arguments().map(|Argument { ty, .. }| Form::sent(ty).if_not_plain(krate));
+    let parameters = method.parameters.iter().filter_map(|parameter| match parameter {
+        Parameter::Context(..) => None,
+        Parameter::Argument(Argument { ident, ty, .. }) => {
+            let ty = types::with_lifetime(ty, &lifetime);
+            Some(quote!(#ident: #ty))
+        }
+        Parameter::Stream(StreamArgument { ident, item, .. }) => {
+            Some(quote!(#ident: impl #krate::Stream<Item = #item> + ::core::marker::Send + 'static))
+        }
+    });
+    let parameters: Vec<_> = parameters.collect();
+    let mut taken = quote!((#(#krate::__private::Arg<#types #forms>,)*));
+    let mut given = quote!((#(#krate::__private::Arg::new(#names),)*));
+    if method.streams().next().is_some() {
+        let feeds = method.streams().map(|StreamArgument { ident, item, .. }| {
+            // That the items can be sent is asserted here.
+            let span = at(types::heart(item));
+            let form = spanned(Form::received(item).ty(krate), span);
+            quote_spanned!(span=> #krate::__private::Feed::new::<#form, #item, _>(#ident))
+        });
+        taken = quote!(#krate::__private::Fed<#taken>);
+        given = quote!(#krate::__private::Fed::new(#given, #krate::__private::Vec::from([#(#feeds),*])));
+    }
     quote! {
         #docs
         #(#attrs)*
         #vis fn #ident<'rpc>(
             &'rpc self,
-            #(#names: #types),*
-        ) -> #krate::Call<'rpc, (#(#krate::__private::Arg<#types #forms>,)*), #output> {
-            self.client.call(&#descriptor, (#(#krate::__private::Arg::new(#names),)*))
+            #(#parameters),*
+        ) -> #krate::Call<'rpc, #taken, #output> {
+            self.client.call(&#descriptor, #given)
         }
     }
 }

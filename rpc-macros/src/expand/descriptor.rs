@@ -7,7 +7,7 @@ use syn::ext::IdentExt;
 use super::{at, spanned};
 use crate::attributes;
 use crate::forms::Form;
-use crate::model::{Argument, Method, Service};
+use crate::model::{Argument, Method, Parameter, Service};
 use crate::types;
 
 pub(super) fn expand(service: &Service) -> TokenStream {
@@ -45,12 +45,14 @@ fn descriptor(service: &Service, method: &Method) -> TokenStream {
     let service_name = &service.wire_name;
     let name = method.wire_name.value();
     let docs = attributes::docs(&method.attrs);
-    let arguments = method.arguments().map(|Argument { ident, ty, default }| {
-        let name = ident.unraw().to_string();
-        let ty = types::text(ty);
+    let arguments = method.parameters.iter().filter(|parameter| !matches!(parameter, Parameter::Context(..)));
+    let arguments = arguments.map(|parameter| {
+        let name = parameter.ident().unraw().to_string();
+        let ty = types::text(parameter.ty());
+        let default = matches!(parameter, Parameter::Argument(Argument { default: true, .. }));
         quote!(#krate::__private::ArgumentDescriptor::new(#name, #ty, #default))
     });
-    let returns = types::text(method.reply.ty());
+    let returns = types::text(method.returns());
     let options = &method.options;
     quote! {
         #(#cfgs)*
@@ -67,7 +69,7 @@ fn descriptor(service: &Service, method: &Method) -> TokenStream {
     }
 }
 
-/// That the arguments can be sent. That they and the reply can be received is asserted by the server's code, which
+/// That the arguments can be sent; the client says it of the items of streams. That they and the reply can be received is asserted by the server's code, which
 /// names each type once, at the user's tokens.
 fn assertions(service: &Service, method: &Method) -> Option<TokenStream> {
     let krate = &service.krate;

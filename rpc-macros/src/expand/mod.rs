@@ -18,13 +18,13 @@ mod trait_;
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::Ident;
 use syn::ext::IdentExt;
+use syn::{Ident, Path};
 
 use crate::attributes;
 use crate::errors::Errors;
 use crate::forms::Form;
-use crate::model::{Method, Reply, Service, Soundness};
+use crate::model::{Method, Reply, Service, Soundness, StreamReply};
 use crate::parse;
 use crate::types;
 
@@ -101,11 +101,27 @@ impl Method {
             Reply::Oneway(_) => return quote!(#krate::__private::Oneway),
             Reply::Value(ty) => ("Value", ty, Form::returned(ty)),
             Reply::Fallible(ty) => ("Fallible", ty, Form::returned_in_result(ty)),
+            Reply::Stream(stream) | Reply::FallibleStream(stream) => return self.stream_output(stream, krate),
         };
         let span = at(types::heart(ty));
         let kind = Ident::new(kind, span);
         let form = form.if_not_plain(krate).map(|form| spanned(form, span));
         quote_spanned!(span=> #krate::__private::#kind<#ty #form>)
+    }
+}
+
+impl Method {
+    /// Its reply that is a stream, as one of the runtime's types.
+    fn stream_output(&self, stream: &StreamReply, krate: &Path) -> TokenStream {
+        let StreamReply { received, item, .. } = stream;
+        let span = at(types::heart(item));
+        let form = Form::returned(item).if_not_plain(krate).map(|form| spanned(form, span));
+        match &self.reply {
+            Reply::FallibleStream(_) => {
+                quote_spanned!(span=> #krate::__private::FallibleStreamed<#received, #item #form>)
+            }
+            _ => quote_spanned!(span=> #krate::__private::Streamed<#item #form>),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use quote::{quote, quote_spanned};
 use super::{at, spanned};
 use crate::attributes;
 use crate::forms::Form;
-use crate::model::{Argument, Method, Parameter, Service};
+use crate::model::{Argument, Method, Parameter, Reply, Service, StreamArgument, StreamReply};
 use crate::types;
 
 pub(super) fn definition(service: &Service) -> TokenStream {
@@ -105,18 +105,47 @@ fn arm(service: &Service, method: &Method) -> TokenStream {
     let mut arguments = 0..;
     let parameters = method.parameters.iter().map(|parameter| match parameter {
         Parameter::Context(_, ty) => quote_spanned!(at(types::heart(ty))=> request.context()),
+        Parameter::Stream(stream) => received_stream(service, stream),
         Parameter::Argument(argument) => received(service, argument, arguments.next() == last),
     });
     let output = method.output(service);
-    let answer = quote_spanned!(at(types::heart(method.reply.ty()))=> request.answer::<#output>(returned).await);
+    let (given, returned) = method.stream_counts();
+    let streams = (given + returned > 0).then(|| quote!(args.streams(#given, #returned)?;));
+    let call = quote!(<__T as #name>::#ident(&*self.service, #(#parameters),*).await);
+    let answer = match &method.reply {
+        // A stream may borrow the arguments: they live as long as the `match`.
+        Reply::Stream(StreamReply { item, .. }) => {
+            let answer = quote_spanned!(at(types::heart(item))=> request.stream::<#output, _>(returned).await);
+            quote!(match #call { returned => #answer })
+        }
+        Reply::FallibleStream(StreamReply { item, .. }) => {
+            let answer = quote_spanned!(at(types::heart(item))=> request.try_stream::<#output, _>(returned).await);
+            quote!(match #call { returned => #answer })
+        }
+        reply => {
+            let answer = quote_spanned!(at(types::heart(reply.ty()))=> request.answer::<#output>(returned).await);
+            quote! {
+                let returned = #call;
+                #answer
+            }
+        }
+    };
     quote! {
         #(#cfgs)*
         #id => {
+            #streams
             #end
-            let returned = <__T as #name>::#ident(&*self.service, #(#parameters),*).await;
             #answer
         }
     }
+}
+
+// Output: args.stream::<Plain, Row>()?
+fn received_stream(service: &Service, stream: &StreamArgument) -> TokenStream {
+    let item = &stream.item;
+    let span = at(types::heart(item));
+    let form = spanned(Form::received(item).ty(&service.krate), span);
+    quote_spanned!(span=> args.stream::<#form, #item>()?)
 }
 
 // Output: &args.take::<Plain, Config>()?

@@ -1,7 +1,7 @@
 //! The trait itself, and its implementation for `Arc`.
 
 use proc_macro2::TokenStream;
-use quote::{quote, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::{
     FnArg, Pat, PatIdent, ReturnType, Signature, Stmt, TraitItem, TraitItemFn, parse_quote, parse_quote_spanned,
 };
@@ -9,6 +9,7 @@ use syn::{
 use super::at;
 use crate::attributes;
 use crate::model::{Parameter, Service};
+use crate::types;
 
 /// The trait with its methods as the compiler needs them. Also those in which something is wrong.
 pub(super) fn definition(service: &Service) -> TokenStream {
@@ -31,7 +32,7 @@ fn desugar(function: &mut TraitItemFn) {
     let Some(word) = function.sig.asyncness.take() else { return };
     let output = match &function.sig.output {
         ReturnType::Default => quote!(()),
-        ReturnType::Type(_, ty) => quote!(#ty),
+        ReturnType::Type(_, ty) => types::with_send_streams(ty).into_token_stream(),
     };
     let span = at(word.span);
     function.sig.output = parse_quote_spanned!(span=>

@@ -19,7 +19,6 @@ pub trait Kv {
     async fn default_context(&self, #[rpc(default)] a: &Context, #[rpc(default, context)] b: u8);
     async fn unknown(&self, #[rpc(oneway)] a: u32, #[rpc(default = 3)] b: u32);
     async fn sometimes(&self, #[cfg(unix)] a: u32);
-    async fn stream(&self, rows: Streaming<u32>, more: impl Stream<Item = u32>);
     async fn many(&self, a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: u8, i: u8, j: u8, k: u8, l: u8, m: u8);
 }
 

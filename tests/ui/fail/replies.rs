@@ -7,8 +7,6 @@ pub trait Kv {
     async fn borrowed(&self, key: &str) -> &str;
     async fn borrowed_inside(&self) -> Result<Vec<&'static [u8]>, String>;
     async fn borrowed_cow(&self) -> Option<Cow<'_, str>>;
-    async fn stream(&self) -> impl Stream<Item = u32>;
-    async fn stream_in_result(&self) -> Result<impl futures_core::Stream<Item = u32>, String>;
     async fn boxed_stream(&self) -> std::pin::Pin<Box<dyn Stream<Item = u32> + Send>>;
     async fn opaque(&self) -> impl Iterator<Item = u32>;
     async fn object(&self) -> Box<dyn std::error::Error>;

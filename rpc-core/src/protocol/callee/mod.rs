@@ -7,6 +7,7 @@
 //! | receiving | the payload so far; its total is charged | its last chunk, CANCEL |
 //! | running | the payload, until the handler is gone | [`Callee::finish`] |
 //! | replying | the encoded reply, which waits for room or credit | its last byte being placed |
+//! | streaming | what its streams hold, and the payload until the handler is gone | [`Callee::end_streams`] |
 //!
 //! Calls that get no state at all (over a limit) are refused: an id and a reason in a bounded queue.
 
@@ -22,10 +23,11 @@ use super::caller::REPLY_INLINE_MAX;
 use super::fail::{Class, Failure, WireReason};
 use super::message::{Assembly, ChunkLen, Fit, Message, Opening, Piece};
 use super::payload::Payload;
+use super::stream::STREAMS_MAX;
 use super::table::Table;
 use super::window::{ReceiveWindow, SendWindow};
 use crate::error::{ProtocolError, Reason};
-use crate::frame::{CallHead, Frame, Kind, Lead, TIMEOUT_UNIT_MICROS};
+use crate::frame::{CallHead, Frame, Kind, StreamCounts, TIMEOUT_UNIT_MICROS};
 use crate::landing::{Filling, Landed};
 use crate::limits::Limit;
 use crate::share::Share;
@@ -38,6 +40,7 @@ pub(crate) struct Incoming {
     pub(crate) head: CallHead,
     pub(crate) timeout: Duration,
     pub(crate) payload: Payload,
+    pub(crate) streams: StreamCounts,
 }
 
 /// How a call ended on this side.
@@ -51,9 +54,14 @@ pub(crate) enum Finish {
 
 #[derive(Debug)]
 enum State {
-    Receiving { head: CallHead, assembly: Assembly },
+    Receiving {
+        head: CallHead,
+        assembly: Assembly,
+    },
     Running,
     Replying(Message),
+    /// The reply is out, and the call's streams go on.
+    Streaming,
 }
 
 #[derive(Debug)]
@@ -64,6 +72,8 @@ pub(super) struct Entry {
     timeout: Duration,
     deadline: Option<Instant>,
     expired: bool,
+    /// It has streams that have not ended.
+    streams: StreamCounts,
     /// Payload bytes of the request that count in the window.
     held: u64,
     /// Payload bytes that count in the server's memory.
@@ -118,6 +128,14 @@ pub(crate) struct Callee {
     /// CLOSE has been placed, and no answer goes after it.
     silent: bool,
     unstamped: bool,
+    /// What a stream to this side may hold.
+    stream_window: u64,
+    /// Entries with streams.
+    streaming: usize,
+    /// Calls with streams that were taken, for whoever keeps the streams.
+    pub(crate) opened: Vec<(u64, StreamCounts)>,
+    /// Calls with streams that a FAIL has ended here.
+    pub(crate) concluded: Vec<u64>,
     share: Arc<Share>,
     pub(crate) accepted: u64,
     pub(crate) refused: u64,
@@ -134,6 +152,7 @@ pub(crate) struct CalleeConfig {
     pub(crate) chunk_len: ChunkLen,
     pub(crate) memory_out_max: usize,
     pub(crate) timeout_max: Duration,
+    pub(crate) stream_window: u64,
     pub(crate) share: Arc<Share>,
 }
 
@@ -161,6 +180,10 @@ impl Callee {
             ended: false,
             silent: false,
             unstamped: false,
+            stream_window: config.stream_window,
+            streaming: 0,
+            opened: Vec::new(),
+            concluded: Vec::new(),
             share: config.share,
             accepted: 0,
             refused: 0,
@@ -219,11 +242,14 @@ impl Callee {
         if frame.id <= self.last_id || frame.id & 1 != self.parity {
             return Err(ProtocolError::CallId { id: frame.id, last: self.last_id });
         }
-        self.last_id = frame.id;
+        let last = std::mem::replace(&mut self.last_id, frame.id);
         let (head, payload) = CallHead::parse(frame.body)?;
         let payload = Piece::new(payload, landed);
         let len = payload.len() as u64;
-        let Opening { total, unknown } = Opening::of(frame, len)?;
+        let Opening { total, unknown, streams } = Opening::of(frame, len)?;
+        if streams != StreamCounts::NONE {
+            self.last_id = streams.last_id(frame.id).ok_or(ProtocolError::CallId { id: frame.id, last })?;
+        }
         if total > self.message_max {
             return Err(ProtocolError::MessageTooLong { len: total, max: self.message_max });
         }
@@ -235,7 +261,7 @@ impl Callee {
         }
         let admitted = match unknown {
             Some(tag) => Err(Reason::UnknownExtension(tag)),
-            None => self.admit(head, total),
+            None => self.admit(head, total, streams),
         };
         if let Err(reason) = admitted {
             self.requests.forget(total - len);
@@ -250,10 +276,15 @@ impl Callee {
             timeout,
             deadline: None,
             expired: false,
+            streams,
             held: len,
-            charged: charge(total),
+            charged: self.charge(total, streams),
             cut: 0,
         };
+        if streams != StreamCounts::NONE {
+            self.streaming += 1;
+            self.opened.push((frame.id, streams));
+        }
         self.unstamped = true;
         if frame.more() {
             let mut assembly = Assembly::new(total);
@@ -266,14 +297,21 @@ impl Callee {
                 Piece::Here(payload) => Payload::copy(payload),
                 Piece::Landed(payload) => Payload::from(payload.into_message()),
             };
-            events.push(Event::Request(Incoming { id: frame.id, head, timeout, payload }));
+            events.push(Event::Request(Incoming { id: frame.id, head, timeout, payload, streams }));
         }
         self.calls.insert(entry);
         Ok(())
     }
 
+    /// What counts in the server's memory: payloads that do not lie inside their handler's box, and what the streams to it
+    /// may hold.
+    fn charge(&self, total: u64, streams: StreamCounts) -> u64 {
+        let payload = if total > Payload::INLINE_MAX as u64 { total } else { 0 };
+        payload + u64::from(streams.given) * self.stream_window
+    }
+
     /// Takes what a call needs, or says why it can't be taken.
-    fn admit(&mut self, head: CallHead, total: u64) -> Result<(), Reason> {
+    fn admit(&mut self, head: CallHead, total: u64, streams: StreamCounts) -> Result<(), Reason> {
         if self.live() >= self.limit {
             return Err(Reason::Overloaded { limit: Limit::InFlightPerConnection });
         }
@@ -283,7 +321,10 @@ impl Callee {
         if self.is_crowded() {
             return Err(Reason::Overloaded { limit: Limit::MemoryOut });
         }
-        self.share.enter(charge(total)).map_err(|limit| Reason::Overloaded { limit })
+        if streams.all() > STREAMS_MAX {
+            return Err(Reason::Overloaded { limit: Limit::StreamsPerCall });
+        }
+        self.share.enter(self.charge(total, streams)).map_err(|limit| Reason::Overloaded { limit })
     }
 
     /// Answers a call that gets no state.
@@ -300,7 +341,7 @@ impl Callee {
     pub(crate) fn lend(&mut self, id: u64, len: usize) -> Option<Filling> {
         match &mut self.calls.get_mut(id)?.state {
             State::Receiving { assembly, .. } => assembly.lend(len),
-            State::Running | State::Replying(_) => None,
+            State::Running | State::Replying(_) | State::Streaming => None,
         }
     }
 
@@ -322,7 +363,7 @@ impl Callee {
         let (head, assembly) = match &mut entry.state {
             State::Receiving { head, assembly } => (head, assembly),
             // It was whole.
-            State::Running => return Err(ProtocolError::Chunks),
+            State::Running | State::Streaming => return Err(ProtocolError::Chunks),
             // Its deadline passed while it came in, and the peer has yet to hear of it.
             State::Replying(_) => return self.requests.stray(len),
         };
@@ -334,9 +375,9 @@ impl Callee {
         entry.held += len;
         if fit == Fit::Whole {
             let payload = Payload::from(assembly.take().unwrap_or_default());
-            let (id, head, timeout) = (entry.id, *head, entry.timeout);
+            let (id, head, timeout, streams) = (entry.id, *head, entry.timeout, entry.streams);
             entry.state = State::Running;
-            events.push(Event::Request(Incoming { id, head, timeout, payload }));
+            events.push(Event::Request(Incoming { id, head, timeout, payload, streams }));
         }
         Ok(())
     }
@@ -349,7 +390,9 @@ impl Callee {
             return Ok(());
         };
         match &mut entry.state {
-            State::Running => events.push(Event::Cancel(id)),
+            State::Running | State::Streaming => events.push(Event::Cancel(id)),
+            // Its handler is still there, and what it sends ends with it.
+            State::Replying(_) if entry.streams.returned > 0 => events.push(Event::Cancel(id)),
             State::Receiving { .. } => self.conclude(id, Failure::not_executed(Reason::Cancelled)),
             State::Replying(_) => self.conclude(id, Failure::maybe_executed(Reason::Cancelled)),
         }
@@ -366,7 +409,7 @@ impl Callee {
         let (held, charged) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.charged));
         match before {
             State::Receiving { assembly, .. } => self.requests.forget(assembly.rest()),
-            State::Running => {}
+            State::Running | State::Streaming => {}
             State::Replying(message) => {
                 self.reply_bytes -= message.unsent();
                 self.backlog_free.retain(|other| *other != id);
@@ -380,6 +423,9 @@ impl Callee {
         self.share.release(charged);
         self.reply_bytes += failure_len(&failure);
         self.backlog_free.push_back(id);
+        if self.streaming > 0 && self.forget_streams(id) {
+            self.concluded.push(id);
+        }
     }
 
     /// Stamps new calls and reports overdue ones. Returns when the next one is due.
@@ -391,6 +437,7 @@ impl Callee {
             let waits = match &entry.state {
                 State::Replying(message) => !message.begun && message.len() > REPLY_INLINE_MAX,
                 State::Running | State::Receiving { .. } => !entry.expired,
+                State::Streaming => false,
             };
             if !waits {
                 continue;
@@ -405,7 +452,7 @@ impl Callee {
                 State::Running => events.push(Event::Expire(entry.id)),
                 State::Receiving { .. } => overdue.push((entry.id, Class::NotExecuted)),
                 // Its caller gives no credit for it, and waits no longer.
-                State::Replying(_) => overdue.push((entry.id, Class::MaybeExecuted)),
+                State::Replying(_) | State::Streaming => overdue.push((entry.id, Class::MaybeExecuted)),
             }
         }
         for (id, class) in overdue {
@@ -432,8 +479,43 @@ impl Callee {
             && self.backlog_free.is_empty()
             && self.backlog_credit.is_empty()
             && self.encoders.is_empty()
+            && (self.streaming, self.opened.len(), self.concluded.len()) == (0, 0, 0)
             && self.replies.in_use() == 0
             && self.requests.is_at_rest()
+    }
+
+    /// All streams of a call have ended, and its handler is gone. Where its reply is out, the call is over.
+    pub(crate) fn end_streams(&mut self, id: u64) {
+        let Some(entry) = self.calls.get_mut(id) else {
+            return;
+        };
+        let (held, charged) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.charged));
+        let placed = matches!(entry.state, State::Streaming);
+        self.requests.release(held);
+        self.share.release(charged);
+        self.forget_streams(id);
+        if placed {
+            self.remove(id);
+        }
+    }
+
+    /// The connection is over, and the handler of a call with streams is still there: it is now like any other.
+    pub(crate) fn revive(&mut self, id: u64) {
+        self.forget_streams(id);
+        let entry = self.calls.get_mut(id);
+        if let Some(entry) = entry.filter(|entry| !matches!(entry.state, State::Receiving { .. })) {
+            entry.state = State::Running;
+        }
+    }
+
+    /// Whether the call had any.
+    fn forget_streams(&mut self, id: u64) -> bool {
+        let Some(entry) = self.calls.get_mut(id).filter(|entry| entry.streams != StreamCounts::NONE) else {
+            return false;
+        };
+        entry.streams = StreamCounts::NONE;
+        self.streaming -= 1;
+        true
     }
 
     pub(crate) fn unstamped(&self) -> bool {
@@ -447,6 +529,11 @@ impl Callee {
     /// No call after this is taken; returns the id of the last one that was.
     pub(crate) fn drain(&mut self) -> u64 {
         *self.drained_at.get_or_insert(self.last_id)
+    }
+
+    /// The id of the last call received, or of the last of its streams; 0 = none.
+    pub(crate) fn last_received(&self) -> u64 {
+        self.last_id
     }
 
     /// Handlers that end from now on are not answered.
@@ -479,14 +566,8 @@ impl Callee {
     }
 }
 
-/// What counts in the server's memory: payloads that do not lie inside their handler's box.
-fn charge(total: u64) -> u64 {
-    if total > Payload::INLINE_MAX as u64 { total } else { 0 }
-}
-
 fn failure_message(failure: &Failure) -> Message {
-    let reason = WireReason::from_reason(&failure.reason);
-    let lead = Lead::Fail { class: failure.class.to_wire(), code: reason.code };
+    let (lead, reason) = failure.on_the_wire();
     Message::new(Kind::Fail, 0, lead, reason.detail().into())
 }
 

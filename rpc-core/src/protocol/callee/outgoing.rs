@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use super::{Callee, Entry, Finish, State, failure_message};
 use crate::error::Reason;
-use crate::frame::{Head, Kind, Lead};
+use crate::frame::{Head, Kind, Lead, StreamCounts};
 use crate::protocol::caller::REPLY_INLINE_MAX;
 use crate::protocol::fail::{Class, Failure};
 use crate::protocol::message::{APART_LEN_MIN, ChunkLen, Message, Progress};
@@ -20,9 +20,12 @@ impl Callee {
         let Some(entry) = self.calls.get_mut(id).filter(|entry| matches!(entry.state, State::Running)) else {
             return;
         };
-        let (held, charged) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.charged));
-        self.requests.release(held);
-        self.share.release(charged);
+        // A handler with streams may go on after its reply.
+        if entry.streams == StreamCounts::NONE {
+            let (held, charged) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.charged));
+            self.requests.release(held);
+            self.share.release(charged);
+        }
         if self.ended || self.silent {
             return self.remove(id);
         }
@@ -90,10 +93,23 @@ impl Callee {
         }
     }
 
-    fn remove(&mut self, id: u64) {
+    pub(super) fn remove(&mut self, id: u64) {
+        if self.streaming > 0 && self.keep(id) {
+            return;
+        }
         if self.calls.remove(id) {
             self.share.leave();
         }
+    }
+
+    /// The call's terminal frame is out; whether the call goes on.
+    fn keep(&mut self, id: u64) -> bool {
+        let entry = self.calls.get_mut(id).filter(|entry| entry.streams != StreamCounts::NONE);
+        let Some(entry) = entry else {
+            return false;
+        };
+        entry.state = State::Streaming;
+        true
     }
 
     /// Places what is owed, as far as there is room. `false` if the sender has no room.

@@ -32,7 +32,7 @@ impl Caller {
     ) -> Result<(), ProtocolError> {
         self.check_id(frame.id)?;
         let len = payload.len() as u64;
-        let Opening { total, unknown } = Opening::of(frame, len)?;
+        let Opening { total, unknown, .. } = Opening::of(frame, len)?;
         if total > self.reply_max {
             return Err(ProtocolError::MessageTooLong { len: total, max: self.reply_max });
         }

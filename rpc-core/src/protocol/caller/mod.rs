@@ -27,7 +27,7 @@ use super::waiting::{Ticket, Waited, Waiting};
 use super::window::{ReceiveWindow, SendWindow};
 use crate::body::Received;
 use crate::error::Reason;
-use crate::frame::{CallHead, TIMEOUT_UNIT_MICROS};
+use crate::frame::{CallHead, Lead, StreamCounts, TIMEOUT_UNIT_MICROS};
 use crate::wire::Half;
 
 /// A reply of at most this many bytes lies in its slot and costs no credit.
@@ -46,6 +46,13 @@ pub(crate) struct NewCall {
     pub(crate) deadline: Option<Instant>,
     /// Made inside a handler that this connection reached: fails rather than waits.
     pub(crate) nested: bool,
+    pub(crate) streams: StreamCounts,
+}
+
+impl NewCall {
+    fn lead(&self) -> Lead {
+        if self.streams == StreamCounts::NONE { Lead::Call(self.head) } else { Lead::Streamed(self.head, self.streams) }
+    }
 }
 
 /// What became of a new call.
@@ -116,6 +123,17 @@ enum Cancel {
     Sent,
 }
 
+/// What has become of a call that was placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Its answer is waited for.
+    Open,
+    /// Nobody waits for it any more, and its terminal frame is still owed.
+    Cancelled,
+    /// It has been answered, or has failed.
+    Answered,
+}
+
 #[derive(Debug)]
 struct Slot {
     /// 0 = free.
@@ -178,6 +196,10 @@ pub(crate) struct Caller {
     /// Calls whose terminal frame has not come. Only they count in flight: an answer that its caller has not come for
     /// yet holds up nobody.
     open: usize,
+    /// Calls that have been answered and whose streams go on. They count as open.
+    lingering: usize,
+    /// Calls with streams that have been given an id, for whoever keeps the streams.
+    pub(crate) opened: Vec<(u64, StreamCounts)>,
     /// The most calls the peer takes at a time.
     limit: usize,
     /// The next id that may be given.
@@ -233,6 +255,8 @@ impl Caller {
             slots: vec![Slot::free()],
             live: 0,
             open: 0,
+            lingering: 0,
+            opened: Vec::new(),
             limit: config.limit,
             next_id: config.first_id,
             last_id: 0,
@@ -258,9 +282,36 @@ impl Caller {
         }
     }
 
-    /// Calls with a slot.
+    /// Calls with a slot, or with streams that go on.
     pub(crate) fn live(&self) -> usize {
-        self.live
+        self.live + self.lingering
+    }
+
+    /// A call that has been answered goes on.
+    pub(crate) fn linger(&mut self) {
+        self.lingering += 1;
+        self.open += 1;
+    }
+
+    /// It has ended.
+    pub(crate) fn linger_no_more(&mut self) {
+        self.lingering -= 1;
+        self.open -= 1;
+    }
+
+    /// Nothing goes on: the connection is over.
+    pub(crate) fn end_lingering(&mut self) {
+        self.open -= std::mem::take(&mut self.lingering);
+    }
+
+    /// What has become of a call that was placed.
+    pub(crate) fn fate(&mut self, id: u64) -> Fate {
+        match self.slot_mut(id) {
+            Some(slot) if slot.terminal => Fate::Answered,
+            Some(slot) if slot.cancel == Cancel::No => Fate::Open,
+            Some(_) => Fate::Cancelled,
+            None => Fate::Answered,
+        }
     }
 
     /// Calls whose terminal frame has yet to come.
@@ -275,7 +326,7 @@ impl Caller {
 
     /// Whether anybody waits for anything here.
     pub(crate) fn busy(&self) -> bool {
-        self.live > 0 || !self.waiting.is_empty() || !self.starved.is_empty()
+        self.live() > 0 || !self.waiting.is_empty() || !self.starved.is_empty()
     }
 
     /// Whether a long call is half sent.
@@ -290,6 +341,11 @@ impl Caller {
 
     pub(crate) fn requests_in_use(&self) -> u64 {
         self.requests.in_use()
+    }
+
+    /// The id given last, to a call or a stream; 0 = none.
+    pub(crate) fn last_given(&self) -> u64 {
+        self.last_id
     }
 
     /// CLOSE comes next.

@@ -8,7 +8,7 @@ use std::task::Waker;
 use super::{Attempt, Begun, Caller, Cancel, Fed, NewCall};
 use crate::body::{Body, Parts};
 use crate::error::Reason;
-use crate::frame::{Head, Kind, Lead, flags};
+use crate::frame::{Head, Kind, flags};
 use crate::limits::Limit;
 use crate::protocol::message::{APART_LEN_MIN, Message, Progress};
 use crate::protocol::waiting::{Lane, Queued};
@@ -119,7 +119,9 @@ impl Caller {
             id += 2;
         }
         let oneway = if call.oneway { flags::ONEWAY } else { 0 };
-        let lead = Lead::Call(call.head);
+        // Its streams have the ids behind its own.
+        let last_id = id + 2 * call.streams.all();
+        let lead = call.lead();
         let mut outgoing = None;
         let len = payload.len();
         if len <= self.chunk_len.len && (len < APART_LEN_MIN || !payload.stays(out)) {
@@ -159,8 +161,11 @@ impl Caller {
         self.requests.sent((len - unsent) as u64);
         self.live += 1;
         self.open += 1;
-        self.last_id = id;
-        self.next_id = id + 2;
+        self.last_id = last_id;
+        self.next_id = last_id + 2;
+        if last_id != id {
+            self.opened.push((id, call.streams));
+        }
         self.unstamped |= call.deadline.is_none();
         let index = self.index(id);
         let slot = &mut self.slots[index];

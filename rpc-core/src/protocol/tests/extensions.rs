@@ -127,14 +127,3 @@ fn unknown_flags_close_if_they_are_critical_and_only_then() {
         }
     }
 }
-
-#[test]
-fn frames_of_streams_are_not_spoken_yet() {
-    let mut pair = Pair::new();
-    let id = pair.client.place(vec![]);
-    pair.settle();
-    for kind in [7, 8, 9] {
-        violation(pair.server.receive(&raw(kind, 0, id, &[], &[])));
-        violation(pair.client.receive(&raw(kind, 0, id, &[], &[])));
-    }
-}

@@ -9,7 +9,7 @@ fn apart() -> Pair {
 /// An honest HELLO with one field replaced, or left out.
 fn hello(tag: u16, value: Option<&[u8]>) -> Vec<u8> {
     let mut body = b"TRNK\x01\x00".to_vec();
-    let defaults: [(u16, Vec<u8>); 9] = [
+    let defaults: [(u16, Vec<u8>); 11] = [
         (1, vec![0; 8]),
         (2, vec![0; 8]),
         (3, 4096u64.to_le_bytes().to_vec()),
@@ -19,6 +19,8 @@ fn hello(tag: u16, value: Option<&[u8]>) -> Vec<u8> {
         (7, 8192u64.to_le_bytes().to_vec()),
         (8, vec![1]),
         (9, vec![0; 16]),
+        (10, 4096u64.to_le_bytes().to_vec()),
+        (11, 8192u64.to_le_bytes().to_vec()),
     ];
     for (known, default) in defaults {
         match value {
@@ -27,7 +29,7 @@ fn hello(tag: u16, value: Option<&[u8]>) -> Vec<u8> {
             _ => body.extend(extension(known, &default)),
         }
     }
-    if let (10.., Some(value)) = (tag, value) {
+    if let (12.., Some(value)) = (tag, value) {
         body.extend(extension(tag, value));
     }
     raw(1, 0, 0, &[], &body)
@@ -119,27 +121,27 @@ fn what_is_not_trunkline_is_named_so() {
 #[test]
 fn a_malformed_hello_is_refused() {
     let whole = hello(0, None);
-    // The last field, the instance, may be missing.
-    for cut in (22..whole.len()).filter(|cut| *cut != whole.len() - 20) {
+    // The instance and what belongs to streams may be missing.
+    for cut in (22..whole.len()).filter(|cut| ![24, 44].contains(&(whole.len() - cut))) {
         let body = &whole[16..cut];
         let handled = apart().server.receive(&raw(1, 0, 0, &[], body));
         assert!(handled.is_err(), "cut at {cut}");
     }
     assert_eq!(handshake_error(apart().server.receive(&raw(1, 0, 0, &[], b"TRNK\x01"))), HandshakeError::Malformed);
-    for tag in [1, 2, 3, 4, 5, 6, 7, 9] {
+    for tag in [1, 2, 3, 4, 5, 6, 7, 9, 10, 11] {
         let handled = apart().server.receive(&hello(tag, Some(&[1, 2, 3])));
         assert_eq!(handshake_error(handled), HandshakeError::Malformed);
     }
     // A field that may be ignored, and one that may not.
-    apart().server.receive(&hello(10, Some(b"later"))).unwrap();
+    apart().server.receive(&hello(99, Some(b"later"))).unwrap();
     assert_eq!(handshake_error(apart().server.receive(&hello(0x8001, Some(&[])))), HandshakeError::Malformed);
 }
 
 #[test]
 fn a_hello_has_at_most_4_kib() {
     let base = hello(0, None).len() + 4;
-    apart().server.receive(&hello(10, Some(&vec![0; 4096 - base]))).unwrap();
-    let handled = apart().server.receive(&hello(10, Some(&vec![0; 4097 - base])));
+    apart().server.receive(&hello(99, Some(&vec![0; 4096 - base]))).unwrap();
+    let handled = apart().server.receive(&hello(99, Some(&vec![0; 4097 - base])));
     assert_eq!(handshake_error(handled), HandshakeError::Malformed);
 }
 
@@ -160,6 +162,9 @@ fn impossible_limits_are_refused() {
         (7, eight(0)),
         (7, eight(4095)),
         (7, eight(u64::MAX)),
+        (10, eight(u64::MAX)),
+        (11, eight(1)),
+        (11, eight(u64::MAX)),
     ];
     for (tag, value) in impossible {
         let handled = apart().server.receive(&hello(tag, Some(&value)));

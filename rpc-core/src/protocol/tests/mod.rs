@@ -18,6 +18,7 @@ mod limits;
 mod liveness;
 mod model;
 mod mutation;
+mod streams;
 mod turns;
 mod vectors;
 
@@ -304,7 +305,9 @@ impl Node {
     }
 
     fn abandon(&mut self, id: u64) {
-        self.protocol.caller().abandon(id, &mut Vec::new());
+        let mut wakers = Vec::new();
+        self.protocol.abandon(id, &mut Vec::new(), &mut wakers);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     fn abandon_waiting(&mut self, ticket: Ticket) {
@@ -349,6 +352,7 @@ impl Node {
         self.stats().is_at_rest()
             && self.protocol.caller.is_at_rest()
             && self.protocol.callee.is_at_rest()
+            && self.protocol.streams.as_ref().is_none_or(|streams| streams.is_at_rest())
             && (self.share.calls(), self.share.bytes()) == (0, 0)
     }
 
@@ -472,6 +476,7 @@ fn new_call() -> NewCall {
         timeout: Duration::from_secs(30),
         deadline: None,
         nested: false,
+        streams: StreamCounts::NONE,
     }
 }
 

@@ -76,6 +76,7 @@ fn the_machine_speaks_as_the_document_says() {
     calls(&mut book);
     chunks(&mut book);
     failures(&mut book);
+    streams(&mut book);
     connection(&mut book);
     let unseen: Vec<_> = book.vectors.keys().filter(|name| !book.seen.contains(*name)).collect();
     assert!(unseen.is_empty(), "vectors that nobody looks at: {unseen:?}");
@@ -170,6 +171,37 @@ fn failures(book: &mut Book) {
     pair.server.receive(&book.bytes("call-with-a-critical-extension")).unwrap();
     book.check(&pair.server.output(), &["fail-unknown-extension"], &mut pair.client);
     assert_eq!(*not_executed(&pair.client.failure(id)), Reason::UnknownExtension(0x8101));
+}
+
+fn streams(book: &mut Book) {
+    let mut pair = connected();
+    let streams = StreamCounts { given: 1, returned: 1 };
+    let id = placed(pair.client.begin(NewCall { streams, ..get() }, b"a".to_vec(), None));
+    book.check(&pair.client.output(), &["call-with-streams"], &mut pair.server);
+    let item = [&1u32.to_le_bytes()[..], b"x"].concat();
+    let push = |node: &mut Node, id| {
+        node.protocol.push_items(id, &mut [&item[..], &item[..]].concat(), &mut None);
+    };
+    push(&mut pair.client, id + 2);
+    book.check(&pair.client.output(), &["items"], &mut pair.server);
+    pair.server.protocol.claim_stream(id + 2);
+    let mut taken = Vec::new();
+    pair.server.protocol.take_items(id + 2, 0, false, &mut taken, &mut None);
+    pair.server.protocol.take_items(id + 2, taken.len() as u64, true, &mut Vec::new(), &mut None);
+    book.check(&pair.server.output(), &["credit-stream"], &mut pair.client);
+    pair.server.now += SWEEP;
+    pair.server.timeout();
+    pair.server.now += SWEEP;
+    pair.server.protocol.handle_timeout(pair.server.now, &mut pair.server.effects).unwrap();
+    let credit: Vec<_> = pair.server.output().into_iter().filter(|frame| frame[24 - 8] == 3).collect();
+    book.check(&credit, &["credit-items"], &mut pair.client);
+    pair.server.protocol.unclaim_stream(id + 2, &mut Vec::new(), &mut Vec::new());
+    book.check(&pair.server.output(), &["stop"], &mut pair.client);
+    book.check(&pair.client.output(), &["end"], &mut pair.server);
+    pair.server.protocol.reply(id, &mut pair.server.out);
+    pair.settle();
+    pair.server.finish_with(id, Failure::maybe_executed(Reason::Panicked));
+    book.check(&pair.server.output(), &["end-panicked"], &mut pair.client);
 }
 
 fn connection(book: &mut Book) {

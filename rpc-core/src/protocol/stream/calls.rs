@@ -1,0 +1,235 @@
+//! What streams and the calls that they belong to have to know of each other.
+
+use std::task::Waker;
+
+use super::{Over, Pushed, Streams, Took};
+use crate::error::{ConnectionError, ProtocolError, Reason};
+use crate::frame::Frame;
+use crate::protocol::caller::Fate;
+use crate::protocol::fail::Failure;
+use crate::protocol::{Finish, Payload, Protocol, Ticket};
+use crate::transport::FrameSender;
+use crate::wire::Half;
+
+impl Protocol {
+    /// The streams of this connection, which have none of its memory before there are any.
+    fn streams(&mut self) -> &mut Streams {
+        let config = self.stream_config;
+        self.streams.get_or_insert_with(|| Box::new(Streams::new(config)))
+    }
+
+    /// Whether the peer knows streams.
+    pub(in crate::protocol) fn may_stream(&self) -> bool {
+        self.stream_config.window_out > 0
+    }
+
+    /// The longest item, with its head, that the peer takes.
+    pub(crate) fn item_max(&self) -> u64 {
+        self.stream_config.window_out
+    }
+
+    /// Calls with streams may have been placed.
+    pub(in crate::protocol) fn open_own_streams(&mut self) {
+        while let Some((id, counts)) = self.caller.opened.pop() {
+            self.streams().open(id, counts, true);
+        }
+    }
+
+    /// A call of the peer's with streams may have been taken.
+    pub(in crate::protocol) fn open_peers_streams(&mut self) {
+        while let Some((id, counts)) = self.callee.opened.pop() {
+            self.streams().open(id, counts, false);
+        }
+    }
+
+    /// A REPLY, or a chunk, has come for a call of this side's.
+    pub(in crate::protocol) fn note_reply(&mut self, id: u64) {
+        let Some(streams) = &mut self.streams else {
+            return;
+        };
+        if self.caller.fate(id) == Fate::Answered && streams.answered(id) {
+            self.caller.linger();
+        }
+        self.settle_streams();
+    }
+
+    /// A FAIL has come for a call of this side's, which ends its streams.
+    pub(in crate::protocol) fn note_failure(&mut self, id: u64, wakers: &mut Vec<Waker>) {
+        let Some(streams) = &mut self.streams else {
+            return;
+        };
+        if streams.unanswered().contains(&id) {
+            streams.fail(id, &Reason::Cancelled, wakers);
+        }
+        self.settle_streams();
+    }
+
+    /// Something other than a reply may have happened to calls of this side's.
+    pub(in crate::protocol) fn look_after_streams(&mut self, wakers: &mut Vec<Waker>) {
+        let Some(streams) = &mut self.streams else {
+            return;
+        };
+        for id in streams.unanswered() {
+            match self.caller.fate(id) {
+                Fate::Open => {}
+                Fate::Cancelled => streams.abandon(id, wakers),
+                Fate::Answered => streams.fail(id, &Reason::Cancelled, wakers),
+            }
+        }
+        while let Some(id) = self.callee.concluded.pop() {
+            streams.fail(id, &Reason::Cancelled, wakers);
+        }
+        self.settle_streams();
+    }
+
+    /// Calls whose streams have ended are over.
+    pub(in crate::protocol) fn settle_streams(&mut self) {
+        while let Some(Over { id, mine, lingered }) = self.streams.as_mut().and_then(|streams| streams.take_over()) {
+            match (mine, lingered) {
+                (true, true) => self.caller.linger_no_more(),
+                (true, false) => {}
+                (false, _) => self.callee.end_streams(id),
+            }
+        }
+    }
+
+    /// CANCEL.
+    pub(in crate::protocol) fn cancel_streams(&mut self, id: u64, wakers: &mut Vec<Waker>) {
+        let Some(streams) = &mut self.streams else {
+            return;
+        };
+        streams.handle_cancel(id, wakers);
+        self.look_after_streams(wakers);
+    }
+
+    /// CREDIT for the items of all streams.
+    pub(in crate::protocol) fn handle_item_credit(&mut self, bytes: u64) -> Result<(), ProtocolError> {
+        self.streams().handle_item_credit(bytes)
+    }
+
+    /// The caller has lost interest in a call.
+    pub(crate) fn abandon(&mut self, id: u64, idle: &mut Vec<Waker>, wakers: &mut Vec<Waker>) {
+        self.caller.abandon(id, idle);
+        if let Some(streams) = &mut self.streams {
+            streams.abandon(id, wakers);
+            self.look_after_streams(wakers);
+        }
+    }
+
+    /// The caller of a call that has waited has lost interest.
+    pub(crate) fn abandon_waiting(&mut self, ticket: Ticket, idle: &mut Vec<Waker>, wakers: &mut Vec<Waker>) {
+        self.caller.abandon_waiting(ticket, idle, wakers);
+        self.look_after_streams(wakers);
+    }
+
+    /// The handler of a call with streams has returned what it will send: REPLY goes out, and the call goes on.
+    pub(crate) fn reply<S: FrameSender>(&mut self, id: u64, out: &mut S) {
+        if let Some(streams) = self.streams.as_mut().filter(|streams| streams.awaits_reply(id)) {
+            streams.replied(id);
+            self.say_hello(out);
+            self.callee.finish(id, Finish::Returned(Half::Ok), Payload::EMPTY, out);
+        }
+    }
+
+    /// The handler of a call is gone. Whether that is all: it has replied before.
+    pub(in crate::protocol) fn finish_streams(&mut self, id: u64, how: &Finish) -> bool {
+        let Some(streams) = &mut self.streams else {
+            return false;
+        };
+        let replied = !streams.awaits_reply(id) && streams.has(id);
+        match how {
+            Finish::Failed(failure) if replied => {
+                self.callee.panicked += u64::from(failure.reason == Reason::Panicked);
+                streams.handler_gone(id, &Err(failure.clone()));
+            }
+            Finish::Returned(Half::Err) | Finish::Failed(_) if !replied => {
+                // FAIL ends them. Whoever made items for them is gone with the handler.
+                streams.fail(id, &Reason::Cancelled, &mut Vec::new());
+            }
+            _ => streams.handler_gone(id, &Ok(())),
+        }
+        self.settle_streams();
+        replied
+    }
+
+    /// ITEM, END, STOP.
+    pub(in crate::protocol) fn handle_stream(
+        &mut self,
+        frame: &Frame<'_>,
+        wakers: &mut Vec<Waker>,
+        act: impl FnOnce(&mut Streams, &mut Vec<Waker>) -> Result<(), ProtocolError>,
+    ) -> Result<(), ProtocolError> {
+        let last = if self.config.side.owns(frame.id) { self.caller.last_given() } else { self.callee.last_received() };
+        if frame.id == 0 || frame.id > last {
+            return Err(ProtocolError::UnknownStream(frame.id));
+        }
+        act(self.streams(), wakers)?;
+        self.settle_streams();
+        Ok(())
+    }
+
+    /// The connection is over.
+    pub(in crate::protocol) fn end_streams(&mut self, error: &ConnectionError, wakers: &mut Vec<Waker>) {
+        let Some(streams) = &mut self.streams else {
+            return;
+        };
+        for (id, runs) in streams.end(&Reason::ConnectionLost(error.clone()), wakers) {
+            if runs { self.callee.revive(id) } else { self.callee.end_streams(id) }
+        }
+        self.caller.end_lingering();
+    }
+
+    /// Takes items of a stream over, to be sent. See [`Streams::push`].
+    pub(crate) fn push_items(&mut self, id: u64, items: &mut Vec<u8>, waker: &mut Option<Waker>) -> Pushed {
+        match &mut self.streams {
+            Some(streams) => streams.push(id, items, waker),
+            None => Pushed::Over,
+        }
+    }
+
+    /// Whether anybody wants more of a stream that this side sends. See [`Streams::watch`].
+    pub(crate) fn watch_stream(&mut self, id: u64, waker: &mut Option<Waker>) -> bool {
+        self.streams.as_mut().is_some_and(|streams| streams.watch(id, waker))
+    }
+
+    /// The source of a stream that this side gives has ended.
+    pub(crate) fn end_items(&mut self, id: u64, status: Result<(), Failure>) {
+        if let Some(streams) = &mut self.streams {
+            streams.finish_sending(id, status);
+        }
+    }
+
+    /// Somebody will take the items of a stream; the longest that there can be, with its head.
+    pub(crate) fn claim_stream(&mut self, id: u64) -> Option<u64> {
+        self.streams.as_mut()?.claim(id)
+    }
+
+    /// Takes what has come of a stream. The second value says that `transmit` has something to do. See [`Streams::take`].
+    pub(crate) fn take_items(
+        &mut self,
+        id: u64,
+        done: u64,
+        hungry: bool,
+        buffer: &mut Vec<u8>,
+        waker: &mut Option<Waker>,
+    ) -> (Took, bool) {
+        match &mut self.streams {
+            Some(streams) => {
+                let took = streams.take(id, done, hungry, buffer, waker);
+                (took, streams.has_dues())
+            }
+            None => (Took::Ended(Err(Failure::maybe_executed(Reason::Cancelled))), false),
+        }
+    }
+
+    /// Nobody will take more of a stream.
+    pub(crate) fn unclaim_stream(&mut self, id: u64, idle: &mut Vec<Waker>, wakers: &mut Vec<Waker>) {
+        let Some(streams) = &mut self.streams else {
+            return;
+        };
+        if let Some(call) = streams.unclaim(id, idle) {
+            streams.abandon(call, wakers);
+        }
+        self.settle_streams();
+    }
+}

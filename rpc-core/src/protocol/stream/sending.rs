@@ -1,0 +1,253 @@
+//! Streams that this side sends: a queue each, placed as far as credit and room allow.
+
+use std::task::Waker;
+
+use super::{Pushed, Streams};
+use crate::error::ProtocolError;
+use crate::frame::{Head, Kind};
+use crate::protocol::fail::Failure;
+use crate::protocol::table::Keyed;
+use crate::protocol::window::SendWindow;
+use crate::transport::FrameSender;
+
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    id: u64,
+    call: u64,
+    window: SendWindow,
+    /// Items that were taken over, and how much of them has been placed.
+    queue: Vec<u8>,
+    placed: usize,
+    /// Of whoever makes the items.
+    waker: Option<Waker>,
+    /// It waits for the queue to become empty.
+    full: bool,
+    /// Its place is in `ready` or `starved`.
+    listed: bool,
+    /// Nobody wants more of it.
+    muted: bool,
+    /// What END is to say, behind the queue.
+    end: Option<Result<(), Failure>>,
+}
+
+impl Keyed for Outgoing {
+    fn key(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Outgoing {
+    pub(super) fn new(id: u64, call: u64, window: u64) -> Outgoing {
+        Outgoing {
+            id,
+            call,
+            window: SendWindow::new(window),
+            queue: Vec::new(),
+            placed: 0,
+            waker: None,
+            full: false,
+            listed: false,
+            muted: false,
+            end: None,
+        }
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len() - self.placed
+    }
+}
+
+/// How far a stream got.
+enum Step {
+    /// There may be more to place.
+    More,
+    /// It has nothing to place, or no credit of its own.
+    Rest,
+    /// The connection has no credit.
+    Starved,
+    /// The sender has no room.
+    Blocked,
+}
+
+impl Streams {
+    /// Takes `items` over, and leaves an empty buffer in their place. Keeps `waker`, if there is one, and puts the one it
+    /// kept before in its place.
+    pub(crate) fn push(&mut self, id: u64, items: &mut Vec<u8>, waker: &mut Option<Waker>) -> Pushed {
+        let Some(stream) = self.sending.get_mut(id).filter(|stream| !stream.muted && stream.end.is_none()) else {
+            return Pushed::Over;
+        };
+        if waker.is_some() {
+            std::mem::swap(&mut stream.waker, waker);
+        }
+        if stream.queued() > 0 {
+            stream.full = true;
+            return Pushed::Full;
+        }
+        std::mem::swap(&mut stream.queue, items);
+        items.clear();
+        stream.placed = 0;
+        self.list(id);
+        Pushed::Taken
+    }
+
+    /// Whether anybody wants more of the stream; if so, the waker is called when that changes.
+    pub(crate) fn watch(&mut self, id: u64, waker: &mut Option<Waker>) -> bool {
+        match self.sending.get_mut(id).filter(|stream| !stream.muted && stream.end.is_none()) {
+            Some(stream) => {
+                std::mem::swap(&mut stream.waker, waker);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Its source has ended: END follows what is queued.
+    pub(crate) fn finish_sending(&mut self, id: u64, status: Result<(), Failure>) {
+        if let Some(stream) = self.sending.get_mut(id) {
+            stream.end.get_or_insert(status);
+            self.list(id);
+        }
+    }
+
+    /// Nothing more of it goes out, END neither; whether it had not ended.
+    pub(super) fn drop_sending(&mut self, id: u64, wakers: &mut Vec<Waker>) -> bool {
+        let Some(stream) = self.sending.take(id) else {
+            return false;
+        };
+        wakers.extend(stream.waker);
+        true
+    }
+
+    /// Nobody wants more of it. What makes its items hears of it, and END is still owed.
+    pub(super) fn mute(&mut self, id: u64, wakers: &mut Vec<Waker>) {
+        let Some(stream) = self.sending.get_mut(id).filter(|stream| !stream.muted) else {
+            return;
+        };
+        stream.muted = true;
+        stream.queue = Vec::new();
+        stream.placed = 0;
+        wakers.extend(stream.waker.take());
+        if stream.listed {
+            stream.listed = false;
+            self.ready.retain(|other| *other != id);
+            self.starved.retain(|other| *other != id);
+        }
+        self.list(id);
+    }
+
+    /// STOP: the receiver wants no more.
+    pub(crate) fn handle_stop(&mut self, id: u64, wakers: &mut Vec<Waker>) {
+        self.mute(id, wakers);
+        let Some(call) = self.sending.get_mut(id).map(|stream| stream.call) else {
+            return;
+        };
+        // One that a handler sends ends with the handler.
+        if self.calls.get_mut(call).is_some_and(|call| call.mine) {
+            self.finish_sending(id, Ok(()));
+        }
+    }
+
+    /// CREDIT of a stream.
+    pub(crate) fn handle_credit(&mut self, id: u64, bytes: u64) -> Result<(), ProtocolError> {
+        let Some(stream) = self.sending.get_mut(id) else {
+            return Ok(());
+        };
+        stream.window.give(bytes)?;
+        self.list(id);
+        Ok(())
+    }
+
+    /// CREDIT of the connection.
+    pub(crate) fn handle_item_credit(&mut self, bytes: u64) -> Result<(), ProtocolError> {
+        self.items_out.give(bytes)?;
+        self.ready.append(&mut self.starved);
+        Ok(())
+    }
+
+    /// Gives the stream a turn, if it has anything to place.
+    fn list(&mut self, id: u64) {
+        let Some(stream) = self.sending.get_mut(id).filter(|stream| !stream.listed) else {
+            return;
+        };
+        if (stream.queued() > 0 && stream.window.available() > 0) || (stream.queued() == 0 && stream.end.is_some()) {
+            stream.listed = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Places items, a chunk of each stream in turn. `false` if the sender has no room.
+    pub(crate) fn send<S: FrameSender>(&mut self, wakers: &mut Vec<Waker>, out: &mut S) -> bool {
+        while let Some(id) = self.ready.pop_front() {
+            match self.step(id, wakers, out) {
+                Step::More => self.ready.push_back(id),
+                Step::Starved => self.starved.push_back(id),
+                Step::Rest => {
+                    if let Some(stream) = self.sending.get_mut(id) {
+                        stream.listed = false;
+                    }
+                }
+                Step::Blocked => {
+                    self.ready.push_front(id);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Places one frame of a stream.
+    fn step<S: FrameSender>(&mut self, id: u64, wakers: &mut Vec<Waker>, out: &mut S) -> Step {
+        let Some(stream) = self.sending.get_mut(id) else {
+            return Step::Rest;
+        };
+        let queued = stream.queued();
+        if queued > 0 {
+            let own = queued.min(self.config.chunk_len) as u64;
+            let own = own.min(stream.window.available());
+            let len = own.min(self.items_out.available());
+            if own == 0 {
+                return Step::Rest;
+            }
+            if len == 0 {
+                return Step::Starved;
+            }
+            let end = stream.placed + len as usize;
+            if !Head::new(Kind::Item, id).place(&stream.queue[stream.placed..end], out) {
+                return Step::Blocked;
+            }
+            for window in [&mut stream.window, &mut self.items_out] {
+                window.take(len);
+                window.sent(len);
+            }
+            stream.placed = end;
+            if stream.queued() == 0 {
+                stream.queue.clear();
+                stream.placed = 0;
+                if std::mem::take(&mut stream.full) {
+                    wakers.extend(stream.waker.clone());
+                }
+            }
+            return if stream.queued() > 0 || stream.end.is_some() { Step::More } else { Step::Rest };
+        }
+        let Some(status) = &stream.end else {
+            return Step::Rest;
+        };
+        let mut head = Head::new(Kind::End, id);
+        let placed = match status {
+            Ok(()) => head.place(&[], out),
+            Err(failure) => {
+                let (lead, reason) = failure.on_the_wire();
+                head.lead = lead;
+                head.place(reason.detail(), out)
+            }
+        };
+        if !placed {
+            return Step::Blocked;
+        }
+        let call = stream.call;
+        self.drop_sending(id, wakers);
+        self.ended(call);
+        self.look_whether_over(call, true);
+        Step::Rest
+    }
+}

@@ -1,0 +1,170 @@
+//! Streams as handlers and callers see them.
+
+mod receive;
+mod send;
+mod shape;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+
+use crate::codec::{CodecId, DecodeBudget, DecodeError};
+use crate::error::Reason;
+use crate::waiter::block_on;
+use crate::wire::{DeserializeAs, decode_as};
+
+pub use receive::Receiver;
+pub use send::{Fed, Feed};
+pub(crate) use send::{Pump, fill};
+pub use shape::{FallibleStreamed, StreamOutput, Streamed};
+
+/// Items that come one after the other, from the other end of a connection.
+///
+/// It is what a method's argument of this type gives its handler, and what a method that returns `impl Stream` gives its
+/// caller. An error is the last item: what came before is all there is. `None` without one says that the stream is complete.
+///
+/// The sender goes on as long as there is room for its items, [`Limits::stream_window`](crate::Limits::stream_window)
+/// bytes, and then waits for this end. Dropping it tells the sender to stop; the caller of a method cancels the call with it.
+///
+/// Streams for tests are made by hand: it is `FromIterator`, and [`from_stream`](Streaming::from_stream) takes any stream.
+///
+/// ```
+/// # use trunkline_core::Streaming;
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let mut numbers = Streaming::from_iter([1, 2]);
+/// assert_eq!(numbers.next().await, Some(Ok(1)));
+/// assert_eq!(numbers.next().await, Some(Ok(2)));
+/// assert_eq!(numbers.next().await, None);
+/// # });
+/// ```
+#[must_use = "dropping a stream stops it"]
+pub struct Streaming<T> {
+    source: Source<T>,
+}
+
+/// Why a stream ended before it was complete.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// An item could not be decoded. Were both sides built from the same trait?
+    #[error("an item of a stream could not be decoded: {0}")]
+    InvalidItem(DecodeError),
+    /// Its sender did not come to its end, or the connection did not last as long.
+    #[error("a stream ended early: {0}")]
+    Ended(Reason),
+}
+
+type Decode<T> = fn(CodecId, &mut &[u8], &mut DecodeBudget) -> Result<T, DecodeError>;
+
+enum Source<T> {
+    Wire(Receiver, Decode<T>),
+    Local(Pin<Box<dyn Stream<Item = Result<T, StreamError>> + Send>>),
+    Over,
+}
+
+// What is pinned in it is in a box.
+impl<T> Unpin for Streaming<T> {}
+
+impl<T> Streaming<T> {
+    /// The next item; after `None` or an error there is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again: no item is lost.
+    pub async fn next(&mut self) -> Option<Result<T, StreamError>> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// Blocks the thread until the next item has come. For threads outside of async runtimes.
+    ///
+    /// # Panics
+    ///
+    /// On a thread of an async runtime, where it could only deadlock. It works in `#[rpc(blocking)]` handlers and inside
+    /// [`allow_wait`](crate::allow_wait).
+    pub fn wait_next(&mut self) -> Option<Result<T, StreamError>> {
+        let link = match &self.source {
+            Source::Wire(receiver, _) => std::sync::Arc::clone(receiver.link()),
+            Source::Local(_) => return crate::waiter::park_on(|cx| Pin::new(&mut *self).poll_next(cx)),
+            Source::Over => return None,
+        };
+        assert!(!crate::context::waiting_would_deadlock(), "{}", Reason::WouldBlockRuntime);
+        block_on(&*link, |cx| Pin::new(&mut *self).poll_next(cx))
+    }
+
+    /// A stream of the items of another, for tests.
+    pub fn from_stream(stream: impl Stream<Item = Result<T, StreamError>> + Send + 'static) -> Streaming<T> {
+        Streaming { source: Source::Local(Box::pin(stream)) }
+    }
+
+    /// One of which nothing is known yet.
+    pub(crate) fn unattached() -> Streaming<T> {
+        Streaming { source: Source::Over }
+    }
+
+    pub(crate) fn receive<F>(receiver: Receiver) -> Streaming<T>
+    where
+        F: for<'de> DeserializeAs<'de, T>,
+    {
+        Streaming { source: Source::Wire(receiver, |codec, input, budget| decode_as::<T, F>(codec, input, budget)) }
+    }
+}
+
+impl<T> Stream for Streaming<T> {
+    type Item = Result<T, StreamError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let source = &mut self.get_mut().source;
+        let outcome = match source {
+            Source::Wire(receiver, decode) => match ready!(receiver.poll_item(cx, *decode)) {
+                Ok(Some(item)) => return Poll::Ready(Some(Ok(item))),
+                Ok(None) => None,
+                Err(error) => Some(Err(error)),
+            },
+            Source::Local(stream) => match ready!(stream.as_mut().poll_next(cx)) {
+                Some(Ok(item)) => return Poll::Ready(Some(Ok(item))),
+                other => other,
+            },
+            Source::Over => return Poll::Ready(None),
+        };
+        *source = Source::Over;
+        Poll::Ready(outcome)
+    }
+}
+
+impl<T: Send + 'static> FromIterator<T> for Streaming<T> {
+    /// A stream of these items, which then is complete.
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Streaming<T> {
+        Streaming::from_stream(Items(items.into_iter().collect::<Vec<T>>().into_iter()))
+    }
+}
+
+/// Items that are all there.
+struct Items<T>(std::vec::IntoIter<T>);
+
+impl<T> Unpin for Items<T> {}
+
+impl<T> Stream for Items<T> {
+    type Item = Result<T, StreamError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(self.0.next().map(Ok))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl<T> fmt::Debug for Streaming<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.source {
+            Source::Wire(receiver, _) => format!("stream {}", receiver.id()),
+            Source::Local(_) => "local".to_owned(),
+            Source::Over => "over".to_owned(),
+        };
+        f.debug_tuple("Streaming").field(&format_args!("{source}")).finish()
+    }
+}

@@ -1,0 +1,294 @@
+//! The sender's end: items are encoded where they are made, many into one buffer, which the connection then takes over.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use futures_core::Stream;
+
+use crate::codec::{CodecId, EncodeError};
+use crate::connection::Link;
+use crate::error::Reason;
+use crate::frame::ITEM_HEAD_LEN;
+use crate::protocol::{Failure, Pushed};
+use crate::wire::{Arguments, SerializeAs, encode_as};
+
+/// So many bytes are handed over together.
+const BATCH_LEN: usize = 32 << 10;
+/// After so many of them, others get their turn.
+const BATCHES_PER_POLL: usize = 2;
+
+/// What came of asking for items.
+#[derive(Debug)]
+pub(crate) enum Filled {
+    /// There may be more.
+    Batch,
+    /// There are none now.
+    Dry,
+    /// There will be no more.
+    End(Result<(), Failure>),
+}
+
+/// Encodes the items that `stream` has, up to a batch.
+pub(crate) fn fill<T, F, S>(
+    mut stream: Pin<&mut S>,
+    cx: &mut Context<'_>,
+    codec: CodecId,
+    item_max: usize,
+    out: &mut Vec<u8>,
+) -> Filled
+where
+    F: SerializeAs<T>,
+    S: Stream<Item = T>,
+{
+    while out.len() < BATCH_LEN {
+        let item = match stream.as_mut().poll_next(cx) {
+            Poll::Ready(Some(item)) => item,
+            Poll::Ready(None) => return Filled::End(Ok(())),
+            Poll::Pending => return Filled::Dry,
+        };
+        if let Err(reason) = append::<T, F>(codec, &item, item_max, out) {
+            return Filled::End(Err(Failure::maybe_executed(reason)));
+        }
+    }
+    Filled::Batch
+}
+
+/// Appends one item behind its length.
+fn append<T, F: SerializeAs<T>>(codec: CodecId, item: &T, max: usize, out: &mut Vec<u8>) -> Result<(), Reason> {
+    let mut item_end = ItemEnd { start: out.len(), out, whole: false };
+    item_end.out.extend_from_slice(&[0; ITEM_HEAD_LEN]);
+    if encode_as::<T, F>(codec, item, item_end.out).is_err() {
+        return Err(Reason::UnencodableReply);
+    }
+    let len = item_end.out.len() - item_end.start - ITEM_HEAD_LEN;
+    if len > max - ITEM_HEAD_LEN {
+        return Err(Reason::TooLarge { len: len as u64, max: (max - ITEM_HEAD_LEN) as u64 });
+    }
+    if let Some(head) = item_end.out[item_end.start..].first_chunk_mut() {
+        *head = (len as u32).to_le_bytes();
+    }
+    item_end.whole = true;
+    Ok(())
+}
+
+/// Takes back what was written of an item that does not come to its end, also where its `Serialize` panics.
+struct ItemEnd<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+    whole: bool,
+}
+
+impl Drop for ItemEnd<'_> {
+    fn drop(&mut self) {
+        if !self.whole {
+            self.out.truncate(self.start);
+        }
+    }
+}
+
+/// Carries batches of items to a connection.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    id: u64,
+    codec: CodecId,
+    item_max: usize,
+    batch: Vec<u8>,
+    /// What the connection wakes when nobody wants more.
+    watched: Option<Waker>,
+    /// The source has ended; what is in the batch has yet to go.
+    end: Option<Result<(), Failure>>,
+}
+
+impl Pump {
+    pub(crate) fn new(id: u64, link: &dyn Link) -> Pump {
+        Pump {
+            id,
+            codec: link.codec(),
+            item_max: link.item_max().clamp(ITEM_HEAD_LEN, u32::MAX as usize),
+            batch: Vec::new(),
+            watched: None,
+            end: None,
+        }
+    }
+
+    /// Ready when the source has ended, or nobody wants more of it. A source that panics has ended: what it made before
+    /// still goes.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &dyn Link,
+        mut fill: impl FnMut(&mut Context<'_>, CodecId, usize, &mut Vec<u8>) -> Filled,
+    ) -> Poll<Result<(), Failure>> {
+        for _ in 0..BATCHES_PER_POLL {
+            let mut dry = false;
+            if self.end.is_none() && self.batch.len() < BATCH_LEN {
+                let (codec, item_max, batch) = (self.codec, self.item_max, &mut self.batch);
+                match catch_unwind(AssertUnwindSafe(|| fill(cx, codec, item_max, batch))) {
+                    Ok(Filled::Batch) => {}
+                    Ok(Filled::Dry) => dry = true,
+                    Ok(Filled::End(status)) => self.end = Some(status),
+                    Err(panic) => {
+                        let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+                        self.end = Some(Err(Failure::maybe_executed(Reason::Panicked)));
+                    }
+                }
+            }
+            if !self.batch.is_empty() {
+                let mut waker = Some(cx.waker().clone());
+                let pushed = link.push_items(self.id, &mut self.batch, &mut waker);
+                self.watched = Some(cx.waker().clone());
+                match pushed {
+                    Pushed::Taken => {}
+                    Pushed::Full => return Poll::Pending,
+                    Pushed::Over => return Poll::Ready(Ok(())),
+                }
+            }
+            if let Some(status) = self.end.take() {
+                return Poll::Ready(status);
+            }
+            if dry {
+                return self.poll_watch(cx, link);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Its task is to hear when nobody wants more.
+    fn poll_watch(&mut self, cx: &mut Context<'_>, link: &dyn Link) -> Poll<Result<(), Failure>> {
+        if !self.watched.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            self.watched = Some(cx.waker().clone());
+            if !link.watch_stream(self.id, &mut Some(cx.waker().clone())) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Arguments of which some are streams.
+#[derive(Debug)]
+pub struct Fed<A> {
+    arguments: A,
+    feeds: Vec<Feed>,
+    streams: u8,
+}
+
+impl<A> Fed<A> {
+    /// `feeds` are the streams, in the order of the signature.
+    pub fn new(arguments: A, feeds: Vec<Feed>) -> Fed<A> {
+        let streams = u8::try_from(feeds.len()).unwrap_or(u8::MAX);
+        Fed { arguments, feeds, streams }
+    }
+}
+
+impl<A: Arguments> Arguments for Fed<A> {
+    fn encode(&self, codec: CodecId, out: &mut Vec<u8>) -> Result<&[u8], EncodeError> {
+        self.arguments.encode(codec, out)
+    }
+
+    fn tail(&self) -> &[u8] {
+        self.arguments.tail()
+    }
+
+    fn streams(&self) -> u8 {
+        self.streams
+    }
+
+    fn take_feeds(&mut self) -> Vec<Feed> {
+        std::mem::take(&mut self.feeds)
+    }
+}
+
+/// A stream that is an argument of a call. It is driven by the connection once the call is on its way.
+pub struct Feed {
+    source: Box<dyn Source>,
+}
+
+impl Feed {
+    /// Of items in the form `F`.
+    pub fn new<F, T, S>(stream: S) -> Feed
+    where
+        F: SerializeAs<T> + 'static,
+        T: 'static,
+        S: Stream<Item = T> + Send + 'static,
+    {
+        Feed { source: Box::new(Driven { stream: Box::pin(stream), form: PhantomData::<fn() -> F> }) }
+    }
+
+    /// Begins to send it as stream `id`.
+    pub(crate) fn start(self, id: u64, link: &Arc<dyn Link>) {
+        let pump = Pump::new(id, &**link);
+        let task = Feeding { link: Arc::clone(link), source: Some(self.source), pump };
+        link.spawn(Box::pin(task));
+    }
+}
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").finish_non_exhaustive()
+    }
+}
+
+/// A stream without its type: asked once for a whole batch.
+trait Source: Send {
+    fn fill(&mut self, cx: &mut Context<'_>, codec: CodecId, item_max: usize, out: &mut Vec<u8>) -> Filled;
+}
+
+struct Driven<S, F> {
+    stream: Pin<Box<S>>,
+    form: PhantomData<fn() -> F>,
+}
+
+impl<T, F, S> Source for Driven<S, F>
+where
+    F: SerializeAs<T>,
+    S: Stream<Item = T> + Send,
+{
+    fn fill(&mut self, cx: &mut Context<'_>, codec: CodecId, item_max: usize, out: &mut Vec<u8>) -> Filled {
+        fill::<T, F, S>(self.stream.as_mut(), cx, codec, item_max, out)
+    }
+}
+
+/// The task that drives a stream that a call gives.
+struct Feeding {
+    link: Arc<dyn Link>,
+    /// Gone when it has ended.
+    source: Option<Box<dyn Source>>,
+    pump: Pump,
+}
+
+impl Future for Feeding {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let Some(source) = &mut this.source else {
+            return Poll::Ready(());
+        };
+        let (pump, link) = (&mut this.pump, &*this.link);
+        let polled = pump.poll(cx, link, |cx, codec, item_max, out| source.fill(cx, codec, item_max, out));
+        polled.map(|status| this.end(status))
+    }
+}
+
+impl Feeding {
+    fn end(&mut self, status: Result<(), Failure>) {
+        if let Some(source) = self.source.take() {
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(source)));
+            self.link.end_items(self.pump.id, status);
+        }
+    }
+}
+
+impl Drop for Feeding {
+    fn drop(&mut self) {
+        // The runtime is shutting down.
+        self.end(Err(Failure::maybe_executed(Reason::Cancelled)));
+    }
+}
