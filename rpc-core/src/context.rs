@@ -58,7 +58,7 @@ impl Context {
     /// When the caller stops waiting.
     ///
     /// Counted from when the request was received, so it may be later than the caller's own by the time the request was
-    /// on its way; never earlier.
+    /// on its way; never earlier. Streams may go on after it: it is the deadline of the reply.
     pub fn deadline(&self) -> Instant {
         self.inner.control.deadline()
     }

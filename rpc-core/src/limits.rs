@@ -32,8 +32,8 @@ pub struct Limits {
     pub memory_in: usize,
     /// Payload bytes that a connection holds of what it will send. Default 8 MiB.
     pub memory_out: usize,
-    /// Bytes of a stream's items that its receiver has not taken yet, and so the longest item. Default 256 KiB. All streams
-    /// of a connection together have what [`memory_in`](Limits::memory_in) says.
+    /// Bytes of a stream's items that its receiver is not done with, and so the longest item. Default 256 KiB. Those that the
+    /// receivers of all streams of a connection have not looked at are at most [`memory_in`](Limits::memory_in) together.
     pub stream_window: usize,
     /// Bytes that all connections of a server hold: payloads, what decoding them takes, and the rings of `shm:` connections.
     /// Default 512 MiB.

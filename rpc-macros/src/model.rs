@@ -52,7 +52,7 @@ pub(crate) enum Parameter {
     /// What the caller sends.
     Argument(Argument),
     /// What the caller sends item by item.
-    Stream(StreamArgument),
+    Stream(Box<StreamArgument>),
 }
 
 /// An argument that is a stream.
@@ -84,9 +84,9 @@ pub(crate) enum Reply {
     /// Something that is called `Result`.
     Fallible(Type),
     /// A stream.
-    Stream(StreamReply),
+    Stream(Box<StreamReply>),
     /// Something that is called `Result`, whose value is a stream.
-    FallibleStream(StreamReply),
+    FallibleStream(Box<StreamReply>),
 }
 
 /// What a method returns that returns a stream.
@@ -105,7 +105,7 @@ impl Method {
     /// The arguments that are streams, in order.
     pub(crate) fn streams(&self) -> impl Iterator<Item = &StreamArgument> {
         self.parameters.iter().filter_map(|parameter| match parameter {
-            Parameter::Stream(stream) => Some(stream),
+            Parameter::Stream(stream) => Some(&**stream),
             Parameter::Argument(_) | Parameter::Context(..) => None,
         })
     }
@@ -137,18 +137,16 @@ impl Parameter {
     /// Its name.
     pub(crate) fn ident(&self) -> &Ident {
         match self {
-            Parameter::Context(ident, _)
-            | Parameter::Argument(Argument { ident, .. })
-            | Parameter::Stream(StreamArgument { ident, .. }) => ident,
+            Parameter::Context(ident, _) | Parameter::Argument(Argument { ident, .. }) => ident,
+            Parameter::Stream(stream) => &stream.ident,
         }
     }
 
     /// Its type.
     pub(crate) fn ty(&self) -> &Type {
         match self {
-            Parameter::Context(_, ty)
-            | Parameter::Argument(Argument { ty, .. })
-            | Parameter::Stream(StreamArgument { ty, .. }) => ty,
+            Parameter::Context(_, ty) | Parameter::Argument(Argument { ty, .. }) => ty,
+            Parameter::Stream(stream) => &stream.ty,
         }
     }
 }

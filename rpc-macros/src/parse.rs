@@ -269,7 +269,7 @@ fn parameter(ident: Ident, ty: &Type, options: ArgumentOptions, order: &mut Orde
         errors.at(ty, format_args!("a method takes at most {ARGUMENTS_MAX} arguments: put them into a struct"));
     }
     if let Some(item) = types::streamed_argument(ty) {
-        return Parameter::Stream(stream_argument(ident, ty, item, &options, errors));
+        return Parameter::Stream(Box::new(stream_argument(ident, ty, item, &options, errors)));
     }
     types::check_argument(ty, errors);
     match (&options.default, &order.default) {
@@ -342,13 +342,13 @@ fn reply(output: &ReturnType, options: &MethodOptions, krate: &Path, errors: &mu
     }
     if let Some(item) = types::streamed_item(&ty) {
         types::check_item(item, errors);
-        return Reply::Stream(stream_reply(&ty, item, krate));
+        return Reply::Stream(Box::new(stream_reply(&ty, item, krate)));
     }
     if let Some((value, others)) = types::in_result(&ty) {
         if let Some(item) = types::streamed_item(value) {
             types::check_item(item, errors);
             others.into_iter().for_each(|other| types::check_return(other, errors));
-            return Reply::FallibleStream(stream_reply(&ty, item, krate));
+            return Reply::FallibleStream(Box::new(stream_reply(&ty, item, krate)));
         }
     }
     types::check_return(&ty, errors);

@@ -226,6 +226,13 @@ fn frames_no_honest_peer_sends() {
     let begun = |len: u64, there: usize| call_begun(1, "upload", len, &vec![0; there]);
     let chunk = |flags, len: usize| frame_with(kind::CHUNK, flags, 1, &[], &vec![0; len]);
     let echo = |id| call(id, "echo", &point(id));
+    // A call that gives a stream and expects one, of a method that has none and lasts.
+    let streaming = || {
+        let body = call_body("hold", &9000_u32.to_le_bytes());
+        frame_with(kind::CALL, 0, 1, &field(0x8002, &[1, 1]), &body)
+    };
+    const ITEM: u8 = 7;
+    const END: u8 = 8;
     let mut scripts: Vec<(&str, Vec<Vec<u8>>)> = vec![
         ("extensions longer than the frame", vec![raw(8 + 4, kind::CALL, 0, 5, 1, &[0; 4])]),
         ("extensions longer than allowed", vec![frame_with(kind::PING, 0, 0, &[0; 4100], &[0; 8])]),
@@ -262,7 +269,16 @@ fn frames_no_honest_peer_sends() {
         ("credit that overflows", vec![credit(2, u64::MAX)]),
         ("credit for requests never sent", vec![credit(1, 1)]),
         ("credit for no window", vec![credit(0, 1)]),
-        ("credit for a third window", vec![credit(3, 0)]),
+        ("credit for items never sent", vec![credit(3, 1)]),
+        ("credit for a fourth window", vec![credit(4, 0)]),
+        ("an item of no stream", vec![echo(1), frame(ITEM, 3, &[0; 8])]),
+        ("an end that is half a failure", vec![streaming(), frame(END, 3, &[1])]),
+        ("items beyond their window", {
+            let item = frame(ITEM, 3, &[0; 100_000]);
+            vec![streaming(), item.clone(), item.clone(), item]
+        }),
+        ("credit for items that were not sent", vec![streaming(), frame(kind::CREDIT, 5, &[3; 9])]),
+        ("half a number of streams", vec![frame_with(kind::CALL, 0, 1, &field(0x8002, &[1]), &call_body("echo", &[]))]),
         ("credit for a stream", vec![frame(kind::CREDIT, 1, &[2; 9])]),
         ("a short CREDIT", vec![frame(kind::CREDIT, 0, &[2; 8])]),
         ("a short PING", vec![frame(kind::PING, 0, &[0; 7])]),

@@ -23,6 +23,9 @@ impl Protocol {
     ///
     /// Answers `false` if something is left that had no room. `wakers` gets those for whom there is room now.
     pub(crate) fn transmit<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
+        if let Some(streams) = &mut self.streams {
+            wakers.append(&mut streams.woken);
+        }
         if self.said_close {
             return true;
         }

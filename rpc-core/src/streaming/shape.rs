@@ -67,7 +67,7 @@ where
 /// A method that returns a `Result` whose value is a stream of `T`s in the form `F`. `R` is that `Result` as its caller sees
 /// it.
 #[derive(Debug)]
-pub struct FallibleStreamed<R, T, F = Plain>(PhantomData<fn() -> (R, T, F)>);
+pub struct FallibleStreamed<R, T, F = Plain>(PhantomData<fn() -> R>, Streamed<T, F>);
 
 impl<R, T, F> Output for FallibleStreamed<R, T, F>
 where

@@ -152,7 +152,8 @@ fn method(service: &Service, method: &Method) -> TokenStream {
             let ty = types::with_lifetime(ty, &lifetime);
             Some(quote!(#ident: #ty))
         }
-        Parameter::Stream(StreamArgument { ident, item, .. }) => {
+        Parameter::Stream(stream) => {
+            let StreamArgument { ident, item, .. } = &**stream;
             Some(quote!(#ident: impl #krate::Stream<Item = #item> + ::core::marker::Send + 'static))
         }
     });

@@ -6,7 +6,7 @@ use quote::{quote, quote_spanned};
 use super::{at, spanned};
 use crate::attributes;
 use crate::forms::Form;
-use crate::model::{Argument, Method, Parameter, Reply, Service, StreamArgument, StreamReply};
+use crate::model::{Argument, Method, Parameter, Reply, Service, StreamArgument};
 use crate::types;
 
 pub(super) fn definition(service: &Service) -> TokenStream {
@@ -114,12 +114,13 @@ fn arm(service: &Service, method: &Method) -> TokenStream {
     let call = quote!(<__T as #name>::#ident(&*self.service, #(#parameters),*).await);
     let answer = match &method.reply {
         // A stream may borrow the arguments: they live as long as the `match`.
-        Reply::Stream(StreamReply { item, .. }) => {
-            let answer = quote_spanned!(at(types::heart(item))=> request.stream::<#output, _>(returned).await);
+        Reply::Stream(stream) => {
+            let answer = quote_spanned!(at(types::heart(&stream.item))=> request.stream::<#output, _>(returned).await);
             quote!(match #call { returned => #answer })
         }
-        Reply::FallibleStream(StreamReply { item, .. }) => {
-            let answer = quote_spanned!(at(types::heart(item))=> request.try_stream::<#output, _>(returned).await);
+        Reply::FallibleStream(stream) => {
+            let answer =
+                quote_spanned!(at(types::heart(&stream.item))=> request.try_stream::<#output, _>(returned).await);
             quote!(match #call { returned => #answer })
         }
         reply => {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use trunkline::{CallError, Connection, Reason, StreamError, Streaming};
+use trunkline::{CallError, Connection, Reason, Stream, StreamError, Streaming};
 
 use crate::cases::cancel::poll_once;
 use crate::fixture::{Fixture, Served, Setup, limits};
@@ -154,7 +154,7 @@ pub(crate) async fn a_reader_that_stops_is_heard(fixture: Fixture) {
 }
 
 /// Numbers without end, which know whether they are still there.
-fn endless() -> (Arc<AtomicU64>, From<impl FnMut(&mut Context<'_>) -> Poll<Option<u64>>>) {
+fn endless() -> (Arc<AtomicU64>, impl Stream<Item = u64> + Send + 'static) {
     struct Gone(Arc<AtomicU64>);
     impl Drop for Gone {
         fn drop(&mut self) {

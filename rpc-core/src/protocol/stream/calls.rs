@@ -143,8 +143,10 @@ impl Protocol {
                 streams.handler_gone(id, &Err(failure.clone()));
             }
             Finish::Returned(Half::Err) | Finish::Failed(_) if !replied => {
-                // FAIL ends them. Whoever made items for them is gone with the handler.
-                streams.fail(id, &Reason::Cancelled, &mut Vec::new());
+                // FAIL ends them, also those that somebody else has got from the handler.
+                let mut wakers = std::mem::take(&mut streams.woken);
+                streams.fail(id, &Reason::Cancelled, &mut wakers);
+                streams.woken = wakers;
             }
             _ => streams.handler_gone(id, &Ok(())),
         }

@@ -148,6 +148,8 @@ pub(crate) struct Streams {
     /// Credit is owed that is too little to leave at once.
     owing: bool,
     over: Vec<Over>,
+    /// To be woken with the next `transmit`.
+    pub(crate) woken: Vec<Waker>,
 }
 
 impl Streams {
@@ -164,6 +166,7 @@ impl Streams {
             cancels: VecDeque::new(),
             owing: false,
             over: Vec::new(),
+            woken: Vec::new(),
             config,
         }
     }
@@ -324,7 +327,8 @@ impl Streams {
 
     /// Bytes held of what was received, and of what is to be sent.
     pub(crate) fn memory(&self) -> (u64, u64) {
-        (self.items_in.held(), self.sending.iter().map(|stream| stream.queued() as u64).sum())
+        let held = self.receiving.iter().map(|stream| stream.held()).sum();
+        (held, self.sending.iter().map(|stream| stream.queued() as u64).sum())
     }
 
     /// Bytes sent for which no credit has come back, and bytes received and let go of that are owed.

@@ -58,6 +58,11 @@ impl Incoming {
             ended: None,
         }
     }
+
+    /// Bytes that have come and that its receiver is not done with.
+    pub(super) fn held(&self) -> u64 {
+        self.window.held()
+    }
 }
 
 impl Streams {
@@ -72,6 +77,7 @@ impl Streams {
         };
         stream.window.begin(len, len)?;
         if stream.unwanted {
+            self.items_in.release(len);
             self.release(id, len, false);
             return Ok(());
         }
@@ -104,6 +110,9 @@ impl Streams {
 
     /// Swaps what has come for `buffer`, which is empty, and lets go of `done` bytes taken before.
     ///
+    /// What is taken no longer counts in the window of all streams, only in its own: halves of long items could otherwise
+    /// hold all of that, and none of them would become whole.
+    ///
     /// `hungry`: the receiver has part of an item, and its sender may have no credit for the rest. Keeps the waker where
     /// there is nothing.
     pub(crate) fn take(
@@ -120,6 +129,7 @@ impl Streams {
         };
         if !stream.bytes.is_empty() {
             std::mem::swap(&mut stream.bytes, buffer);
+            self.items_in.release(buffer.len() as u64);
             return Took::Items;
         }
         if let Some(status) = &stream.ended {
@@ -167,7 +177,7 @@ impl Streams {
             return self.forget(id);
         }
         stream.unwanted = true;
-        stream.bytes = Vec::new();
+        let dropped = std::mem::take(&mut stream.bytes).len() as u64;
         let held = stream.window.held();
         // CANCEL says it for calls of this side's.
         let call = stream.call;
@@ -177,6 +187,7 @@ impl Streams {
                 stream.stop = Stop::Due;
             }
         }
+        self.items_in.release(dropped);
         self.release(id, held, stops);
     }
 
@@ -189,6 +200,7 @@ impl Streams {
         wakers.extend(stream.waker.take());
         let unwanted = stream.unwanted;
         let dropped = std::mem::take(&mut stream.bytes).len() as u64;
+        self.items_in.release(dropped);
         self.release(id, dropped, false);
         if unwanted {
             self.forget(id);
@@ -210,17 +222,16 @@ impl Streams {
 
     fn forget(&mut self, id: u64) {
         if let Some(stream) = self.receiving.take(id) {
-            self.items_in.release(stream.window.held());
+            self.items_in.release(stream.bytes.len() as u64);
         }
     }
 
-    /// Lets go of `len` bytes of a stream. With `now` what it is owed leaves at once.
+    /// Lets go of `len` bytes in a stream's own window. With `now` what it is owed leaves at once.
     fn release(&mut self, id: u64, len: u64, now: bool) {
         let Some(stream) = self.receiving.get_mut(id) else {
             return;
         };
         stream.window.release(len);
-        self.items_in.release(len);
         if stream.ended.is_some() {
             return;
         }

@@ -218,6 +218,56 @@ fn all_streams_together_have_a_window() {
 }
 
 #[test]
+fn halves_of_items_do_not_hold_the_window_of_all_streams() {
+    let limits = Limits::default().message_len(1000).memory_in(3000).stream_window(2000);
+    let mut pair = Pair::with(limits.clone(), limits);
+    let calls = [0; 2].map(|_| pair.client.open(UPLOAD));
+    pair.settle();
+    for id in calls {
+        pair.server.claim(id + 2);
+        pair.client.push(id + 2, &[7; 2000]);
+    }
+    pair.settle();
+    assert_eq!(pair.client.stats().memory_out, 1000);
+    // Each receiver has a part of an item, and is not done with it.
+    let mut parts = [0, 0];
+    for _ in 0..2 {
+        for (id, part) in calls.iter().zip(&mut parts) {
+            let mut buffer = Vec::new();
+            pair.server.protocol.take_items(id + 2, 0, true, &mut buffer, &mut None);
+            *part += buffer.len();
+        }
+        pair.settle();
+    }
+    assert_eq!(parts, [2000, 2000]);
+    assert_eq!(pair.server.stats().memory_in, 4000);
+    for id in calls {
+        pair.server.unclaim(id + 2);
+        pair.server.finish(id, b"");
+        pair.settle();
+        pair.client.reply(id);
+    }
+    pair.assert_at_rest();
+}
+
+#[test]
+fn whoever_has_a_stream_of_a_call_that_fails_is_woken() {
+    let mut pair = Pair::new();
+    let id = pair.client.open(UPLOAD);
+    pair.settle();
+    pair.server.claim(id + 2);
+    let woken = Count::new();
+    pair.server.protocol.take_items(id + 2, 0, false, &mut Vec::new(), &mut woken.waker());
+    pair.server.finish_with(id, Failure::maybe_executed(Reason::Panicked));
+    pair.settle();
+    assert_eq!(woken.woken(), 1);
+    assert_eq!(pair.server.take_items(id + 2), Got::Failed(Reason::Cancelled));
+    pair.server.unclaim(id + 2);
+    pair.client.failure(id);
+    pair.assert_at_rest();
+}
+
+#[test]
 fn little_credit_leaves_with_the_next_sweep_and_at_once_where_an_item_is_cut() {
     let mut pair = Pair::with(small(1024), small(1024));
     let (_, up, _) = chat(&mut pair);
