@@ -239,7 +239,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             self.exchange.abandon(link);
             return Err(Reason::Unencodable("its length changed while it was sent".to_owned()));
         }
-        match link.feed(*id, payload, &mut Some(cx.waker().clone())) {
+        match link.feed(*id, payload, cx.waker()) {
             Feeding::Over => self.exchange = Exchange::Placed(*id),
             Feeding::Room => self.step_back(cx),
             Feeding::Blocked => {}

@@ -118,6 +118,12 @@ pub fn aside_block(first_word: u64) -> Option<u16> {
     ((first_word >> 32) as u8 == KIND_ASIDE).then_some((first_word >> 48) as u16)
 }
 
+/// Whether the frame that begins with `first_word` may lie in a block: whole calls and replies do.
+pub fn lies_aside(first_word: u64) -> bool {
+    let [_, _, _, _, kind, flags, ..] = first_word.to_le_bytes();
+    matches!(Kind::from_wire(kind), Some(Kind::Call | Kind::Reply | Kind::Fail)) && flags & flags::MORE == 0
+}
+
 /// Kinds from here up are skipped by a receiver that does not know them.
 const KIND_SKIPPABLE: u8 = 0x80;
 

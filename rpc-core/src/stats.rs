@@ -15,7 +15,7 @@ pub struct ConnectionStats {
     pub streams_open: usize,
     /// Payload bytes held of what was received. A gauge.
     pub memory_in: u64,
-    /// Payload bytes held of what is to be sent. A gauge.
+    /// Payload bytes of what is to be sent: those held, and those of long calls that callers still have. A gauge.
     pub memory_out: u64,
     /// Payload bytes sent for which the peer has not returned credit. A gauge, zero within 10 ms of rest.
     pub credit_in_use: u64,

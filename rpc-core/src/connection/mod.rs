@@ -99,7 +99,7 @@ pub(crate) trait Link: StreamLink + Send + Sync {
     fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun;
     /// Sends more of a call that has begun in [part](Begun::Part). If there is no room for it, `waker` is called when there
     /// is, or when the call is over.
-    fn feed(&self, id: u64, payload: Parts<'_>, waker: &mut Option<Waker>) -> Feeding;
+    fn feed(&self, id: u64, payload: Parts<'_>, waker: &Waker) -> Feeding;
     /// Takes over the payload of such a call.
     fn keep(&self, id: u64, payload: Body);
     /// Reads what comes on this thread, if nobody else does, until its waiter is woken or has waited long enough. The call

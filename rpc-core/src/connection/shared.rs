@@ -455,8 +455,8 @@ impl<T: Transport> Link for Shared<T> {
         begun
     }
 
-    fn feed(&self, id: u64, payload: Parts<'_>, waker: &mut Option<Waker>) -> Feeding {
-        self.feed_turn(id, payload, waker).1
+    fn feed(&self, id: u64, payload: Parts<'_>, waker: &Waker) -> Feeding {
+        self.feed_turn(id, payload, &mut waker.clone().into()).1
     }
 
     fn keep(&self, id: u64, payload: Body) {

@@ -23,6 +23,8 @@ pub(crate) struct Message {
     pub(crate) begun: bool,
     /// Whether it stands in line for room.
     pub(crate) queued: bool,
+    /// What is lent is left with its owner, who sends it piece by piece: nothing of it is held here.
+    pub(crate) left: bool,
 }
 
 /// Into what messages are cut.
@@ -70,7 +72,7 @@ impl Message {
     }
 
     fn of(kind: Kind, flags: u8, lead: Lead, payload: Source, total: usize) -> Message {
-        Message { kind, flags, lead, payload, total, sent: 0, begun: false, queued: false }
+        Message { kind, flags, lead, payload, total, sent: 0, begun: false, queued: false, left: false }
     }
 
     /// Whether its owner still has the payload.

@@ -29,7 +29,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 pub(crate) use callee::{Finish, Incoming};
-pub(crate) use caller::{Answer, Attempt, Begun, Fed, NewCall};
+pub(crate) use caller::{Answer, Attempt, Begun, Fed, NewCall, NewWaker};
 pub(crate) use fail::{Class, Failure};
 pub(crate) use hello::HELLO_LEN_MAX;
 pub use hello::{MAJOR, MINOR};
@@ -320,7 +320,7 @@ impl Protocol {
         id: u64,
         whole: Parts<'_>,
         lend: bool,
-        waker: &mut Option<Waker>,
+        waker: &mut NewWaker,
         out: &mut S,
     ) -> Fed {
         if self.said_close || self.ended().is_some() {
@@ -342,7 +342,7 @@ impl Protocol {
     }
 
     /// The same, where there is no room: `waker` is called when it is worth trying.
-    pub(crate) fn await_room(&mut self, id: u64, waker: &mut Option<Waker>) -> Fed {
+    pub(crate) fn await_room(&mut self, id: u64, waker: &mut NewWaker) -> Fed {
         if self.said_close || self.ended().is_some() { Fed::Over } else { self.caller.await_room(id, waker) }
     }
 

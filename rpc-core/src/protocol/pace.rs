@@ -82,14 +82,21 @@ impl Pace {
 
     /// Whether sweeps have to look after it.
     pub(super) fn needs_sweep(&self) -> bool {
-        !self.allows() && self.window < WINDOW_MAX
+        !self.allows()
     }
 
     /// A sweep. Where no PONG has come since the one before, the way is long, and the window too small for it.
     pub(super) fn sweep(&mut self) {
         let held = (!self.allows()).then_some(self.read);
         self.window = match held {
-            Some(_) if held == self.held => (self.window * 2).min(WINDOW_MAX),
+            Some(_) if held == self.held => {
+                if self.window == WINDOW_MAX {
+                    // Nobody is made to wait for ever by a peer that answers nothing: what it does not read the mechanism
+                    // will not take, and that has a time limit.
+                    self.read = self.placed;
+                }
+                (self.window * 2).min(WINDOW_MAX)
+            }
             _ => (self.window / 2).max(WINDOW_MIN),
         };
         self.held = held;
@@ -169,6 +176,19 @@ mod tests {
             pace.answered(MARK | pace.marked);
         }
         assert_eq!(send(&mut pace), 1 << 30);
+    }
+
+    #[test]
+    fn a_peer_that_answers_nothing_holds_nothing_back_for_ever() {
+        let mut pace = Pace::default();
+        pace.passed();
+        let mut gone = 0;
+        for _ in 0..40 {
+            gone += send(&mut pace);
+            assert!(pace.needs_sweep());
+            pace.sweep();
+        }
+        assert!(gone > 10 * WINDOW_MAX, "{gone} bytes");
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl ShmConnector {
             return Err(ConnectError::Endpoint { endpoint: self.endpoint(), why });
         }
         let failed = |error| self.socket.unreachable(io::Error::other(error));
-        let own = setup::Own::create(self.options.shape, !self.options.trusting).map_err(failed)?;
+        let own = setup::Own::create(self.options.shape, !self.options.trusting).await.map_err(failed)?;
         let (stream, peer) = self.socket.connect_stream().await?;
         let stream = Suspect::new(stream);
         let stranger = self.options.is_stranger(&peer);

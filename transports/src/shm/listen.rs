@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 use trunkline_core::transport::{BoxTransport, Listener, PeerIdentity};
@@ -21,6 +22,9 @@ use crate::unix::{Address, UnixListener, UnixListenerBuilder};
 
 /// Set-ups at a time. One more has to wait until one ends, or gives up its place.
 const SETUPS_MAX: usize = 64;
+/// What may have been taken from the system for connections that nobody has been given yet, in bytes; or for one of them, if
+/// that is more. Only then is it known whether the server has room for them.
+const ROOM: usize = 32 << 20;
 /// How long a client that is waited for has its place for itself. From then on, one that stands in line takes that of the
 /// one that has been waited for longest. An honest client speaks in the moment it connects; silent ones hold up the line
 /// for little more than this.
@@ -35,12 +39,20 @@ pub struct ShmListener {
     options: Options,
     /// Accepted, and without a place yet.
     next: Option<(UnixStream, PeerIdentity)>,
-    setups: JoinSet<Option<ShmTransport>>,
+    /// Each with what it has of `room`.
+    setups: JoinSet<Option<(ShmTransport, Option<OwnedSemaphorePermit>)>>,
     /// In the order they began.
     begun: VecDeque<Begun>,
     /// Until one of them may have to go.
     place: Pin<Box<Sleep>>,
+    /// For segments, in [`units`].
+    room: Arc<Semaphore>,
     failed: u64,
+}
+
+/// Of 64 KiB each.
+fn units(bytes: usize) -> u32 {
+    bytes.min(ROOM).div_ceil(64 << 10) as u32
 }
 
 /// A set-up.
@@ -101,7 +113,7 @@ impl ShmListener {
         loop {
             while let Poll::Ready(Some(ended)) = self.setups.poll_join_next(cx) {
                 match ended {
-                    Ok(Some(transport)) => return Poll::Ready(Ok(transport)),
+                    Ok(Some((transport, _))) => return Poll::Ready(Ok(transport)),
                     Ok(None) | Err(_) => self.failed += 1,
                 }
             }
@@ -144,14 +156,20 @@ impl ShmListener {
         let stream = Suspect::new(stream);
         let waits = Arc::<Mutex<Option<Instant>>>::default();
         let theirs = Arc::clone(&waits);
+        let room = Arc::clone(&self.room);
         let task = self.setups.spawn(async move {
             let waits = |waits: bool| {
                 let mut since = theirs.lock().unwrap_or_else(PoisonError::into_inner);
                 *since = since.or_else(|| Some(Instant::now())).filter(|_| waits);
             };
-            let accepted = setup::accept(&stream, shape, stranger, waits);
+            let mut made = None;
+            let make = async |stranger| {
+                made = room.acquire_many_owned(units(shape.len())).await.ok();
+                setup::Own::create(shape, stranger).await
+            };
+            let accepted = setup::accept(&stream, stranger, waits, make);
             let rings = tokio::time::timeout(SETUP_TIMEOUT, accepted).await.ok()?.ok()?;
-            Some(ShmTransport::new(stream.trust(), peer, rings, in_place))
+            Some((ShmTransport::new(stream.trust(), peer, rings, in_place), made))
         });
         self.begun.push_back(Begun { task, waits });
     }
@@ -219,6 +237,7 @@ impl ShmListenerBuilder {
             setups: JoinSet::new(),
             begun: VecDeque::new(),
             place: Box::pin(tokio::time::sleep(SETUP_PLACE)),
+            room: Arc::new(Semaphore::new(units(ROOM) as usize)),
             failed: 0,
         })
     }

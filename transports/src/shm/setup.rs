@@ -26,6 +26,8 @@ use crate::suspect::Suspect;
 use crate::sys;
 
 /// The version of the set-up and of what stands in the rings beside frames.
+/// A longer segment is not made on a thread that drives tasks: its pages take milliseconds.
+const AT_ONCE: usize = 4 << 20;
 const VERSION: u16 = 1;
 const MAGIC: &[u8; 8] = b"TRNKSHM\0";
 const LEN: usize = 64;
@@ -140,13 +142,13 @@ pub(super) async fn connect(stream: &UnixStream, mut own: Own, stranger: bool) -
     Ok(own.join(theirs))
 }
 
-/// The server's side: nothing is made before the client has shown what it has. `waits` is told whether it is the client
-/// that is waited for.
+/// The server's side: nothing is made before the client has shown what it has; then `make` is, with whether the client is a
+/// stranger. `waits` is told whether it is the client that is waited for.
 pub(super) async fn accept(
     stream: &UnixStream,
-    shape: Shape,
     stranger: bool,
     waits: impl Fn(bool),
+    make: impl AsyncFnOnce(bool) -> Result<Own, SetupError>,
 ) -> Result<Rings, SetupError> {
     let made = async {
         let mut receiving = pin!(receive(stream));
@@ -157,7 +159,7 @@ pub(super) async fn accept(
         });
         let theirs = sent.await?.open(stranger)?;
         end(stream)?;
-        Ok((Own::create(shape, theirs.incoming.is_none())?, theirs))
+        Ok((make(theirs.incoming.is_none()).await?, theirs))
     };
     match made.await {
         Ok((own, theirs)) => {
@@ -182,8 +184,14 @@ pub(super) struct Own {
 }
 
 impl Own {
-    pub(super) fn create(shape: Shape, stranger: bool) -> Result<Own, SetupError> {
-        let (segment, memory) = segment::create(shape)?;
+    /// Takes the memory from the system, all of it: on a thread that may block, where that is much.
+    pub(super) async fn create(shape: Shape, stranger: bool) -> Result<Own, SetupError> {
+        let (segment, memory) = if shape.len() > AT_ONCE {
+            let made = tokio::task::spawn_blocking(move || segment::create(shape)).await;
+            made.map_err(|error| SetupError::io("taking memory")(io::Error::other(error)))??
+        } else {
+            segment::create(shape)?
+        };
         let doorbell = if stranger { None } else { Some(bell::pair().map_err(SetupError::io("making a doorbell"))?) };
         Ok(Own { segment, memory, shape, doorbell })
     }

@@ -9,7 +9,7 @@ use super::{After, Outlet, Shared, State, Wake};
 use crate::body::{Body, Parts};
 use crate::connection::Feeding;
 use crate::error::ConnectionError;
-use crate::protocol::{APART_LEN_MIN, Begun, Fed};
+use crate::protocol::{APART_LEN_MIN, Begun, Fed, NewWaker};
 use crate::transport::{BatchWriter, FrameSender, Lent, Transport, Written};
 
 /// Whose turn it is to write: nobody's, or somebody's, who looks for more before giving it back if that is asked for.
@@ -184,7 +184,7 @@ impl<T: Transport> Shared<T> {
     /// Begins to send the rest of a long call, which is lent. What the mechanism does not take at once stays with the
     /// caller, if it is long, until the caller feeds or gives it; else it is copied.
     pub(super) fn begin_feeding(&self, id: u64, payload: Parts<'_>, oneway: bool) -> Begun {
-        let (sent, feeding) = self.feed_turn(id, payload, &mut None);
+        let (sent, feeding) = self.feed_turn(id, payload, &mut NewWaker::default());
         let room = match feeding {
             Feeding::Over => return Begun::Placed(id),
             Feeding::Room => true,
@@ -192,8 +192,8 @@ impl<T: Transport> Shared<T> {
         };
         if payload.len() - sent > COPY_LEN_MAX {
             // Who made a oneway call is not to wait. What has all been encoded is given away, and nobody waits for it.
-            let may_stay = || !oneway && self.lock().protocol.caller().may_stay();
-            if payload.tail.is_empty() || may_stay() {
+            let leave = || !oneway && self.with(|state, _| state.protocol.caller().leave(id));
+            if payload.tail.is_empty() || leave() {
                 return Begun::Part { id, room };
             }
         }
@@ -204,7 +204,7 @@ impl<T: Transport> Shared<T> {
 
     /// Sends more of a lent call from where it lies, as far as the mechanism takes it at once and it is its turn; how much
     /// of it is sent then.
-    pub(super) fn feed_turn(&self, id: u64, payload: Parts<'_>, waker: &mut Option<Waker>) -> (usize, Feeding) {
+    pub(super) fn feed_turn(&self, id: u64, payload: Parts<'_>, waker: &mut NewWaker) -> (usize, Feeding) {
         let mut began = None;
         let mut before = None;
         loop {

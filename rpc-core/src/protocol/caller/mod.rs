@@ -96,6 +96,27 @@ pub(crate) enum Fed {
     Part(usize),
 }
 
+/// A waker that is to stand in a slot from now on, once. The one that stood there is dropped with this: not under the lock.
+#[derive(Debug, Default)]
+pub(crate) struct NewWaker {
+    new: Option<Waker>,
+    old: Option<Waker>,
+}
+
+impl NewWaker {
+    fn place(&mut self, slot: &mut Option<Waker>) {
+        if let Some(new) = self.new.take() {
+            self.old = slot.replace(new);
+        }
+    }
+}
+
+impl From<Waker> for NewWaker {
+    fn from(waker: Waker) -> NewWaker {
+        NewWaker { new: Some(waker), old: None }
+    }
+}
+
 /// The answer to a call.
 #[derive(Debug)]
 pub(crate) enum Answer {
@@ -221,7 +242,10 @@ pub(crate) struct Caller {
     chunk_len: ChunkLen,
     /// Ids of half-sent calls, in turn.
     sending: VecDeque<u64>,
+    /// What is not sent yet of half-sent calls that are held here.
     sending_bytes: usize,
+    /// Of those that are left with their callers.
+    left: Left,
     cancels_due: usize,
     /// What one-chunk calls have spent of the window since a longer one began to wait.
     overtaken: u64,
@@ -235,6 +259,15 @@ pub(crate) struct Caller {
     pub(crate) late_replies: u64,
     /// Calls that failed here because of a limit.
     pub(crate) refused: u64,
+}
+
+/// Half-sent calls that are left with their callers.
+#[derive(Debug, Default)]
+struct Left {
+    /// Bytes that are not sent yet.
+    unsent: usize,
+    /// Bytes of all of them, which is the credit that they have.
+    total: u64,
 }
 
 pub(crate) struct CallerConfig {
@@ -272,6 +305,7 @@ impl Caller {
             chunk_len: config.chunk_len,
             sending: VecDeque::new(),
             sending_bytes: 0,
+            left: Left::default(),
             cancels_due: 0,
             overtaken: 0,
             going_away: None,
@@ -331,12 +365,12 @@ impl Caller {
 
     /// Whether a long call is half sent.
     pub(crate) fn is_sending(&self) -> bool {
-        self.sending_bytes > 0
+        self.sending_bytes > 0 || self.left.unsent > 0
     }
 
-    /// Payload bytes held, of replies and of requests that are not sent yet.
+    /// Payload bytes of replies that are held, and of requests that are not sent yet.
     pub(crate) fn memory(&self) -> (u64, u64) {
-        (self.replies.held(), (self.waiting.bytes() + self.sending_bytes) as u64)
+        (self.replies.held(), (self.waiting.bytes() + self.sending_bytes + self.left.unsent) as u64)
     }
 
     pub(crate) fn requests_in_use(&self) -> u64 {
@@ -476,13 +510,15 @@ impl Caller {
         if first {
             slot.cancel = Cancel::Due;
         }
-        let unsent = slot.outgoing.take().map_or(0, |message| message.unsent());
-        slot.cut += unsent as u64;
+        let outgoing = slot.outgoing.take();
+        slot.cut += outgoing.as_ref().map_or(0, Message::unsent) as u64;
         // Of a half-received reply the rest is still waited for: it may all be on its way, and then it ends the call.
         let dropped = slot.incoming.as_mut().map(|(_, assembly)| assembly.discard());
         self.cancels_due += usize::from(first);
-        self.sending_bytes -= unsent;
         self.replies.release(dropped.unwrap_or(0));
+        if let Some(message) = outgoing {
+            self.discharge(&message);
+        }
     }
 
     /// The rest of a half-sent call will not be sent, and the peer knows.
@@ -490,10 +526,22 @@ impl Caller {
         let Some(slot) = self.slot_mut(id).filter(|slot| slot.outgoing.is_some() || slot.cut > 0) else {
             return;
         };
-        let unsent = slot.outgoing.take().map_or(0, |message| message.unsent());
+        let outgoing = slot.outgoing.take();
         let cut = std::mem::take(&mut slot.cut);
-        self.sending_bytes -= unsent;
-        self.requests.unsend(cut + unsent as u64);
+        if let Some(message) = &outgoing {
+            self.discharge(message);
+        }
+        self.requests.unsend(cut + outgoing.map_or(0, |message| message.unsent() as u64));
+    }
+
+    /// The rest of `message` is not in the accounts any more.
+    fn discharge(&mut self, message: &Message) {
+        if message.left {
+            self.left.unsent -= message.unsent();
+            self.left.total -= message.len() as u64;
+        } else {
+            self.sending_bytes -= message.unsent();
+        }
     }
 
     /// The rest of a half-received reply will not come; if it does, it is stray.
@@ -523,6 +571,7 @@ impl Caller {
             && self.slots.iter().all(|slot| slot.id == 0 && slot.outcome.is_none() && slot.incoming.is_none())
             && self.slots.iter().all(|slot| slot.outgoing.is_none() && slot.cut == 0 && slot.waker.is_none())
             && (self.waiting.bytes(), self.sending_bytes, self.cancels_due) == (0, 0, 0)
+            && (self.left.unsent, self.left.total) == (0, 0)
             && self.requests.in_use() == 0
             && self.replies.is_at_rest()
     }

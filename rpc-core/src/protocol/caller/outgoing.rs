@@ -5,7 +5,7 @@
 
 use std::task::Waker;
 
-use super::{Attempt, Begun, Caller, Cancel, Fed, NewCall};
+use super::{Attempt, Begun, Caller, Cancel, Fed, NewCall, NewWaker};
 use crate::body::{Body, Parts};
 use crate::error::Reason;
 use crate::frame::{Head, Kind, flags};
@@ -76,7 +76,7 @@ impl Caller {
             && match (lane, self.waiting.front(Lane::Small), self.waiting.front(Lane::Large)) {
                 (_, None, None) => true,
                 // One that waits for credit may be overtaken; one that waits for a slot would never get it.
-                (Lane::Small, None, Some((_, large))) => !self.requests.allows(large) && self.may_overtake(len),
+                (Lane::Small, None, Some((_, large))) => !self.requests.allows(large) && self.may_overtake(len, large),
                 _ => false,
             }
     }
@@ -90,9 +90,11 @@ impl Caller {
         (ahead + len > self.requests.size()).then_some(Limit::MemoryIn)
     }
 
-    /// While a long message waits for credit, short ones may use an eighth of the window, so that neither starves.
-    fn may_overtake(&self, len: u64) -> bool {
+    /// While a long message waits for credit, short ones may use an eighth of the window, so that neither starves. Where
+    /// it waits for calls that are left with their callers, it is not short ones that keep it waiting.
+    fn may_overtake(&self, len: u64, large: u64) -> bool {
         self.overtaken + len <= self.requests.size() / 8
+            || self.requests.in_use() - self.left.total + large <= self.requests.size()
     }
 
     fn spent(&mut self, lane: Lane, len: u64) {
@@ -241,7 +243,9 @@ impl Caller {
             (None, Some(large)) => fits(&large).then_some(Lane::Large),
             (Some(small), Some(large)) if small.0 < large.0 && fits(&small) => Some(Lane::Small),
             (_, Some(large)) if fits(&large) => Some(Lane::Large),
-            (Some(small), Some(_)) => (fits(&small) && self.may_overtake(small.1)).then_some(Lane::Small),
+            (Some(small), Some((_, large))) => {
+                (fits(&small) && self.may_overtake(small.1, large)).then_some(Lane::Small)
+            }
             (None, None) => None,
         }
     }
@@ -263,18 +267,23 @@ impl Caller {
         };
         let unsent = message.unsent();
         let progress = message.feed(id, whole, lend, chunk_len, out);
-        let left = message.unsent();
+        let rest = message.unsent();
+        if message.left {
+            self.left.unsent -= unsent - rest;
+            self.left.total -= if rest == 0 { message.len() as u64 } else { 0 };
+        } else {
+            self.sending_bytes -= unsent - rest;
+        }
         if progress == Progress::Done {
             slot.position = out.position();
             slot.outgoing = None;
         }
-        self.sending_bytes -= unsent - left;
-        self.requests.sent((unsent - left) as u64);
-        if left == 0 { Fed::Over } else { Fed::Part(whole.len() - left) }
+        self.requests.sent((unsent - rest) as u64);
+        if rest == 0 { Fed::Over } else { Fed::Part(whole.len() - rest) }
     }
 
     /// Has whoever feeds a call woken when its turn comes.
-    pub(crate) fn await_room(&mut self, id: u64, waker: &mut Option<Waker>) -> Fed {
+    pub(crate) fn await_room(&mut self, id: u64, waker: &mut NewWaker) -> Fed {
         let Some(slot) = self.slot_mut(id) else {
             return Fed::Over;
         };
@@ -283,25 +292,36 @@ impl Caller {
         };
         let sent = message.len() - message.unsent();
         let queued = std::mem::replace(&mut message.queued, true);
-        if waker.is_some() {
-            std::mem::swap(&mut slot.waker, waker);
-        }
+        waker.place(&mut slot.waker);
         if !queued {
             self.sending.push_back(id);
         }
         Fed::Part(sent)
     }
 
-    /// Whether long calls may be left with their callers, who feed them: as long as others have a quarter of the window.
-    /// Those whose futures are alive and not polled must not keep all of them waiting.
-    pub(crate) fn may_stay(&self) -> bool {
-        let lent = self.slots.iter().filter_map(|slot| slot.outgoing.as_ref().filter(|message| message.is_lent()));
-        lent.map(Message::len).sum::<usize>() as u64 <= self.requests.size() / 4 * 3
+    /// Leaves a lent call with its caller, who feeds it; `false` if too many are. Those whose futures are alive and not
+    /// polled keep their credit: a quarter of the window is for others.
+    pub(crate) fn leave(&mut self, id: u64) -> bool {
+        let most = self.requests.size() / 4 * 3;
+        let total = self.left.total;
+        let Some(message) = self.slot_mut(id).and_then(|slot| slot.outgoing.as_mut()) else {
+            return false;
+        };
+        let (len, unsent) = (message.len() as u64, message.unsent());
+        let stays = !message.left && total + len <= most;
+        message.left |= stays;
+        if stays {
+            self.left.total += len;
+            self.left.unsent += unsent;
+            self.sending_bytes -= unsent;
+        }
+        stays
     }
 
     /// Takes over the rest of a lent call.
     pub(crate) fn keep(&mut self, id: u64, rest: Body) {
         if let Some(message) = self.slot_mut(id).and_then(|slot| slot.outgoing.as_mut()) {
+            debug_assert!(!message.left);
             message.keep(rest);
             if !std::mem::replace(&mut message.queued, true) {
                 self.sending.push_back(id);

@@ -18,7 +18,7 @@ fn who_feeds_a_call_is_woken_when_there_is_room_and_holds_up_nobody_meanwhile() 
     let id = lent(&mut pair, &payload, &mut count.waker());
     let feed = |pair: &mut Pair| {
         let Node { protocol, out, .. } = &mut pair.client;
-        protocol.feed(id, payload.as_slice().into(), false, &mut count.waker(), out)
+        protocol.feed(id, payload.as_slice().into(), false, &mut count.new_waker(), out)
     };
     for round in 1..4 {
         let room = std::mem::replace(&mut pair.client.out.room, 0);
@@ -65,7 +65,7 @@ fn a_call_that_nobody_feeds_is_over_when_its_time_is_and_its_credit_is_free() {
     assert_eq!(*not_executed(&pair.client.failure(id)), Reason::DeadlineExceeded);
     assert_eq!(count.woken(), 1);
     let Node { protocol, out, .. } = &mut pair.client;
-    assert_eq!(protocol.feed(id, payload.as_slice().into(), false, &mut count.waker(), out), Fed::Over);
+    assert_eq!(protocol.feed(id, payload.as_slice().into(), false, &mut count.new_waker(), out), Fed::Over);
     assert!(pair.server.requests.is_empty());
     pair.assert_at_rest();
 }
@@ -83,15 +83,59 @@ fn dropping_a_call_that_is_fed_cuts_it_off() {
 }
 
 #[test]
-fn callers_feed_calls_only_as_long_as_others_have_a_quarter_of_the_window() {
+fn whoever_feeds_last_is_woken() {
+    let mut pair = Pair::new();
+    let payload = bytes(10 * CHUNK, 1);
+    let (first, last) = (Count::new(), Count::new());
+    let id = lent(&mut pair, &payload, &mut first.waker());
+    assert!(pair.client.protocol.caller().leave(id));
+    pair.client.out.room = 0;
+    let Node { protocol, out, .. } = &mut pair.client;
+    let mut waker = last.new_waker();
+    // Asked again with what is left of it, it does not put the first back.
+    for _ in 0..2 {
+        assert_eq!(protocol.feed(id, payload.as_slice().into(), false, &mut waker, out), Fed::Part(CHUNK));
+    }
+    pair.advance(Duration::from_secs(31));
+    assert_eq!(*not_executed(&pair.client.failure(id)), Reason::DeadlineExceeded);
+    assert_eq!((first.woken(), last.woken()), (0, 1));
+    pair.client.out.room = usize::MAX;
+    pair.settle();
+    pair.assert_at_rest();
+}
+
+#[test]
+fn calls_are_left_with_their_callers_only_as_long_as_others_have_a_quarter_of_the_window() {
     let mut pair = Pair::with(Limits::default(), Limits::default().message_len(8 * CHUNK).memory_in(8 * CHUNK));
     let payload = bytes(3 * CHUNK, 1);
-    for stays in [true, true] {
-        lent(&mut pair, &payload, &mut None);
-        assert_eq!(pair.client.protocol.caller().may_stay(), stays);
+    for _ in 0..2 {
+        let id = lent(&mut pair, &payload, &mut None);
+        assert!(pair.client.protocol.caller().leave(id));
     }
-    lent(&mut pair, &bytes(2 * CHUNK, 1), &mut None);
-    assert!(!pair.client.protocol.caller().may_stay());
+    let id = lent(&mut pair, &bytes(2 * CHUNK, 1), &mut None);
+    assert!(!pair.client.protocol.caller().leave(id));
+}
+
+#[test]
+fn a_call_that_is_left_with_its_caller_takes_no_memory_and_holds_up_no_short_ones() {
+    let limits = Limits::default().memory_out(4 * CHUNK);
+    let mut pair = Pair::with(limits, Limits::default().message_len(8 * CHUNK).memory_in(8 * CHUNK));
+    let payload = bytes(6 * CHUNK, 1);
+    let left = lent(&mut pair, &payload, &mut None);
+    assert!(pair.client.protocol.caller().leave(left));
+    pair.settle();
+    // One waits for its credit, with memory to wait in. Short ones pass it, however many they are.
+    pair.client.queue(bytes(3 * CHUNK, 2));
+    for round in 0..64 {
+        let short = pair.client.place(bytes(CHUNK / 4, round));
+        pair.settle();
+        pair.server.echo_all();
+        pair.settle();
+        assert_eq!(pair.client.reply(short), bytes(CHUNK / 4, round));
+    }
+    pair.client.protocol.caller().abandon(left, &mut Vec::new());
+    pair.settle();
+    assert_eq!(pair.server.requests.len(), 1);
 }
 
 #[test]

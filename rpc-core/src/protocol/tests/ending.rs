@@ -159,7 +159,10 @@ fn the_rest_of_a_lent_call_does_not_follow_close() {
     let Attempt::Lent(id) = begun else { panic!("it is longer than a chunk") };
     pair.client.protocol.close(CloseReason::Normal);
     pair.flush();
-    assert_eq!(pair.client.protocol.feed(id, whole(), false, &mut None, &mut pair.client.out), Fed::Over);
+    assert_eq!(
+        pair.client.protocol.feed(id, whole(), false, &mut NewWaker::default(), &mut pair.client.out),
+        Fed::Over
+    );
     pair.flush();
     assert_eq!(pair.server.coming(), [(Kind::Call, id), (Kind::Close, 0)]);
     pair.client.end(ConnectionError::ClosedHere, u64::MAX - 1);

@@ -96,6 +96,10 @@ impl Count {
         Some(Waker::from(Arc::clone(self)))
     }
 
+    fn new_waker(self: &Arc<Count>) -> NewWaker {
+        Waker::from(Arc::clone(self)).into()
+    }
+
     fn woken(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
@@ -252,7 +256,7 @@ impl Node {
         };
         // All but the first frame waits here.
         let room = std::mem::replace(&mut self.out.room, 0);
-        let fed = self.protocol.feed(id, payload.as_slice().into(), false, &mut None, &mut self.out);
+        let fed = self.protocol.feed(id, payload.as_slice().into(), false, &mut NewWaker::default(), &mut self.out);
         self.out.room = room;
         if let Fed::Part(sent) = fed {
             self.protocol.caller().keep(id, payload[sent..].into());

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use trunkline_core::frame::{ASIDE_LEN, FIRST_WORD_LEN, FrameError, aside_block, pad_len, record_len};
+use trunkline_core::frame::{ASIDE_LEN, FIRST_WORD_LEN, FrameError, aside_block, lies_aside, pad_len, record_len};
 
 use super::blocks::{Loan, Taken};
 use super::index::{Index, LINE, span};
@@ -217,6 +217,10 @@ impl<O: Own, P: Peer> Consumer<O, P> {
         self.peer.copy(self.ring.byte(self.position) + FIRST_WORD_LEN, &mut first_word);
         let first_word = u64::from_le_bytes(first_word);
         let len = self.check_len(first_word, blocks.len)?;
+        // Whatever else it were, it might be copied as often as it is named, and charged to nobody.
+        if !lies_aside(first_word) {
+            return Err(Violation { what: "a frame in a block that belongs into the ring", value: first_word });
+        }
         let at = blocks.byte(self.ring.capacity(), block);
         Ok(Record { end: self.position + LINE, at, first_word, len, block: Some(block) })
     }

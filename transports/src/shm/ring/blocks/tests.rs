@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use trunkline_core::frame::{ASIDE_LEN, aside};
+use trunkline_core::frame::{ASIDE_LEN, Kind, aside};
 
 use super::*;
 use crate::shm::memory::{OwnMemory, PeerMemory, on_heap};
@@ -228,6 +228,9 @@ fn no_impossible_block_is_taken() {
         (aside(0), word(4097), "a record that is too long"),
         (aside(0), word(15), "a record without room for a header"),
         (aside(0), 0, "a record without room for a header"),
+        (aside(0), 92 | 0x80 << 32, "a frame in a block that belongs into the ring"),
+        (aside(0), 92 | (Kind::Ping as u64) << 32, "a frame in a block that belongs into the ring"),
+        (aside(0), 92 | (Kind::Call as u64) << 32 | 1 << 40, "a frame in a block that belongs into the ring"),
         (aside(0) + 1, word(100), "a record of a block that says more"),
         (aside(0) - 8, word(100), "a record of a block that says more"),
         (aside(0) + long, word(100), "a record of a block that says more"),
