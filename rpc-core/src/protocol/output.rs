@@ -32,7 +32,14 @@ impl Protocol {
         if self.ended().is_some() {
             return self.transmit_close(out);
         }
-        self.transmit_latches(out) && self.transmit_messages(out, wakers) && self.transmit_close(out)
+        self.transmit_latches(out)
+            && (self.is_quiet() || self.transmit_messages(out, wakers))
+            && self.transmit_close(out)
+    }
+
+    /// Whether no message waits for anything, as is the rule.
+    fn is_quiet(&self) -> bool {
+        self.caller.is_quiet() && self.callee.is_quiet() && self.streams.is_none() && self.pace.due().is_none()
     }
 
     /// Replies, calls, chunks of longer messages, and items. Where room is short each comes first in turn, and a long frame that
@@ -117,6 +124,9 @@ impl Protocol {
 
     fn transmit_credit<S: FrameSender>(&mut self, out: &mut S) -> bool {
         let all = self.latches.credit;
+        if !all && self.streams.is_none() && !self.callee.requests().pressing() && !self.caller.replies().pressing() {
+            return true;
+        }
         let windows = [(WINDOW_REQUESTS, self.callee.requests()), (WINDOW_REPLIES, self.caller.replies())];
         let items = self.streams.as_mut().map(|streams| (WINDOW_ITEMS, streams.window()));
         for (name, window) in windows.into_iter().chain(items) {

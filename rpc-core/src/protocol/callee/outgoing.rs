@@ -112,6 +112,14 @@ impl Callee {
         true
     }
 
+    /// Whether nothing waits to be placed.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.refusals.is_empty()
+            && self.backlog_free.is_empty()
+            && self.backlog_credit.is_empty()
+            && self.sending.is_empty()
+    }
+
     /// Places what is owed, as far as there is room. `false` if the sender has no room.
     pub(crate) fn transmit<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
         while let Some(refusal) = self.refusals.front() {

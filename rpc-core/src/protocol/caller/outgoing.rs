@@ -183,6 +183,15 @@ impl Caller {
         Some(id)
     }
 
+    /// Whether nothing waits to be placed, and nobody for memory.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.cancels_due == 0
+            && self.waiting.is_empty()
+            && self.starved.is_empty()
+            && self.sending.is_empty()
+            && self.opened.is_empty()
+    }
+
     /// Places what is owed: cancels, and waiting calls as far as limits allow. `false` if the sender has no room.
     pub(crate) fn transmit<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
         self.transmit_cancels(out) && self.admit(out, wakers)
