@@ -369,6 +369,8 @@ impl Protocol {
     /// Ends a call of the peer's.
     pub(crate) fn finish<S: FrameSender>(&mut self, id: u64, how: Finish, payload: Payload, out: &mut S) {
         self.say_hello(out);
+        // What it is ends the streams of the call or does not.
+        let (how, payload) = self.callee.judge(how, payload);
         if self.streams.is_some() && self.finish_streams(id, &how) {
             return;
         }

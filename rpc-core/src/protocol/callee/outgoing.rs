@@ -32,10 +32,6 @@ impl Callee {
         let bytes = payload.as_slice();
         let len = bytes.len() as u64;
         let half = match how {
-            Finish::Returned(_) if len > self.reply_max => {
-                let reason = Reason::TooLarge { len, max: self.reply_max };
-                return self.fail(id, &Failure::maybe_executed(reason), out);
-            }
             Finish::Returned(half) => half,
             Finish::Failed(failure) => return self.fail(id, &failure, out),
         };
@@ -110,6 +106,18 @@ impl Callee {
         };
         entry.state = State::Streaming;
         true
+    }
+
+    /// What a handler's end comes to: a reply that the peer does not take is a failure.
+    pub(crate) fn judge(&self, how: Finish, payload: Payload) -> (Finish, Payload) {
+        let len = payload.as_slice().len() as u64;
+        match how {
+            Finish::Returned(_) if len > self.reply_max => {
+                let reason = Reason::TooLarge { len, max: self.reply_max };
+                (Finish::Failed(Failure::maybe_executed(reason)), Payload::EMPTY)
+            }
+            how => (how, payload),
+        }
     }
 
     /// Whether nothing waits to be placed.

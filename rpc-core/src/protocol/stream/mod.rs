@@ -269,9 +269,12 @@ impl Streams {
 
     /// This side wants no more of a call of its own. Until the reply is in, the CANCEL is the business of the call's slot.
     pub(crate) fn abandon(&mut self, id: u64, wakers: &mut Vec<Waker>) {
-        let Some(call) = self.calls.get_mut(id).filter(|call| call.mine && !call.cancelled) else {
-            return;
+        let Some(call) = self.calls.get_mut(id) else {
+            return self.forsake_left(id);
         };
+        if !call.mine || call.cancelled {
+            return;
+        }
         call.cancelled = true;
         if call.replied {
             self.cancels.push_back(id);
@@ -322,7 +325,11 @@ impl Streams {
 
     /// Whether it can be forgotten.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.calls.len() == 0 && self.len() == 0 && self.items_in.is_at_rest() && self.items_out.in_use() == 0
+        self.calls.len() == 0
+            && self.len() == 0
+            && self.cancels.is_empty()
+            && self.items_in.is_at_rest()
+            && self.items_out.in_use() == 0
     }
 
     /// Bytes held of what was received, and of what is to be sent.

@@ -168,6 +168,13 @@ impl Streams {
         }
     }
 
+    /// The same, for what a call that is over has left.
+    pub(super) fn forsake_left(&mut self, call: u64) {
+        let left = |stream: &&Incoming| stream.call == call && !stream.taken;
+        let ids: Vec<u64> = self.receiving.iter().filter(left).map(|stream| stream.id).collect();
+        ids.into_iter().for_each(|id| self.forget(id));
+    }
+
     /// The same, whoever has.
     pub(super) fn forsake(&mut self, id: u64) {
         let Some(stream) = self.receiving.get_mut(id) else {

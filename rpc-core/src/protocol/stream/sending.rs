@@ -115,6 +115,7 @@ impl Streams {
             return false;
         };
         wakers.extend(stream.waker);
+        self.starved.retain(|other| *other != id);
         true
     }
 
@@ -224,7 +225,7 @@ impl Streams {
                 stream.queue.clear();
                 stream.placed = 0;
                 if std::mem::take(&mut stream.full) {
-                    wakers.extend(stream.waker.clone());
+                    wakers.extend(stream.waker.take());
                 }
             }
             return if stream.queued() > 0 || stream.end.is_some() { Step::More } else { Step::Rest };

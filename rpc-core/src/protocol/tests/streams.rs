@@ -107,6 +107,47 @@ fn items_go_both_ways_and_the_call_lasts_as_long_as_they_do() {
 }
 
 #[test]
+fn a_call_that_is_dropped_after_its_stream_has_ended_leaves_nothing() {
+    for lost in [false, true] {
+        let mut pair = Pair::new();
+        let id = pair.client.open(WATCH);
+        pair.settle();
+        pair.server.reply_early(id);
+        assert_eq!(pair.server.push(id + 2, b"all of it"), Pushed::Taken);
+        pair.server.finish(id, b"");
+        pair.settle();
+        if lost {
+            pair.client.protocol.end(ConnectionError::PeerGone, u64::MAX, &mut Vec::new());
+        }
+        assert_eq!(pair.client.stats().streams_open, 1);
+        // The reply and the stream are there, and nobody comes for them.
+        pair.client.protocol.abandon(id, &mut Vec::new(), &mut Vec::new());
+        assert_eq!(pair.client.stats().streams_open, 0);
+        if !lost {
+            pair.settle();
+            pair.assert_at_rest();
+        }
+    }
+}
+
+#[test]
+fn a_reply_that_is_too_long_ends_the_streams_of_its_call() {
+    let mut pair = Pair::with(Limits::default().message_len(4 * CHUNK), Limits::default());
+    let id = pair.client.open(UPLOAD);
+    let up = id + 2;
+    pair.settle();
+    pair.server.claim(up);
+    pair.server.finish(id, &bytes(5 * CHUNK, 1));
+    pair.settle();
+    assert!(matches!(pair.client.failure(id).reason, Reason::TooLarge { .. }));
+    assert_eq!(pair.client.push(up, b"more"), Pushed::Over);
+    assert_eq!(pair.server.take_items(up), Got::Failed(Reason::Cancelled));
+    pair.server.unclaim(up);
+    pair.settle();
+    pair.assert_at_rest();
+}
+
+#[test]
 fn the_first_items_need_no_round_trip_and_may_come_before_the_reply() {
     let mut pair = Pair::new();
     let id = pair.client.open(CHAT);
