@@ -146,6 +146,7 @@ cases! { $
         a_reader_that_stops_is_heard,
         a_handler_that_stops_is_heard,
         streams_are_cancelled_with_their_call,
+        a_source_that_waits_hears_that_nobody_wants_it,
         a_slow_reader_slows_its_sender_and_nobody_else,
         streams_outlive_the_deadline_of_their_call,
         an_end_that_is_none_is_told,

@@ -6,7 +6,8 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 
@@ -18,8 +19,10 @@ use crate::frame::ITEM_HEAD_LEN;
 use crate::protocol::{Failure, Pushed};
 use crate::wire::{Arguments, SerializeAs, encode_as};
 
-/// So many bytes are handed over together.
+/// So many bytes are handed over together,
 const BATCH_LEN: usize = 32 << 10;
+/// or what was made in this time: whoever makes items slowly keeps neither those that are there nor other tasks.
+const BATCH_TIME: Duration = Duration::from_micros(50);
 
 /// What came of asking for items.
 #[derive(Debug)]
@@ -44,7 +47,14 @@ where
     F: SerializeAs<T>,
     S: Stream<Item = T>,
 {
+    let began = Instant::now();
+    let mut made: u32 = 0;
     while out.len() < BATCH_LEN {
+        // The clock costs as much as some items.
+        if made.is_power_of_two() && began.elapsed() > BATCH_TIME {
+            break;
+        }
+        made += 1;
         let item = match stream.as_mut().poll_next(cx) {
             Poll::Ready(Some(item)) => item,
             Poll::Ready(None) => return Filled::End(Ok(())),
@@ -97,8 +107,6 @@ pub(crate) struct Pump {
     codec: CodecId,
     item_max: usize,
     batch: Vec<u8>,
-    /// What the connection wakes when nobody wants more.
-    watched: Option<Waker>,
     /// The source has ended; what is in the batch has yet to go.
     end: Option<Result<(), Failure>>,
 }
@@ -110,7 +118,6 @@ impl Pump {
             codec: link.codec(),
             item_max: link.item_max().clamp(ITEM_HEAD_LEN, u32::MAX as usize),
             batch: Vec::new(),
-            watched: None,
             end: None,
         }
     }
@@ -136,11 +143,10 @@ impl Pump {
                 }
             }
         }
-        if !self.batch.is_empty() {
+        let any = !self.batch.is_empty();
+        if any {
             let mut waker = Some(cx.waker().clone());
-            let pushed = link.push_items(self.id, &mut self.batch, &mut waker);
-            self.watched = Some(cx.waker().clone());
-            match pushed {
+            match link.push_items(self.id, &mut self.batch, &mut waker) {
                 Pushed::Taken => {}
                 Pushed::Full => return Poll::Pending,
                 Pushed::Over => return Poll::Ready(Ok(())),
@@ -150,21 +156,12 @@ impl Pump {
             return Poll::Ready(status);
         }
         if dry {
-            return self.poll_watch(cx, link);
+            // What wakes it may be that nobody wants more. With items it has just been told.
+            let wanted = any || link.watch_stream(self.id, &mut Some(cx.waker().clone()));
+            return if wanted { Poll::Pending } else { Poll::Ready(Ok(())) };
         }
         // Others have their turn between batches: calls beside this stream, say.
         step_back(cx);
-        Poll::Pending
-    }
-
-    /// Its task is to hear when nobody wants more.
-    fn poll_watch(&mut self, cx: &mut Context<'_>, link: &dyn Link) -> Poll<Result<(), Failure>> {
-        if !self.watched.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            self.watched = Some(cx.waker().clone());
-            if !link.watch_stream(self.id, &mut Some(cx.waker().clone())) {
-                return Poll::Ready(Ok(()));
-            }
-        }
         Poll::Pending
     }
 }

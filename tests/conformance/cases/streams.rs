@@ -4,7 +4,7 @@ use std::future::{IntoFuture, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
 use trunkline::{CallError, Connection, Reason, Stream, StreamError, Streaming};
@@ -87,7 +87,7 @@ pub(crate) async fn streams_go_both_ways_at_once(fixture: Fixture) {
     let served = fixture.serve().await;
     let (connection, flow) = flow(&served).await;
     let (say, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let said = From(move |cx: &mut Context<'_>| heard.poll_recv(cx));
+    let said = From(move |cx: &mut Cx<'_>| heard.poll_recv(cx));
     let mut shouted = soon("a stream", flow.shout(said)).await.expect("a stream");
     // Each waits for the other.
     for word in ["one", "two", "three"] {
@@ -163,7 +163,7 @@ fn endless() -> (Arc<AtomicU64>, impl Stream<Item = u64> + Send + 'static) {
     }
     let made = Arc::new(AtomicU64::new(0));
     let gone = Gone(Arc::clone(&made));
-    let numbers = From(move |_: &mut Context<'_>| Poll::Ready(Some(gone.0.fetch_add(1, Ordering::SeqCst))));
+    let numbers = From(move |_: &mut Cx<'_>| Poll::Ready(Some(gone.0.fetch_add(1, Ordering::SeqCst))));
     (made, numbers)
 }
 
@@ -204,6 +204,50 @@ pub(crate) async fn streams_are_cancelled_with_their_call(fixture: Fixture) {
     served.rests_with(&connection).await;
 }
 
+/// A stream that never has anything, and the only hold on it.
+fn waits() -> (Arc<()>, impl Stream<Item = u64> + Send + 'static) {
+    let held = Arc::new(());
+    let holds = Arc::clone(&held);
+    let waits = From(move |_: &mut Cx<'_>| {
+        let _ = &holds;
+        Poll::Pending
+    });
+    (held, waits)
+}
+
+pub(crate) async fn a_source_that_waits_hears_that_nobody_wants_it(fixture: Fixture) {
+    let served = fixture.serve().await;
+    let (connection, flow) = flow_with(&served, &[("linger", 200)]).await;
+    let dropped = async |held: &Arc<()>, what: &str| {
+        until(what, async || Arc::strong_count(held) == 1).await;
+    };
+    // The receiver is dropped.
+    let (held, numbers) = waits();
+    assert_eq!(soon("an answer", flow.ignore(numbers)).await, Ok(7));
+    dropped(&held, "its end after STOP").await;
+    // The call is.
+    let (held, numbers) = waits();
+    let call = token();
+    let pending = flow.hold(call, numbers).send().await.expect("it is sent");
+    served.ledger.seen(Mark::Started, call).await;
+    drop(pending);
+    dropped(&held, "its end after the call's").await;
+    // Its time is over.
+    let (held, numbers) = waits();
+    let late = soon("an answer", flow.hold(token(), numbers).timeout(Duration::from_millis(50))).await;
+    assert!(matches!(late, Err(CallError::MaybeExecuted(Reason::DeadlineExceeded))), "{late:?}");
+    dropped(&held, "its end after the deadline").await;
+    served.rests_with(&connection).await;
+    // The connection is lost.
+    let (held, numbers) = waits();
+    let call = token();
+    let pending = flow.hold(call, numbers).send().await.expect("it is sent");
+    served.ledger.seen(Mark::Started, call).await;
+    connection.close();
+    dropped(&held, "its end after the connection's").await;
+    drop(pending);
+}
+
 pub(crate) async fn a_slow_reader_slows_its_sender_and_nobody_else(fixture: Fixture) {
     let served = fixture.serve().await;
     let (connection, flow) = flow(&served).await;
@@ -228,7 +272,7 @@ pub(crate) async fn streams_outlive_the_deadline_of_their_call(fixture: Fixture)
     let served = fixture.serve().await;
     let (connection, flow) = flow(&served).await;
     let (say, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let said = From(move |cx: &mut Context<'_>| heard.poll_recv(cx));
+    let said = From(move |cx: &mut Cx<'_>| heard.poll_recv(cx));
     let call = flow.shout(said).timeout(Duration::from_millis(60));
     let mut shouted = soon("a stream", call).await.expect("a stream");
     tokio::time::sleep(Duration::from_millis(150)).await;
@@ -251,7 +295,7 @@ pub(crate) async fn an_end_that_is_none_is_told(fixture: Fixture) {
     assert_eq!(soon("the end", stream.next()).await, Some(Err(StreamError::Ended(Reason::UnencodableReply))));
     // The same of what the caller gives.
     let mut at = 0;
-    let panics = From(move |_: &mut Context<'_>| {
+    let panics = From(move |_: &mut Cx<'_>| {
         at += 1;
         assert!(at < 10, "a stream that panics");
         Poll::Ready(Some(at))
