@@ -174,7 +174,9 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             self.feed(cx).map_err(CallError::NotExecuted)?;
         }
         let link = &**self.call.client.connection().link();
-        ready!(self.exchange.poll_placed(link, cx)).map_err(|failure| failed(failure, self.call.method))?;
+        if !matches!(self.exchange, Exchange::Placed(_)) {
+            ready!(self.exchange.poll_placed(link, cx)).map_err(|failure| failed(failure, self.call.method))?;
+        }
         if let (1.., Exchange::Placed(id)) = (self.call.arguments.streams(), &self.exchange) {
             let link = self.call.client.connection().link();
             for (at, feed) in (1..).zip(self.call.arguments.take_feeds()) {

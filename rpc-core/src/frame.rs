@@ -301,6 +301,11 @@ impl<'a> Frame<'a> {
         self.flags & flags::MORE != 0
     }
 
+    /// Whether it has no extensions, and nothing follows in other frames: most have not.
+    pub fn is_plain(&self) -> bool {
+        self.extensions.is_empty() && !self.more()
+    }
+
     /// Walks the extensions.
     pub fn extensions(&self) -> Extensions<'a> {
         Extensions { rest: self.extensions }

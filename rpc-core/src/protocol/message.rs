@@ -339,7 +339,15 @@ pub(crate) struct Opening {
 
 impl Opening {
     /// Reads the extensions of a frame that carries the first `len` bytes of a payload.
+    #[inline]
     pub(crate) fn of(frame: &Frame<'_>, len: u64) -> Result<Opening, ProtocolError> {
+        if frame.is_plain() {
+            return Ok(Opening { total: len, unknown: None, streams: StreamCounts::NONE });
+        }
+        Opening::of_extended(frame, len)
+    }
+
+    fn of_extended(frame: &Frame<'_>, len: u64) -> Result<Opening, ProtocolError> {
         let mut opening = Opening { total: len, unknown: None, streams: StreamCounts::NONE };
         for extension in frame.extensions() {
             match extension? {

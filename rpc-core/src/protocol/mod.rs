@@ -379,10 +379,12 @@ impl Protocol {
     /// Ends a call of the peer's.
     pub(crate) fn finish<S: FrameSender>(&mut self, id: u64, how: Finish, payload: Payload, out: &mut S) {
         self.say_hello(out);
-        // What it is ends the streams of the call or does not.
-        let (how, payload) = self.callee.judge(how, payload);
-        if self.streams.is_some() && self.finish_streams(id, &how) {
-            return;
+        if self.streams.is_some() {
+            // A reply that the peer does not take is a failure, which ends the streams of its call.
+            let failure = self.callee.too_large(&how, &payload).map(Finish::Failed);
+            if self.finish_streams(id, failure.as_ref().unwrap_or(&how)) {
+                return;
+            }
         }
         self.callee.finish(id, how, payload, out);
     }

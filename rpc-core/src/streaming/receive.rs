@@ -81,7 +81,7 @@ impl Receiver {
             if self.at > self.paid {
                 // What follows would keep others waiting, calls beside this stream among them.
                 ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
-                self.paid = self.at + self.price;
+                self.paid += self.price;
             }
             match self.next_place() {
                 Ok(Some(place)) => break place,

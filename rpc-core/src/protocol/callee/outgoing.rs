@@ -32,6 +32,10 @@ impl Callee {
         let bytes = payload.as_slice();
         let len = bytes.len() as u64;
         let half = match how {
+            Finish::Returned(_) if len > self.reply_max => {
+                let failure = self.too_large(&how, &payload);
+                return failure.into_iter().for_each(|failure| self.fail(id, &failure, out));
+            }
             Finish::Returned(half) => half,
             Finish::Failed(failure) => return self.fail(id, &failure, out),
         };
@@ -108,16 +112,11 @@ impl Callee {
         true
     }
 
-    /// What a handler's end comes to: a reply that the peer does not take is a failure.
-    pub(crate) fn judge(&self, how: Finish, payload: Payload) -> (Finish, Payload) {
+    /// What becomes of a reply that the peer does not take.
+    pub(crate) fn too_large(&self, how: &Finish, payload: &Payload) -> Option<Failure> {
         let len = payload.as_slice().len() as u64;
-        match how {
-            Finish::Returned(_) if len > self.reply_max => {
-                let reason = Reason::TooLarge { len, max: self.reply_max };
-                (Finish::Failed(Failure::maybe_executed(reason)), Payload::EMPTY)
-            }
-            how => (how, payload),
-        }
+        let too_large = matches!(how, Finish::Returned(_)) && len > self.reply_max;
+        too_large.then(|| Failure::maybe_executed(Reason::TooLarge { len, max: self.reply_max }))
     }
 
     /// Whether nothing waits to be placed.

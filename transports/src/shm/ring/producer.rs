@@ -217,6 +217,7 @@ impl<P: Peer> Producer<OwnMemory, P> {
     ///
     /// Those of [`reserve`](Producer::reserve).
     #[allow(unsafe_code, reason = "only here is it known that the range is the producer's alone")]
+    #[inline]
     pub(crate) fn reserve_bytes(&mut self, len: usize) -> Result<Option<&mut [u8]>, Violation> {
         let range = self.reserve(len)?;
         // SAFETY: the range is in the data, of which this is the only producer (the contract of `OwnMemory::new`); it
