@@ -153,6 +153,7 @@ cases! { $
         a_drain_tells_streams_and_waits_for_them,
         streams_count_in_flight,
         a_small_window_only_slows,
+        a_full_stream_leaves_others_their_turn,
         a_plain_thread_may_take_items,
     }
     isolation {

@@ -106,9 +106,11 @@ impl Protocol {
         }
         match frame.kind {
             Kind::Call => {
-                self.note_short(landed.as_ref().map_or(record.len(), Landed::len));
+                let len = landed.as_ref().map_or(record.len(), Landed::len);
                 self.callee.handle_call(&frame, landed, &mut effects.events)?;
-                if !self.callee.opened.is_empty() {
+                if self.callee.opened.is_empty() {
+                    self.note_short(len);
+                } else {
                     self.open_peers_streams();
                 }
             }

@@ -277,7 +277,9 @@ impl Protocol {
         out: &mut S,
     ) -> (Attempt, bool) {
         self.say_hello(out);
-        self.note_short(payload.len());
+        if call.streams == StreamCounts::NONE {
+            self.note_short(payload.len());
+        }
         let before = out.position();
         let begun = match &self.phase {
             Phase::Open if call.streams != StreamCounts::NONE && !self.may_stream() => {
@@ -346,14 +348,22 @@ impl Protocol {
         if self.said_close || self.ended().is_some() { Fed::Over } else { self.caller.await_room(id, waker) }
     }
 
-    /// Bytes of long messages placed since the beginning of time.
+    /// Bytes of long messages and of items placed since the beginning of time.
     pub(crate) fn long_sent(&self) -> u64 {
         self.pace.bytes()
     }
 
     /// A call or a reply of so many bytes goes beside others.
     fn note_short(&mut self, len: usize) {
-        if len <= SHORT_LEN_MAX && (self.caller.is_sending() || self.callee.is_sending()) {
+        if len > SHORT_LEN_MAX {
+            return;
+        }
+        let mut sending = self.caller.is_sending() || self.callee.is_sending();
+        if let Some(streams) = &mut self.streams {
+            streams.passed();
+            sending |= streams.unread() > SHORT_LEN_MAX as u64;
+        }
+        if sending {
             self.pace.passed();
         }
     }

@@ -65,14 +65,19 @@ impl Protocol {
         all
     }
 
-    /// Items of streams, a chunk of each in turn.
+    /// Items of streams, a chunk of each in turn, at the same pace as long messages.
     fn transmit_items<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
-        let Some(streams) = &mut self.streams else {
+        if self.streams.is_none() {
             return true;
-        };
-        let all = streams.send(wakers, out);
+        }
+        let mut placed = Some(true);
+        while placed == Some(true) && self.transmit_mark(out) && self.pace.allows() {
+            let before = out.position();
+            placed = self.streams.as_mut().and_then(|streams| streams.send(wakers, out));
+            self.pace.placed(out.position() - before);
+        }
         self.settle_streams();
-        all
+        placed != Some(false) && self.transmit_mark(out)
     }
 
     fn transmit_latches<S: FrameSender>(&mut self, out: &mut S) -> bool {

@@ -1,15 +1,15 @@
-//! How much of long messages may be on its way where short calls go beside them.
+//! How much of long messages, and of items of streams, may be on its way where short calls go beside them.
 //!
 //! A mechanism takes megabytes that nobody has read yet, and what is placed behind them waits for all of them. So while
 //! short calls pass, a PING goes behind every few chunks, and no more chunks go than the PONGs have room for: what its
-//! number names has been read. A long message that is alone is not held back.
+//! number names has been read. A long message that is alone is not held back. Items are frames like chunks here.
 //!
 //! | state | chunks go | left when |
 //! |---|---|---|
-//! | alone | as the sender has room | a short call passes while a long message is half sent |
+//! | alone | as the sender has room | a short call passes while a long message is half sent, or many items unread |
 //! | paced | as long as less than the window is unread | so many bytes have gone without a short call |
 
-/// The numbers of one connection's long messages, both requests and replies.
+/// The numbers of one connection's long messages, requests and replies, and of its streams' items.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// Bytes placed since the beginning of time.

@@ -29,7 +29,15 @@ pub struct Receiver {
     cut: Vec<u8>,
     /// Bytes of items taken that the connection does not know of.
     done: u64,
+    /// Up to where in `buffer` the task has paid for, and for how many bytes at a time it pays.
+    paid: usize,
+    price: usize,
 }
+
+/// So many bytes of items cost a task as much of its turn as anything else that it waits for: 64 KiB are all of it.
+const PRICE: usize = 512;
+/// The same while short calls wait for the end of the turn.
+const PRICE_BESIDE: usize = 128;
 
 /// Where an item lies.
 enum Place {
@@ -41,7 +49,19 @@ impl Receiver {
     /// For stream `id`; what it costs to decode an item is bounded by `decode`.
     pub(crate) fn new(connection: Connection, id: u64, codec: CodecId, decode: (usize, u16)) -> Receiver {
         let item_max = connection.link().claim_stream(id).unwrap_or(0);
-        Receiver { connection, id, codec, decode, item_max, buffer: Vec::new(), at: 0, cut: Vec::new(), done: 0 }
+        Receiver {
+            connection,
+            id,
+            codec,
+            decode,
+            item_max,
+            buffer: Vec::new(),
+            at: 0,
+            cut: Vec::new(),
+            done: 0,
+            paid: 0,
+            price: PRICE,
+        }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -58,6 +78,11 @@ impl Receiver {
         decode: Decode<T>,
     ) -> Poll<Result<Option<T>, StreamError>> {
         let place = loop {
+            if self.at > self.paid {
+                // What follows would keep others waiting, calls beside this stream among them.
+                ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
+                self.paid += self.price;
+            }
             match self.next_place() {
                 Ok(Some(place)) => break place,
                 Ok(None) => {}
@@ -134,7 +159,6 @@ impl Receiver {
 
     /// Fetches what has come; `false` if that was all.
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, StreamError>> {
-        // Once for all items that are fetched together.
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
         self.buffer.clear();
         self.at = 0;
@@ -144,7 +168,11 @@ impl Receiver {
         let took = self.connection.link().take_items(self.id, done, hungry, &mut self.buffer, &mut waker);
         let outcome = match took {
             Took::Nothing => return Poll::Pending,
-            Took::Items => Ok(true),
+            Took::Items { beside } => {
+                self.price = if beside { PRICE_BESIDE } else { PRICE };
+                self.paid = self.price;
+                Ok(true)
+            }
             Took::Ended(Ok(())) if hungry => Err(StreamError::InvalidItem(DecodeError::UnexpectedEnd)),
             Took::Ended(Ok(())) => Ok(false),
             Took::Ended(Err(failure)) => Err(StreamError::Ended(match failure.reason {

@@ -12,6 +12,7 @@ use futures_core::Stream;
 
 use crate::codec::{CodecId, EncodeError};
 use crate::connection::Link;
+use crate::connection::polling::step_back;
 use crate::error::Reason;
 use crate::frame::ITEM_HEAD_LEN;
 use crate::protocol::{Failure, Pushed};
@@ -19,8 +20,6 @@ use crate::wire::{Arguments, SerializeAs, encode_as};
 
 /// So many bytes are handed over together.
 const BATCH_LEN: usize = 32 << 10;
-/// After so many of them, others get their turn.
-const BATCHES_PER_POLL: usize = 2;
 
 /// What came of asking for items.
 #[derive(Debug)]
@@ -124,38 +123,37 @@ impl Pump {
         link: &dyn Link,
         mut fill: impl FnMut(&mut Context<'_>, CodecId, usize, &mut Vec<u8>) -> Filled,
     ) -> Poll<Result<(), Failure>> {
-        for _ in 0..BATCHES_PER_POLL {
-            let mut dry = false;
-            if self.end.is_none() && self.batch.len() < BATCH_LEN {
-                let (codec, item_max, batch) = (self.codec, self.item_max, &mut self.batch);
-                match catch_unwind(AssertUnwindSafe(|| fill(cx, codec, item_max, batch))) {
-                    Ok(Filled::Batch) => {}
-                    Ok(Filled::Dry) => dry = true,
-                    Ok(Filled::End(status)) => self.end = Some(status),
-                    Err(panic) => {
-                        let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
-                        self.end = Some(Err(Failure::maybe_executed(Reason::Panicked)));
-                    }
+        let mut dry = false;
+        if self.end.is_none() && self.batch.len() < BATCH_LEN {
+            let (codec, item_max, batch) = (self.codec, self.item_max, &mut self.batch);
+            match catch_unwind(AssertUnwindSafe(|| fill(cx, codec, item_max, batch))) {
+                Ok(Filled::Batch) => {}
+                Ok(Filled::Dry) => dry = true,
+                Ok(Filled::End(status)) => self.end = Some(status),
+                Err(panic) => {
+                    let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+                    self.end = Some(Err(Failure::maybe_executed(Reason::Panicked)));
                 }
-            }
-            if !self.batch.is_empty() {
-                let mut waker = Some(cx.waker().clone());
-                let pushed = link.push_items(self.id, &mut self.batch, &mut waker);
-                self.watched = Some(cx.waker().clone());
-                match pushed {
-                    Pushed::Taken => {}
-                    Pushed::Full => return Poll::Pending,
-                    Pushed::Over => return Poll::Ready(Ok(())),
-                }
-            }
-            if let Some(status) = self.end.take() {
-                return Poll::Ready(status);
-            }
-            if dry {
-                return self.poll_watch(cx, link);
             }
         }
-        cx.waker().wake_by_ref();
+        if !self.batch.is_empty() {
+            let mut waker = Some(cx.waker().clone());
+            let pushed = link.push_items(self.id, &mut self.batch, &mut waker);
+            self.watched = Some(cx.waker().clone());
+            match pushed {
+                Pushed::Taken => {}
+                Pushed::Full => return Poll::Pending,
+                Pushed::Over => return Poll::Ready(Ok(())),
+            }
+        }
+        if let Some(status) = self.end.take() {
+            return Poll::Ready(status);
+        }
+        if dry {
+            return self.poll_watch(cx, link);
+        }
+        // Others have their turn between batches: calls beside this stream, say.
+        step_back(cx);
         Poll::Pending
     }
 

@@ -1,7 +1,7 @@
 //! Streams, both ways.
 
-use std::future::IntoFuture;
-use std::pin::pin;
+use std::future::{IntoFuture, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -14,7 +14,7 @@ use crate::fixture::{Fixture, Served, Setup, limits};
 use crate::flow::{FlowClient, From, all};
 use crate::harness::{on_plain_thread, soon, until};
 use crate::ledger::{Mark, token};
-use crate::service::SuiteError;
+use crate::service::{SuiteClient, SuiteError};
 
 async fn flow(served: &Served) -> (Connection, FlowClient) {
     flow_with(served, &[]).await
@@ -323,6 +323,33 @@ pub(crate) async fn a_small_window_only_slows(fixture: Fixture) {
     for len in [900, 1012] {
         let items = collect(soon("a stream", flow.blocks(len, 10)).await.expect("a stream")).await;
         assert_eq!(items.len(), 10);
+    }
+    served.rests_with(&connection).await;
+}
+
+pub(crate) async fn a_full_stream_leaves_others_their_turn(fixture: Fixture) {
+    const LEN: usize = 100;
+    let served = fixture.serve().await;
+    let (connection, flow) = flow(&served).await;
+    let suite: SuiteClient = connection.client();
+    // With short calls beside it, turns are shorter.
+    for (short_calls, turn_max) in [(false, 80 << 10), (true, 24 << 10)] {
+        let mut blocks = soon("a stream", flow.blocks(LEN as u64, 10_000)).await.expect("a stream");
+        until("the window is full", async || connection.stats().memory_in >= 256 << 10).await;
+        if short_calls {
+            assert_eq!(soon("a small call", suite.echo(b"beside")).await, Ok(b"beside".to_vec()));
+        }
+        let mut items = 0;
+        let turn = poll_fn(|cx| {
+            while let Poll::Ready(item) = Pin::new(&mut blocks).poll_next(cx) {
+                assert_eq!(item.expect("there are more").expect("an item").len(), LEN);
+                items += 1;
+            }
+            Poll::Ready(items)
+        });
+        let items = turn.await;
+        assert!((1..=turn_max / LEN).contains(&items), "{items} items in one turn");
+        drop(blocks);
     }
     served.rests_with(&connection).await;
 }

@@ -36,6 +36,9 @@ use sending::Outgoing;
 /// A call has no more streams than this.
 pub(crate) const STREAMS_MAX: u64 = 16;
 
+/// So long short calls beside streams are remembered: at a gigabyte a second, some hundredths of one.
+const MEMORY: u64 = 32 << 20;
+
 /// The windows, as both sides have announced them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StreamConfig {
@@ -64,8 +67,8 @@ pub(crate) enum Pushed {
 /// What a receiver gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Took {
-    /// Bytes.
-    Items,
+    /// Bytes. `beside`: short calls go beside the streams, and want their turn soon.
+    Items { beside: bool },
     /// Nothing yet; the waker is called when there is.
     Nothing,
     /// The stream has ended, and everything was taken.
@@ -147,6 +150,8 @@ pub(crate) struct Streams {
     cancels: VecDeque<u64>,
     /// Credit is owed that is too little to leave at once.
     owing: bool,
+    /// Bytes of items that may come until short calls beside them are forgotten.
+    beside: u64,
     over: Vec<Over>,
     /// To be woken with the next `transmit`.
     pub(crate) woken: Vec<Waker>,
@@ -165,6 +170,7 @@ impl Streams {
             dues: VecDeque::new(),
             cancels: VecDeque::new(),
             owing: false,
+            beside: 0,
             over: Vec::new(),
             woken: Vec::new(),
             config,
@@ -181,6 +187,16 @@ impl Streams {
             self.receiving.insert(Incoming::new(stream, id, self.config.window_in));
         }
         self.calls.insert(call);
+    }
+
+    /// A short call goes beside streams.
+    pub(crate) fn passed(&mut self) {
+        self.beside = MEMORY;
+    }
+
+    /// Bytes that this side has sent and that the peer has not looked at, as far as is known.
+    pub(crate) fn unread(&self) -> u64 {
+        self.items_out.in_use()
     }
 
     /// Calls that have ended since this was asked last.

@@ -69,6 +69,7 @@ impl Streams {
     /// ITEM.
     pub(crate) fn handle_items(&mut self, id: u64, bytes: &[u8], wakers: &mut Vec<Waker>) -> Result<(), ProtocolError> {
         let len = bytes.len() as u64;
+        self.beside = self.beside.saturating_sub(len);
         // Before it is looked up: what belongs to nothing is credited all the same.
         self.items_in.begin(len, len)?;
         let Some(stream) = self.receiving.get_mut(id).filter(|stream| stream.ended.is_none()) else {
@@ -130,7 +131,7 @@ impl Streams {
         if !stream.bytes.is_empty() {
             std::mem::swap(&mut stream.bytes, buffer);
             self.items_in.release(buffer.len() as u64);
-            return Took::Items;
+            return Took::Items { beside: self.beside > 0 };
         }
         if let Some(status) = &stream.ended {
             return Took::Ended(status.clone());

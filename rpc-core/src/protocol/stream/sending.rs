@@ -175,24 +175,24 @@ impl Streams {
         }
     }
 
-    /// Places items, a chunk of each stream in turn. `false` if the sender has no room.
-    pub(crate) fn send<S: FrameSender>(&mut self, wakers: &mut Vec<Waker>, out: &mut S) -> bool {
-        while let Some(id) = self.ready.pop_front() {
-            match self.step(id, wakers, out) {
-                Step::More => self.ready.push_back(id),
-                Step::Starved => self.starved.push_back(id),
-                Step::Rest => {
-                    if let Some(stream) = self.sending.get_mut(id) {
-                        stream.listed = false;
-                    }
-                }
-                Step::Blocked => {
-                    self.ready.push_front(id);
-                    return false;
+    /// Places items of the stream whose turn it is, a chunk at most. `None` if there is nothing to place, `false` if the
+    /// sender has no room.
+    pub(crate) fn send<S: FrameSender>(&mut self, wakers: &mut Vec<Waker>, out: &mut S) -> Option<bool> {
+        let id = self.ready.pop_front()?;
+        match self.step(id, wakers, out) {
+            Step::More => self.ready.push_back(id),
+            Step::Starved => self.starved.push_back(id),
+            Step::Rest => {
+                if let Some(stream) = self.sending.get_mut(id) {
+                    stream.listed = false;
                 }
             }
+            Step::Blocked => {
+                self.ready.push_front(id);
+                return Some(false);
+            }
         }
-        true
+        Some(true)
     }
 
     /// Places one frame of a stream.

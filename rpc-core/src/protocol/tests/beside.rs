@@ -176,6 +176,68 @@ fn long_messages_beside_short_calls_go_no_further_than_they_are_read() {
 }
 
 #[test]
+fn items_beside_short_calls_go_no_further_than_they_are_read() {
+    const LEN: usize = 3 << 20;
+    let limits = || Limits::default().stream_window(LEN);
+    let mut pair = Pair::with(limits(), limits());
+    let ahead = |pair: &Pair| pair.server.inbox.iter().map(Vec::len).sum::<usize>();
+    let streams = StreamCounts { given: 2, returned: 0 };
+    let id = placed(pair.client.begin(NewCall { streams, ..new_call() }, vec![], None));
+    pair.settle();
+    let push = |pair: &mut Pair, id| {
+        assert_eq!(pair.client.protocol.push_items(id, &mut vec![7; LEN], &mut None), Pushed::Taken);
+        pair.flush();
+    };
+    // Alone they go as far as there is credit.
+    push(&mut pair, id + 2);
+    assert!(ahead(&pair) > LEN);
+    pair.settle();
+
+    pair.client.place(b"short".to_vec());
+    push(&mut pair, id + 4);
+    assert!(ahead(&pair) < LEN / 4, "{} bytes", ahead(&pair));
+    // A short call that comes now is not behind all of them, and they go on as they are read.
+    while pair.server_takes() {}
+    pair.flush();
+    assert!(ahead(&pair) < LEN / 4, "{} bytes", ahead(&pair));
+    pair.settle();
+    for stream in [id + 2, id + 4] {
+        pair.server.protocol.claim_stream(stream).expect("a stream");
+        let mut items = Vec::new();
+        let (took, _) = pair.server.protocol.take_items(stream, 0, false, &mut items, &mut None);
+        assert_eq!((took, items.len()), (Took::Items { beside: true }, LEN));
+    }
+}
+
+#[test]
+fn short_calls_beside_streams_are_forgotten() {
+    const LEN: usize = 256 << 10;
+    let mut pair = Pair::new();
+    let id = placed(pair.client.begin(
+        NewCall { streams: StreamCounts { given: 1, returned: 0 }, ..new_call() },
+        vec![],
+        None,
+    ));
+    pair.settle();
+    pair.server.protocol.claim_stream(id + 2).expect("a stream");
+    let take = |pair: &mut Pair| {
+        assert_eq!(pair.client.protocol.push_items(id + 2, &mut vec![7; LEN], &mut None), Pushed::Taken);
+        pair.settle();
+        let mut items = Vec::new();
+        let (took, _) = pair.server.protocol.take_items(id + 2, 0, false, &mut items, &mut None);
+        assert_eq!(items.len(), LEN);
+        pair.server.protocol.take_items(id + 2, LEN as u64, false, &mut Vec::new(), &mut None);
+        pair.settle();
+        took == Took::Items { beside: true }
+    };
+    // The call that the stream belongs to is none beside it.
+    assert!(!take(&mut pair));
+    pair.client.place(b"short".to_vec());
+    let remembered = (0..1000).take_while(|_| take(&mut pair)).count();
+    assert!((1..1000).contains(&remembered), "{remembered} windows");
+}
+
+#[test]
 fn a_drain_is_answered_whatever_was_asked_before_and_behind_it() {
     let mut pair = Pair::new();
     // A probe is answered by any frame, so it does not stand in the way of a mark.

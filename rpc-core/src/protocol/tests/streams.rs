@@ -40,7 +40,7 @@ impl Node {
         let mut buffer = Vec::new();
         let (took, _) = self.protocol.take_items(id, 0, false, &mut buffer, &mut None);
         match took {
-            Took::Items => {
+            Took::Items { .. } => {
                 self.protocol.take_items(id, buffer.len() as u64, false, &mut Vec::new(), &mut None);
                 Got::Bytes(buffer)
             }
