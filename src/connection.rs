@@ -195,6 +195,9 @@ impl ConnectionBuilder {
 
     /// The same without a runtime: a thread of the library's own, shared by all such connections, drives it.
     ///
+    /// That thread drives streams as well that are arguments of calls. One that blocks, on a channel of the standard library
+    /// or a file say, stops all of those connections.
+    ///
     /// # Errors
     ///
     /// As [`connect`](Self::connect).

@@ -24,7 +24,22 @@ pub use shape::{FallibleStreamed, StreamOutput, Streamed};
 /// Items that come one after the other, from the other end of a connection.
 ///
 /// It is what a method's argument of this type gives its handler, and what a method that returns `impl Stream` gives its
-/// caller. An error is the last item: what came before is all there is. `None` without one says that the stream is complete.
+/// caller. An error is the last item: what came before is all there is. Only `None` without one says that the stream is
+/// complete. A loop over `Some(Ok(item))` takes a sender that was lost for one that has ended; hand the error on instead:
+///
+/// ```
+/// # use trunkline_core::{StreamError, Streaming};
+/// async fn sum(mut numbers: Streaming<u64>) -> Result<u64, StreamError> {
+///     let mut sum = 0;
+///     while let Some(number) = numbers.next().await {
+///         sum += number?;
+///     }
+///     Ok(sum)
+/// }
+/// ```
+///
+/// The deadline of a call covers the time to its reply; streams go on after that. A method that takes streams and replies
+/// behind them, an upload say, has to be done within it: give it the time that it needs.
 ///
 /// The sender goes on as long as there is room for its items, [`Limits::stream_window`](crate::Limits::stream_window)
 /// bytes, and then waits for this end. Dropping it tells the sender to stop; the caller of a method cancels the call with it.
