@@ -192,7 +192,7 @@ fn pair(shape: impl Into<Shape>) -> (Sending, Receiving) {
 
 /// The words of frame `number`. Those that lie where a record could begin look as if one did.
 fn frame(number: u64, len: usize) -> Vec<u64> {
-    let word = |at| if at % 64 == 0 { (len as u64 - 8) | 1 << 32 | number << 40 } else { number << 16 | at as u64 };
+    let word = |at| if at % 64 == 0 { (len as u64 - 8) | 2 << 32 | number << 48 } else { number << 16 | at as u64 };
     (0..len).step_by(8).map(word).collect()
 }
 
