@@ -219,7 +219,7 @@ impl Feed {
     /// Begins to send it as stream `id`.
     pub(crate) fn start(self, id: u64, link: &Arc<dyn Link>) {
         let pump = Pump::new(id, &**link);
-        let task = Feeding { link: Arc::clone(link), source: Some(self.source), pump };
+        let task = FeedTask { link: Arc::clone(link), source: Some(self.source), pump };
         link.spawn(Box::pin(task));
     }
 }
@@ -251,14 +251,14 @@ where
 }
 
 /// The task that drives a stream that a call gives.
-struct Feeding {
+struct FeedTask {
     link: Arc<dyn Link>,
     /// Gone when it has ended.
     source: Option<Box<dyn Source>>,
     pump: Pump,
 }
 
-impl Future for Feeding {
+impl Future for FeedTask {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -272,7 +272,7 @@ impl Future for Feeding {
     }
 }
 
-impl Feeding {
+impl FeedTask {
     fn end(&mut self, status: Result<(), Failure>) {
         if let Some(source) = self.source.take() {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(source)));
@@ -281,9 +281,40 @@ impl Feeding {
     }
 }
 
-impl Drop for Feeding {
+impl Drop for FeedTask {
     fn drop(&mut self) {
         // The runtime is shutting down.
         self.end(Err(Failure::maybe_executed(Reason::Cancelled)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::wire::Plain;
+
+    /// Its items take a while each.
+    struct Slow(u64);
+
+    impl Stream for Slow {
+        type Item = u64;
+
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<u64>> {
+            std::thread::sleep(4 * BATCH_TIME);
+            self.0 += 1;
+            Poll::Ready(Some(self.0))
+        }
+    }
+
+    #[test]
+    fn an_item_that_took_long_does_not_wait_for_others() {
+        let mut out = Vec::new();
+        let mut slow = Slow(0);
+        let mut cx = Context::from_waker(Waker::noop());
+        let filled = fill::<u64, Plain, _>(Pin::new(&mut slow), &mut cx, CodecId::SUPPORTED[0], 64, &mut out);
+        assert!(matches!(filled, Filled::Batch), "{filled:?}");
+        assert_eq!(slow.0, 1);
     }
 }

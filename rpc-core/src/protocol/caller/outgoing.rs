@@ -94,7 +94,8 @@ impl Caller {
     /// it waits for calls that are left with their callers, it is not short ones that keep it waiting.
     fn may_overtake(&self, len: u64, large: u64) -> bool {
         self.overtaken + len <= self.requests.size() / 8
-            || self.requests.in_use() - self.left.total + large <= self.requests.size()
+            // A peer may give back what it has of a call that is still being sent.
+            || self.requests.in_use().saturating_sub(self.left.total) + large <= self.requests.size()
     }
 
     fn spent(&mut self, lane: Lane, len: u64) {

@@ -139,6 +139,21 @@ fn a_call_that_is_left_with_its_caller_takes_no_memory_and_holds_up_no_short_one
 }
 
 #[test]
+fn credit_that_comes_back_while_a_call_is_sent_is_no_harm() {
+    let mut pair = Pair::with(Limits::default(), Limits::default().message_len(8 * CHUNK).memory_in(8 * CHUNK));
+    let payload = bytes(6 * CHUNK, 1);
+    let left = lent(&mut pair, &payload, &mut None);
+    assert!(pair.client.protocol.caller().leave(left));
+    pair.client.queue(bytes(8 * CHUNK, 2));
+    // No honest peer does: for a chunk of a call of which more is to come.
+    let credit = [&[1][..], &u64::to_le_bytes(CHUNK as u64)].concat();
+    pair.client.receive(&raw(10, 0, 0, &[], &credit)).unwrap();
+    for round in 0..16 {
+        pair.client.place(bytes(CHUNK / 16, round));
+    }
+}
+
+#[test]
 fn long_messages_beside_short_calls_go_no_further_than_they_are_read() {
     const LEN: usize = 3 << 20;
     let mut pair = Pair::new();
