@@ -144,12 +144,16 @@ fn credit_that_comes_back_while_a_call_is_sent_is_no_harm() {
     let payload = bytes(6 * CHUNK, 1);
     let left = lent(&mut pair, &payload, &mut None);
     assert!(pair.client.protocol.caller().leave(left));
-    pair.client.queue(bytes(8 * CHUNK, 2));
+    pair.client.queue(bytes(5 * CHUNK, 2));
     // No honest peer does: for a chunk of a call of which more is to come.
     let credit = [&[1][..], &u64::to_le_bytes(CHUNK as u64)].concat();
     pair.client.receive(&raw(10, 0, 0, &[], &credit)).unwrap();
-    for round in 0..16 {
-        pair.client.place(bytes(CHUNK / 16, round));
+    for round in 0..64 {
+        let short = pair.client.place(bytes(CHUNK / 4, round));
+        pair.settle();
+        pair.server.echo_all();
+        pair.settle();
+        assert_eq!(pair.client.reply(short), bytes(CHUNK / 4, round));
     }
 }
 
