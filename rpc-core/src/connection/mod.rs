@@ -21,6 +21,7 @@ use crate::latency::Latency;
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
 use crate::protocol::{Begun, Config, Finish, NewCall, Payload, Side, Ticket, Waited};
+use crate::random;
 use crate::service::Router;
 use crate::share::Share;
 use crate::stats::ConnectionStats;
@@ -91,6 +92,8 @@ pub(crate) enum Feeding {
 /// What callers and handlers ask of a connection, whatever its transport. Every method takes the lock for a moment.
 pub(crate) trait Link: StreamLink + Send + Sync {
     fn id(&self) -> u64;
+    /// The number that HELLO gives this end of the connection.
+    fn instance(&self) -> u128;
     fn properties(&self) -> &Properties;
     fn limits(&self) -> &Limits;
     fn codec(&self) -> CodecId;
@@ -325,7 +328,7 @@ impl Start {
             chunk_len: properties.chunk_len,
             whole_len: properties.whole_len,
             silent_loss: properties.silent_loss,
-            instance: instance(),
+            instance: random::bits128(),
             share: self.share,
         };
         // In one process, the runtime that would look again is what makes the other end answer.
@@ -345,11 +348,4 @@ impl Start {
         tokio::spawn(Driver::new(shared, receiver, dispatcher, latency).run());
         Connection { link, _owner: owner }
     }
-}
-
-/// A number that tells this connection's end from all others, from the randomness that std keeps for its hash maps.
-fn instance() -> u128 {
-    use std::hash::{BuildHasher, RandomState};
-    let half = || u128::from(RandomState::new().hash_one(std::process::id()));
-    half() << 64 | half()
 }

@@ -51,6 +51,7 @@ pub(super) struct Shared<T: Transport> {
     /// Somebody wants more of the driver than that it reads. Set before it is woken.
     called: AtomicBool,
     pub(super) id: u64,
+    instance: u128,
     pub(super) properties: Properties,
     pub(super) limits: Limits,
     /// The driver's, where streams are driven as well.
@@ -115,7 +116,7 @@ impl<T: Transport> Shared<T> {
         writer: T::Writer,
         leads: bool,
     ) -> Shared<T> {
-        let limits = config.limits.clone();
+        let (limits, instance) = (config.limits.clone(), config.instance);
         Shared {
             state: Mutex::new(State {
                 protocol: Protocol::new(config),
@@ -142,6 +143,7 @@ impl<T: Transport> Shared<T> {
             called: AtomicBool::new(true),
             // Unique, and ordered with nothing.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            instance,
             properties,
             limits,
             runtime: Handle::current(),
@@ -425,6 +427,10 @@ impl<S: FrameSender> State<S> {
 impl<T: Transport> Link for Shared<T> {
     fn id(&self) -> u64 {
         self.id
+    }
+
+    fn instance(&self) -> u128 {
+        self.instance
     }
 
     fn properties(&self) -> &Properties {

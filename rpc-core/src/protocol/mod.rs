@@ -9,6 +9,7 @@
 
 pub(crate) mod callee;
 pub(crate) mod caller;
+pub(crate) mod extras;
 pub(crate) mod fail;
 mod hello;
 mod input;
@@ -528,6 +529,7 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
         memory_max: limits.memory_out,
         message_max: theirs.message_len,
         reply_max: limits.message_len as u64,
+        metadata_max: limits.metadata_len,
         chunk_len,
     });
     let callee = Callee::new(CalleeConfig {
@@ -540,6 +542,7 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
         chunk_len,
         memory_out_max: limits.memory_out,
         timeout_max: limits.deadline_max,
+        metadata_max: limits.metadata_len,
         stream_window: limits.stream_window as u64,
         share: Arc::clone(&config.share),
     });

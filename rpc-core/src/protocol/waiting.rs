@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::task::Waker;
 
 use super::caller::NewCall;
+use super::extras::Sent;
 use super::fail::Failure;
 use crate::body::Body;
 
@@ -34,6 +35,13 @@ pub(crate) struct Queued {
     pub(crate) payload: Body,
 }
 
+impl Queued {
+    /// Bytes that are held for it.
+    pub(crate) fn held(&self) -> usize {
+        self.payload.len() + Sent::bytes(&self.call.extras).len()
+    }
+}
+
 #[derive(Debug)]
 enum State {
     Free,
@@ -59,7 +67,7 @@ pub(crate) struct Waiting {
     small: VecDeque<u32>,
     large: VecDeque<u32>,
     next_sequence: u64,
-    /// Payload bytes of all queued calls.
+    /// Bytes that are held for all queued calls.
     bytes: usize,
 }
 
@@ -86,7 +94,7 @@ impl Waiting {
     }
 
     pub(crate) fn push(&mut self, lane: Lane, queued: Queued, waker: Option<Waker>) -> Ticket {
-        self.bytes += queued.payload.len();
+        self.bytes += queued.held();
         self.next_sequence += 1;
         let index = self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry { generation: 0, sequence: 0, state: State::Free, waker: None });
@@ -130,10 +138,10 @@ impl Waiting {
         }
     }
 
-    /// Notes that the first call in `lane`, which had `len` payload bytes, was placed as `id`. Returns its caller's waker.
-    pub(crate) fn placed(&mut self, lane: Lane, len: usize, id: u64) -> Option<Waker> {
+    /// Notes that the first call in `lane`, for which `held` bytes were held, was placed as `id`. Returns its caller's waker.
+    pub(crate) fn placed(&mut self, lane: Lane, held: usize, id: u64) -> Option<Waker> {
         let index = self.lane(lane).pop_front()?;
-        self.bytes -= len;
+        self.bytes -= held;
         let entry = &mut self.entries[index as usize];
         entry.state = State::Placed(id);
         entry.waker.take()
@@ -160,7 +168,7 @@ impl Waiting {
     pub(crate) fn abandon(&mut self, ticket: Ticket, idle: &mut Vec<Waker>) -> Option<u64> {
         idle.extend(self.entries[ticket.index as usize].waker.take());
         if let State::Queued(queued) = &self.entries[ticket.index as usize].state {
-            self.bytes -= queued.payload.len();
+            self.bytes -= queued.held();
             self.small.retain(|index| *index != ticket.index);
             self.large.retain(|index| *index != ticket.index);
         }
@@ -200,7 +208,7 @@ impl Waiting {
                 continue;
             };
             any = true;
-            self.bytes -= queued.payload.len();
+            self.bytes -= queued.held();
             entry.state = State::Failed(failure);
             wakers.extend(entry.waker.take());
         }

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::Event;
 use super::caller::REPLY_INLINE_MAX;
+use super::extras::{CallExtras, Extras};
 use super::fail::{Class, Failure, WireReason};
 use super::message::{Assembly, ChunkLen, Fit, Message, Opening, Piece};
 use super::payload::Payload;
@@ -41,13 +42,14 @@ pub(crate) struct Incoming {
     pub(crate) timeout: Duration,
     pub(crate) payload: Payload,
     pub(crate) streams: StreamCounts,
+    pub(crate) extras: Option<Box<CallExtras>>,
 }
 
 /// How a call ended on this side.
 #[derive(Debug)]
 pub(crate) enum Finish {
     /// The handler returned; the bytes are beside.
-    Returned(Half),
+    Returned(Half, Extras),
     /// It did not, or was never started.
     Failed(Failure),
 }
@@ -56,6 +58,7 @@ pub(crate) enum Finish {
 enum State {
     Receiving {
         head: CallHead,
+        extras: Option<Box<CallExtras>>,
         assembly: Assembly,
     },
     Running,
@@ -106,6 +109,7 @@ pub(crate) struct Callee {
     requests: ReceiveWindow,
     replies: SendWindow,
     message_max: u64,
+    metadata_max: usize,
     reply_max: u64,
     chunk_len: ChunkLen,
     memory_out_max: usize,
@@ -148,6 +152,7 @@ pub(crate) struct CalleeConfig {
     pub(crate) request_window: u64,
     pub(crate) reply_window: u64,
     pub(crate) message_max: u64,
+    pub(crate) metadata_max: usize,
     pub(crate) reply_max: u64,
     pub(crate) chunk_len: ChunkLen,
     pub(crate) memory_out_max: usize,
@@ -166,6 +171,7 @@ impl Callee {
             requests: ReceiveWindow::new(config.request_window),
             replies: SendWindow::new(config.reply_window),
             message_max: config.message_max,
+            metadata_max: config.metadata_max,
             reply_max: config.reply_max,
             chunk_len: config.chunk_len,
             memory_out_max: config.memory_out_max,
@@ -261,13 +267,21 @@ impl Callee {
         }
         let admitted = match unknown {
             Some(tag) => Err(Reason::UnknownExtension(tag)),
-            None => self.admit(head, total, streams),
+            None => CallExtras::of(frame, self.metadata_max),
         };
-        if let Err(reason) = admitted {
-            self.requests.forget(total - len);
-            self.requests.release(len);
-            return self.refuse(frame.id, &reason);
-        }
+        let charged =
+            |extras: &Option<Box<CallExtras>>| self.charge(total, streams) + CallExtras::held(extras.as_deref());
+        let admitted = admitted.map(|extras| (charged(&extras), extras));
+        let admitted =
+            admitted.and_then(|(charged, extras)| self.admit(head, charged, streams).map(|()| (charged, extras)));
+        let (charged, extras) = match admitted {
+            Ok(admitted) => admitted,
+            Err(reason) => {
+                self.requests.forget(total - len);
+                self.requests.release(len);
+                return self.refuse(frame.id, &reason);
+            }
+        };
         self.accepted += 1;
         let timeout = Duration::from_micros(u64::from(head.timeout) * TIMEOUT_UNIT_MICROS).min(self.timeout_max);
         let mut entry = Entry {
@@ -278,7 +292,7 @@ impl Callee {
             expired: false,
             streams,
             held: len,
-            charged: self.charge(total, streams),
+            charged,
             cut: 0,
         };
         if streams != StreamCounts::NONE {
@@ -291,13 +305,13 @@ impl Callee {
             if assembly.push(payload, true) != Fit::Part {
                 return Err(ProtocolError::Chunks);
             }
-            entry.state = State::Receiving { head, assembly };
+            entry.state = State::Receiving { head, extras, assembly };
         } else {
             let payload = match payload {
                 Piece::Here(payload) => Payload::copy(payload),
                 Piece::Landed(payload) => Payload::from(payload.into_message()),
             };
-            events.push(Event::Request(Incoming { id: frame.id, head, timeout, payload, streams }));
+            events.push(Event::Request(Incoming { id: frame.id, head, timeout, payload, streams, extras }));
         }
         self.calls.insert(entry);
         Ok(())
@@ -311,7 +325,7 @@ impl Callee {
     }
 
     /// Takes what a call needs, or says why it can't be taken.
-    fn admit(&mut self, head: CallHead, total: u64, streams: StreamCounts) -> Result<(), Reason> {
+    fn admit(&mut self, head: CallHead, charge: u64, streams: StreamCounts) -> Result<(), Reason> {
         if self.live() >= self.limit {
             return Err(Reason::Overloaded { limit: Limit::InFlightPerConnection });
         }
@@ -324,7 +338,7 @@ impl Callee {
         if streams.all() > STREAMS_MAX {
             return Err(Reason::Overloaded { limit: Limit::StreamsPerCall });
         }
-        self.share.enter(self.charge(total, streams)).map_err(|limit| Reason::Overloaded { limit })
+        self.share.enter(charge).map_err(|limit| Reason::Overloaded { limit })
     }
 
     /// Answers a call that gets no state.
@@ -360,8 +374,8 @@ impl Callee {
         let Some(entry) = self.calls.get_mut(frame.id) else {
             return self.requests.stray(len);
         };
-        let (head, assembly) = match &mut entry.state {
-            State::Receiving { head, assembly } => (head, assembly),
+        let (head, extras, assembly) = match &mut entry.state {
+            State::Receiving { head, extras, assembly } => (head, extras, assembly),
             // It was whole.
             State::Running | State::Streaming => return Err(ProtocolError::Chunks),
             // Its deadline passed while it came in, and the peer has yet to hear of it.
@@ -375,9 +389,9 @@ impl Callee {
         entry.held += len;
         if fit == Fit::Whole {
             let payload = Payload::from(assembly.take().unwrap_or_default());
-            let (id, head, timeout, streams) = (entry.id, *head, entry.timeout, entry.streams);
+            let (id, head, timeout, streams, extras) = (entry.id, *head, entry.timeout, entry.streams, extras.take());
             entry.state = State::Running;
-            events.push(Event::Request(Incoming { id, head, timeout, payload, streams }));
+            events.push(Event::Request(Incoming { id, head, timeout, payload, streams, extras }));
         }
         Ok(())
     }
@@ -568,7 +582,7 @@ impl Callee {
 
 fn failure_message(failure: &Failure) -> Message {
     let (lead, reason) = failure.on_the_wire();
-    Message::new(Kind::Fail, 0, lead, reason.detail().into())
+    Message::new(Kind::Fail, 0, lead, None, reason.detail().into())
 }
 
 fn failure_len(failure: &Failure) -> usize {

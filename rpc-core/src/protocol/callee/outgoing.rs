@@ -6,6 +6,7 @@ use super::{Callee, Entry, Finish, State, failure_message};
 use crate::error::Reason;
 use crate::frame::{Head, Kind, Lead, StreamCounts};
 use crate::protocol::caller::REPLY_INLINE_MAX;
+use crate::protocol::extras::Sent;
 use crate::protocol::fail::{Class, Failure};
 use crate::protocol::message::{APART_LEN_MIN, ChunkLen, Message, Progress};
 use crate::protocol::payload::Payload;
@@ -31,12 +32,12 @@ impl Callee {
         }
         let bytes = payload.as_slice();
         let len = bytes.len() as u64;
-        let half = match how {
-            Finish::Returned(_) if len > self.reply_max => {
+        let (half, extras) = match how {
+            Finish::Returned(..) if len > self.reply_max => {
                 let failure = self.too_large(&how, &payload);
                 return failure.into_iter().for_each(|failure| self.fail(id, &failure, out));
             }
-            Finish::Returned(half) => half,
+            Finish::Returned(half, extras) => (half, extras),
             Finish::Failed(failure) => return self.fail(id, &failure, out),
         };
         let (kind, lead) = match half {
@@ -50,6 +51,7 @@ impl Callee {
         if at_once && !apart {
             let mut head = Head::new(kind, id);
             head.lead = lead;
+            head.extensions = Sent::bytes(&extras);
             if head.place(bytes, out) {
                 if !free {
                     self.replies.take(len);
@@ -59,7 +61,7 @@ impl Callee {
                 return;
             }
         }
-        let mut message = Message::new(kind, 0, lead, payload.into_body());
+        let mut message = Message::new(kind, 0, lead, extras, payload.into_body());
         if at_once && apart && message.advance(id, self.chunk_len, out) == Progress::Done {
             self.replies.take(len);
             self.replies.sent(len);
@@ -115,7 +117,7 @@ impl Callee {
     /// What becomes of a reply that the peer does not take.
     pub(crate) fn too_large(&self, how: &Finish, payload: &Payload) -> Option<Failure> {
         let len = payload.as_slice().len() as u64;
-        let too_large = matches!(how, Finish::Returned(_)) && len > self.reply_max;
+        let too_large = matches!(how, Finish::Returned(..)) && len > self.reply_max;
         too_large.then(|| Failure::maybe_executed(Reason::TooLarge { len, max: self.reply_max }))
     }
 

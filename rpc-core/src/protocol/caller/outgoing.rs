@@ -10,6 +10,7 @@ use crate::body::{Body, Parts};
 use crate::error::Reason;
 use crate::frame::{Head, Kind, flags};
 use crate::limits::Limit;
+use crate::protocol::extras::Sent;
 use crate::protocol::message::{APART_LEN_MIN, Message, Progress};
 use crate::protocol::waiting::{Lane, Queued};
 use crate::transport::FrameSender;
@@ -36,7 +37,8 @@ impl Caller {
         }
         let lane = if payload.len() > self.chunk_len.len { Lane::Large } else { Lane::Small };
         let held = self.waiting.bytes() + self.sending_bytes;
-        let fits = held == 0 || held + payload.len() <= self.memory_max;
+        let held_for_it = payload.len() + Sent::bytes(&call.extras).len();
+        let fits = held == 0 || held + held_for_it <= self.memory_max;
         let free =
             !self.closing && self.open < self.limit && self.may_start(lane, len) && (fits || lane == Lane::Small);
         let placed = if free { self.place(call, Source::Lent(payload, lend), out) } else { None };
@@ -58,7 +60,7 @@ impl Caller {
             if !self.starved.iter().any(|known| waker.as_ref().is_some_and(|waker| known.will_wake(waker))) {
                 self.starved.extend(waker.take());
             }
-            self.starved_least = self.starved_least.min(payload.len());
+            self.starved_least = self.starved_least.min(held_for_it);
             return Begun::Starved.into();
         }
         let payload = match copy.take() {
@@ -67,7 +69,7 @@ impl Caller {
             None => payload.into(),
         };
         self.unstamped |= call.deadline.is_none();
-        Begun::Queued(self.waiting.push(lane, Queued { call: *call, payload }, waker.take())).into()
+        Begun::Queued(self.waiting.push(lane, Queued { call: call.clone(), payload }, waker.take())).into()
     }
 
     /// Whether a new message may start now, ahead of nobody who waits in its lane.
@@ -128,14 +130,15 @@ impl Caller {
         let mut outgoing = None;
         let len = payload.len();
         if len <= self.chunk_len.len && (len < APART_LEN_MIN || !payload.stays(out)) {
-            let head = Head { kind: Kind::Call, flags: oneway, id, total: None, lead };
+            let extensions = Sent::bytes(&call.extras);
+            let head = Head { kind: Kind::Call, flags: oneway, id, total: None, lead, extensions };
             if !head.place_parts(payload.parts(), out) {
                 return None;
             }
         } else {
             let (message, progress) = match payload {
                 Source::Lent(parts, lend) => {
-                    let mut message = Message::lent(Kind::Call, oneway, lead, len);
+                    let mut message = Message::lent(Kind::Call, oneway, lead, call.extras.clone(), len);
                     let progress = message.feed(id, parts, lend, self.chunk_len, out);
                     if progress == Progress::Blocked {
                         return None;
@@ -143,7 +146,8 @@ impl Caller {
                     (message, progress)
                 }
                 Source::Own(body) => {
-                    let mut message = Message::new(Kind::Call, oneway, lead, std::mem::take(body));
+                    let extras = call.extras.clone();
+                    let mut message = Message::new(Kind::Call, oneway, lead, extras, std::mem::take(body));
                     let progress = message.advance(id, self.chunk_len, out);
                     match progress {
                         Progress::Blocked => {
@@ -177,6 +181,7 @@ impl Caller {
         slot.deadline = call.deadline;
         slot.position = if outgoing.is_none() { out.position() } else { u64::MAX };
         slot.outgoing = outgoing;
+        slot.metadata = call.extras.as_ref().and_then(|extras| extras.wants_metadata.then(Box::default));
         slot.terminal = false;
         slot.wanted = false;
         slot.expired = false;
@@ -222,7 +227,8 @@ impl Caller {
             let Some(queued) = self.waiting.front_mut(lane) else {
                 break;
             };
-            let call = queued.call;
+            let call = queued.call.clone();
+            let held = queued.held();
             let mut payload = std::mem::take(&mut queued.payload);
             let len = payload.len();
             let Some(id) = self.place(&call, Source::Own(&mut payload), out) else {
@@ -232,7 +238,7 @@ impl Caller {
                 return false;
             };
             self.spent(lane, len as u64);
-            let waker = self.waiting.placed(lane, len, id);
+            let waker = self.waiting.placed(lane, held, id);
             if let Some(slot) = self.slot_mut(id) {
                 slot.wanted = !call.oneway;
             }
