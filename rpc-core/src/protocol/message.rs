@@ -7,6 +7,7 @@ use crate::body::{Body, Parts};
 use crate::error::ProtocolError;
 use crate::frame::{FRAME_OVERHEAD_MAX, Frame, FrameError, Head, Kind, Lead, StreamCounts, flags, tag};
 use crate::landing::{Filling, Landed};
+use crate::priority::Priority;
 use crate::transport::{Apart, FrameSender};
 
 /// A CALL, REPLY or FAIL whose payload is encoded, and how much of it has been placed.
@@ -75,6 +76,11 @@ impl Message {
 
     fn of(kind: Kind, flags: u8, lead: Lead, extras: Extras, payload: Source, total: usize) -> Message {
         Message { kind, flags, lead, extras, payload, total, sent: 0, begun: false, queued: false, left: false }
+    }
+
+    /// How urgent it is; of a reply, its call knows.
+    pub(crate) fn priority(&self) -> Priority {
+        Sent::priority(&self.extras)
     }
 
     /// Whether its owner still has the payload.

@@ -17,6 +17,7 @@ mod message;
 mod output;
 mod pace;
 mod payload;
+mod ranked;
 pub(crate) mod stream;
 mod table;
 #[cfg(test)]

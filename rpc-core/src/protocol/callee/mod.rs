@@ -24,6 +24,7 @@ use super::extras::{CallExtras, Extras};
 use super::fail::{Class, Failure, WireReason};
 use super::message::{Assembly, ChunkLen, Fit, Message, Opening, Piece};
 use super::payload::Payload;
+use super::ranked::Line;
 use super::stream::STREAMS_MAX;
 use super::table::Table;
 use super::window::{ReceiveWindow, SendWindow};
@@ -31,6 +32,7 @@ use crate::error::{ProtocolError, Reason};
 use crate::frame::{CallHead, Frame, Kind, StreamCounts, TIMEOUT_UNIT_MICROS};
 use crate::landing::{Filling, Landed};
 use crate::limits::Limit;
+use crate::priority::Priority;
 use crate::share::Share;
 use crate::wire::Half;
 
@@ -75,6 +77,8 @@ pub(super) struct Entry {
     timeout: Duration,
     deadline: Option<Instant>,
     expired: bool,
+    /// How urgent its caller says that it is.
+    priority: Priority,
     /// It has streams that have not ended.
     streams: StreamCounts,
     /// Payload bytes of the request that count in the window.
@@ -117,10 +121,10 @@ pub(crate) struct Callee {
     /// Refusals that wait for room, at most `limit`.
     refusals: VecDeque<Refusal>,
     /// Calls whose reply waits for room only.
-    backlog_free: VecDeque<u64>,
+    backlog_free: Line<u64>,
     /// Calls whose reply waits for credit, too.
-    backlog_credit: VecDeque<u64>,
-    sending: VecDeque<u64>,
+    backlog_credit: Line<u64>,
+    sending: Line<u64>,
     /// Bytes of encoded replies not yet placed.
     reply_bytes: usize,
     /// Handlers that may not encode their reply before there is memory for it.
@@ -177,9 +181,9 @@ impl Callee {
             memory_out_max: config.memory_out_max,
             timeout_max: config.timeout_max,
             refusals: VecDeque::new(),
-            backlog_free: VecDeque::new(),
-            backlog_credit: VecDeque::new(),
-            sending: VecDeque::new(),
+            backlog_free: Line::default(),
+            backlog_credit: Line::default(),
+            sending: Line::default(),
             reply_bytes: 0,
             encoders: Vec::new(),
             drained_at: None,
@@ -290,6 +294,7 @@ impl Callee {
             timeout,
             deadline: None,
             expired: false,
+            priority: extras.as_ref().map_or(Priority::Normal, |extras| extras.priority),
             streams,
             held: len,
             charged,
@@ -418,7 +423,7 @@ impl Callee {
         let Some(entry) = self.calls.get_mut(id) else {
             return;
         };
-        let message = failure_message(&failure);
+        let (message, priority) = (failure_message(&failure), entry.priority);
         let before = std::mem::replace(&mut entry.state, State::Replying(message));
         let (held, charged) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.charged));
         match before {
@@ -436,7 +441,7 @@ impl Callee {
         self.requests.release(held);
         self.share.release(charged);
         self.reply_bytes += failure_len(&failure);
-        self.backlog_free.push_back(id);
+        self.backlog_free.push_back(priority, id);
         if self.streaming > 0 && self.forget_streams(id) {
             self.concluded.push(id);
         }

@@ -82,17 +82,18 @@ impl Callee {
     }
 
     fn wait(&mut self, id: u64, message: Message) {
+        let Some(entry) = self.calls.get_mut(id) else {
+            return;
+        };
         self.reply_bytes += message.len();
         if message.len() <= REPLY_INLINE_MAX {
-            self.backlog_free.push_back(id);
+            self.backlog_free.push_back(entry.priority, id);
         } else {
             // Its deadline counts here, too; it may have passed.
             self.unstamped = true;
-            self.backlog_credit.push_back(id);
+            self.backlog_credit.push_back(entry.priority, id);
         }
-        if let Some(entry) = self.calls.get_mut(id) {
-            entry.state = State::Replying(message);
-        }
+        entry.state = State::Replying(message);
     }
 
     pub(super) fn remove(&mut self, id: u64) {
@@ -139,22 +140,22 @@ impl Callee {
             }
             self.refusals.pop_front();
         }
-        while let Some(id) = self.backlog_free.pop_front() {
+        while let Some((priority, id)) = self.backlog_free.pop_front() {
             if self.start(id, self.chunk_len, out) == Some(Progress::Blocked) {
-                self.backlog_free.push_front(id);
+                self.backlog_free.push_front(priority, id);
                 return false;
             }
         }
-        while let Some(id) = self.backlog_credit.pop_front() {
+        while let Some((priority, id)) = self.backlog_credit.pop_front() {
             let len = self.unsent(id);
             if !self.replies.allows(len) {
-                self.backlog_credit.push_front(id);
+                self.backlog_credit.push_front(priority, id);
                 break;
             }
             self.replies.take(len);
             if self.start(id, self.chunk_len, out) == Some(Progress::Blocked) {
                 self.replies.unsend(len);
-                self.backlog_credit.push_front(id);
+                self.backlog_credit.push_front(priority, id);
                 return false;
             }
         }
@@ -189,7 +190,7 @@ impl Callee {
                 self.replies.unsend(std::mem::take(&mut entry.cut));
                 self.remove(id);
             }
-            Progress::More => self.sending.push_back(id),
+            Progress::More => self.sending.push_back(entry.priority, id),
             Progress::Blocked => {}
         }
         Some(progress)
@@ -197,7 +198,7 @@ impl Callee {
 
     /// Places one chunk, of at most `most` bytes, of the half-sent reply whose turn it is.
     pub(crate) fn send_chunk<S: FrameSender>(&mut self, most: usize, out: &mut S) -> Option<Progress> {
-        while let Some(id) = self.sending.pop_front() {
+        while let Some((priority, id)) = self.sending.pop_front() {
             let begun = match self.calls.get_mut(id) {
                 Some(Entry { state: State::Replying(message), .. }) => message.begun,
                 _ => false,
@@ -207,7 +208,7 @@ impl Callee {
             }
             let progress = self.start(id, self.chunk_len.at_most(most), out);
             if progress == Some(Progress::Blocked) {
-                self.sending.push_front(id);
+                self.sending.push_front(priority, id);
             }
             return progress;
         }

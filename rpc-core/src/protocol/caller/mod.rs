@@ -17,13 +17,13 @@ mod incoming;
 mod outgoing;
 mod time;
 
-use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::extras::Extras;
 use super::fail::Failure;
 use super::message::{Assembly, ChunkLen, Message};
+use super::ranked::Line;
 use super::waiting::{Ticket, Waited, Waiting};
 use super::window::{ReceiveWindow, SendWindow};
 use crate::body::Received;
@@ -258,7 +258,7 @@ pub(crate) struct Caller {
     metadata_max: usize,
     chunk_len: ChunkLen,
     /// Ids of half-sent calls, in turn.
-    sending: VecDeque<u64>,
+    sending: Line<u64>,
     /// What is not sent yet of half-sent calls that are held here.
     sending_bytes: usize,
     /// Of those that are left with their callers.
@@ -322,7 +322,7 @@ impl Caller {
             reply_max: config.reply_max,
             metadata_max: config.metadata_max,
             chunk_len: config.chunk_len,
-            sending: VecDeque::new(),
+            sending: Line::default(),
             sending_bytes: 0,
             left: Left::default(),
             cancels_due: 0,

@@ -1,7 +1,7 @@
 //! What leaves: new calls, those that waited, their chunks, cancels.
 //!
-//! Two lanes wait: messages of one chunk, and longer ones. Neither may starve the other, so both first-come order and an
-//! eighth of the window decide.
+//! Two lanes wait: messages of one chunk, and longer ones. Neither may starve the other, so both first-come order, within a
+//! priority, and an eighth of the window decide.
 
 use std::task::Waker;
 
@@ -12,7 +12,7 @@ use crate::frame::{Head, Kind, flags};
 use crate::limits::Limit;
 use crate::protocol::extras::Sent;
 use crate::protocol::message::{APART_LEN_MIN, Message, Progress};
-use crate::protocol::waiting::{Lane, Queued};
+use crate::protocol::waiting::{Lane, Place, Queued};
 use crate::transport::FrameSender;
 
 impl Caller {
@@ -154,7 +154,7 @@ impl Caller {
                             *body = message.into_payload();
                             return None;
                         }
-                        Progress::More => self.sending.push_back(id),
+                        Progress::More => self.sending.push_back(message.priority(), id),
                         Progress::Done => {}
                     }
                     (message, progress)
@@ -251,9 +251,9 @@ impl Caller {
         true
     }
 
-    /// Whose turn it is among those who wait: who came first, but neither lane may starve the other.
+    /// Whose turn it is among those who wait: who is more urgent or came first, but neither lane may starve the other.
     fn next_lane(&self) -> Option<Lane> {
-        let fits = |(_, len): &(u64, u64)| self.requests.allows(*len);
+        let fits = |(_, len): &(Place, u64)| self.requests.allows(*len);
         match (self.waiting.front(Lane::Small), self.waiting.front(Lane::Large)) {
             (Some(small), None) => fits(&small).then_some(Lane::Small),
             (None, Some(large)) => fits(&large).then_some(Lane::Large),
@@ -307,10 +307,10 @@ impl Caller {
             return Fed::Over;
         };
         let sent = message.len() - message.unsent();
-        let queued = std::mem::replace(&mut message.queued, true);
+        let (queued, priority) = (std::mem::replace(&mut message.queued, true), message.priority());
         waker.place(&mut slot.waker);
         if !queued {
-            self.sending.push_back(id);
+            self.sending.push_back(priority, id);
         }
         Fed::Part(sent)
     }
@@ -339,8 +339,9 @@ impl Caller {
         if let Some(message) = self.slot_mut(id).and_then(|slot| slot.outgoing.as_mut()) {
             debug_assert!(!message.left);
             message.keep(rest);
+            let priority = message.priority();
             if !std::mem::replace(&mut message.queued, true) {
-                self.sending.push_back(id);
+                self.sending.push_back(priority, id);
             }
         }
     }
@@ -353,7 +354,7 @@ impl Caller {
         out: &mut S,
         wakers: &mut Vec<Waker>,
     ) -> Option<Progress> {
-        while let Some(id) = self.sending.pop_front() {
+        while let Some((priority, id)) = self.sending.pop_front() {
             let chunk_len = self.chunk_len.at_most(most);
             let index = self.index(id);
             let slot = &mut self.slots[index];
@@ -375,8 +376,8 @@ impl Caller {
                     slot.position = out.position();
                     slot.outgoing = None;
                 }
-                Progress::More => self.sending.push_back(id),
-                Progress::Blocked => self.sending.push_front(id),
+                Progress::More => self.sending.push_back(priority, id),
+                Progress::Blocked => self.sending.push_front(priority, id),
             }
             return Some(progress);
         }
