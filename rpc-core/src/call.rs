@@ -24,6 +24,7 @@ use crate::method::MethodDescriptor;
 use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
 use crate::scratch;
 use crate::streaming::Receiver;
+use crate::telemetry::CallSpan;
 use crate::waiter::block_on;
 use crate::wire::{Arguments, Half, Output};
 use options::Options;
@@ -94,9 +95,11 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         }
         let (client, method, given) = (self.client, self.method, self.arguments.streams());
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Reads };
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next };
-        let id = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, answer))?;
-        outcome::<R>(client, method, answer, id, given)
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, span: CallSpan::default() };
+        let answered = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, answer));
+        let outcome = answered.and_then(|id| outcome::<R>(client, method, answer, id, given));
+        call.span.end(&outcome);
+        outcome
     }
 
     /// Makes the call and returns once it is on its way, with a handle for its outcome. A long one is when all of it is.
@@ -108,11 +111,17 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     /// If it can't be sent.
     pub async fn send(self) -> Result<Pending<R>, CallError<R::Err>> {
         let client = self.client.clone();
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn };
-        poll_fn(|cx| call.poll_sent(cx)).await?;
+        let span = CallSpan::default();
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn, span };
+        let sent = poll_fn(|cx| call.poll_sent(cx)).await;
+        if sent.is_err() {
+            call.span.end(&sent);
+        }
+        sent?;
         let exchange = std::mem::take(&mut call.exchange);
+        let span = std::mem::take(&mut call.span);
         let given = call.call.arguments.streams();
-        Ok(Pending { client, method: call.call.method, exchange, given, output: PhantomData })
+        Ok(Pending { client, method: call.call.method, exchange, given, span, output: PhantomData })
     }
 }
 
@@ -132,7 +141,7 @@ impl<'a, A: Arguments, R: Output> IntoFuture for Call<'a, A, R> {
 
     fn into_future(self) -> CallFuture<'a, A, R> {
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Awaits };
-        CallFuture { call: self, exchange: Exchange::Unsent, next }
+        CallFuture { call: self, exchange: Exchange::Unsent, next, span: CallSpan::default() }
     }
 }
 
@@ -142,6 +151,7 @@ pub struct CallFuture<'a, A, R> {
     call: Call<'a, A, R>,
     exchange: Exchange,
     next: Next,
+    span: CallSpan,
 }
 
 // Nothing in it is ever pinned: arguments are only encoded.
@@ -165,7 +175,9 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         let answered = ready!(self.poll_answer(cx, answer));
         coop.made_progress();
         let Call { client, method, arguments, .. } = &self.call;
-        Poll::Ready(answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams())))
+        let outcome = answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams()));
+        self.span.end(&outcome);
+        Poll::Ready(outcome)
     }
 
     /// The id of the call, when it has its answer.
@@ -210,7 +222,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         let Some(mut call) = self.call.terms(scope, link.id(), R::ONEWAY) else {
             return Poll::Ready(Err(Reason::DeadlineExceeded));
         };
-        call.extras = match self.call.extras(scope) {
+        call.extras = match self.call.extras(scope, &mut self.span) {
             Ok(extras) => extras,
             Err(reason) => return Poll::Ready(Err(reason)),
         };
@@ -341,6 +353,7 @@ pub struct Pending<R> {
     exchange: Exchange,
     /// Streams among its arguments.
     given: u8,
+    span: CallSpan,
     output: PhantomData<fn() -> R>,
 }
 
@@ -362,7 +375,7 @@ impl<R: Output> Pending<R> {
         }
         let link = Arc::clone(self.client.connection().link());
         let id = block_on(&*link, |cx| self.poll_answer(cx, answer));
-        outcome::<R>(&self.client, self.method, answer, id, self.given)
+        self.outcome(answer, id)
     }
 
     /// The outcome, and the answer that it was in.
@@ -370,7 +383,13 @@ impl<R: Output> Pending<R> {
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
         let id = ready!(self.poll_answer(cx, answer));
         coop.made_progress();
-        Poll::Ready(outcome::<R>(&self.client, self.method, answer, id, self.given))
+        Poll::Ready(self.outcome(answer, id))
+    }
+
+    fn outcome(&mut self, answer: &Answer, id: u64) -> Result<R::Ok, CallError<R::Err>> {
+        let outcome = outcome::<R>(&self.client, self.method, answer, id, self.given);
+        self.span.end(&outcome);
+        outcome
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {

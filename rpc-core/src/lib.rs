@@ -27,6 +27,8 @@ pub mod server;
 pub mod service;
 pub mod stats;
 pub mod streaming;
+#[cfg(feature = "tracing")]
+pub mod telemetry;
 pub mod transport;
 pub mod wire;
 
@@ -43,6 +45,9 @@ mod protocol;
 mod random;
 mod scratch;
 mod share;
+#[cfg(not(feature = "tracing"))]
+#[path = "no_telemetry.rs"]
+mod telemetry;
 mod trace;
 mod waiter;
 
