@@ -95,7 +95,7 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         }
         let (client, method, given) = (self.client, self.method, self.arguments.streams());
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Reads };
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, span: CallSpan::default() };
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, span: CallSpan::none() };
         let answered = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, answer));
         let outcome = answered.and_then(|id| outcome::<R>(client, method, answer, id, given));
         call.span.end(&outcome);
@@ -111,7 +111,7 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     /// If it can't be sent.
     pub async fn send(self) -> Result<Pending<R>, CallError<R::Err>> {
         let client = self.client.clone();
-        let span = CallSpan::default();
+        let span = CallSpan::none();
         let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn, span };
         let sent = poll_fn(|cx| call.poll_sent(cx)).await;
         if sent.is_err() {
@@ -119,7 +119,7 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         }
         sent?;
         let exchange = std::mem::take(&mut call.exchange);
-        let span = std::mem::take(&mut call.span);
+        let span = std::mem::replace(&mut call.span, CallSpan::none());
         let given = call.call.arguments.streams();
         Ok(Pending { client, method: call.call.method, exchange, given, span, output: PhantomData })
     }
@@ -141,7 +141,7 @@ impl<'a, A: Arguments, R: Output> IntoFuture for Call<'a, A, R> {
 
     fn into_future(self) -> CallFuture<'a, A, R> {
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Awaits };
-        CallFuture { call: self, exchange: Exchange::Unsent, next, span: CallSpan::default() }
+        CallFuture { call: self, exchange: Exchange::Unsent, next, span: CallSpan::none() }
     }
 }
 

@@ -10,10 +10,15 @@ use crate::protocol::extras::CallExtras;
 use crate::trace::TraceContext;
 
 /// See the module of the feature.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct CallSpan;
 
 impl CallSpan {
+    #[inline(always)]
+    pub(crate) fn none() -> CallSpan {
+        CallSpan
+    }
+
     #[inline(always)]
     pub(crate) fn begin(
         &mut self,
@@ -32,7 +37,7 @@ impl CallSpan {
 }
 
 /// See the module of the feature.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HandlerSpan;
 
 impl HandlerSpan {
