@@ -22,6 +22,7 @@ use crate::error::{CallError, Reason};
 use crate::frame::{CallHead, StreamCounts, TIMEOUT_UNIT_MICROS};
 use crate::method::MethodDescriptor;
 use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
+use crate::rare::Rare;
 use crate::scratch;
 use crate::streaming::Receiver;
 use crate::telemetry::CallSpan;
@@ -48,13 +49,13 @@ pub struct Call<'a, A, R> {
     arguments: A,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
-    options: Option<Box<Options>>,
+    options: Rare<Options>,
     output: PhantomData<fn() -> R>,
 }
 
 impl<'a, A, R> Call<'a, A, R> {
     pub(crate) fn new(client: &'a Client, method: &'static MethodDescriptor, arguments: A) -> Self {
-        Call { client, method, arguments, timeout: None, deadline: None, options: None, output: PhantomData }
+        Call { client, method, arguments, timeout: None, deadline: None, options: Rare::none(), output: PhantomData }
     }
 
     /// Gives the call this long, from when it is first polled. At most
@@ -522,9 +523,10 @@ fn decode<R: Output>(
         Answer::Small { half, bytes, len } => (*half, &bytes[..usize::from(*len)]),
         Answer::Large { half, bytes } => (*half, &**bytes),
         Answer::Failed(failure) => return Err(failed(failure.clone(), method)),
-        Answer::Extended(extended) => match &extended.answer {
-            Ok((half, bytes)) => (*half, &**bytes),
-            Err(failure) => return Err(failed(failure.clone(), method)),
+        Answer::Extended(extended) => match extended.as_ref().map(|extended| &extended.answer) {
+            Some(Ok((half, bytes))) => (*half, &**bytes),
+            Some(Err(failure)) => return Err(failed(failure.clone(), method)),
+            None => (Half::Ok, &[][..]),
         },
     };
     let mut input = bytes;
