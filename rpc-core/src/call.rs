@@ -16,7 +16,7 @@ use crate::connection::polling::step_back;
 use crate::connection::{Feeding, Link, Next};
 use crate::context::{Scope, waiting_would_deadlock};
 use crate::error::{CallError, Reason};
-use crate::frame::{CallHead, StreamCounts, TIMEOUT_UNIT_MICROS};
+use crate::frame::{CallHead, StreamCounts, timeout_units};
 use crate::method::MethodDescriptor;
 use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
 use crate::scratch;
@@ -291,11 +291,10 @@ impl<A, R> Call<'_, A, R> {
         if timeout.is_zero() {
             return None;
         }
-        let units = timeout.as_micros().div_ceil(u128::from(TIMEOUT_UNIT_MICROS));
         let head = CallHead {
             method: self.method.id.0,
             fingerprint: self.method.fingerprint,
-            timeout: u32::try_from(units).unwrap_or(u32::MAX),
+            timeout: timeout_units(timeout),
         };
         let nested = scope.is_some_and(|scope| scope.link == link);
         Some(NewCall { head, oneway, timeout, deadline, nested, streams: StreamCounts::NONE })

@@ -9,6 +9,8 @@
 //!
 //! The whole format, with byte-exact examples, stands in `docs/protocol.md`.
 
+use std::time::Duration;
+
 use crate::body::Parts;
 use crate::transport::{Apart, FrameSender};
 
@@ -339,6 +341,15 @@ impl<'a> Iterator for Extensions<'a> {
     }
 }
 
+/// A time as a CALL says it, rounded up, so that 0 means that none is left.
+pub(crate) fn timeout_units(time: Duration) -> u32 {
+    const PER_SECOND: u64 = 1_000_000 / TIMEOUT_UNIT_MICROS;
+    const NANOS: u32 = TIMEOUT_UNIT_MICROS as u32 * 1000;
+    let units =
+        time.as_secs().saturating_mul(PER_SECOND).saturating_add(u64::from(time.subsec_nanos().div_ceil(NANOS)));
+    u32::try_from(units).unwrap_or(u32::MAX)
+}
+
 /// The fixed part of a CALL's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallHead {
@@ -579,6 +590,15 @@ mod tests {
         assert_eq!(pad_len(u64::from_le_bytes(*bytes.first_chunk().unwrap())), None);
         bytes[4] = KIND_PAD;
         assert_eq!(Frame::parse(&bytes), Err(FrameError::UnknownKind(KIND_PAD)));
+    }
+
+    #[test]
+    fn a_time_is_rounded_up() {
+        let nanos = |nanos| timeout_units(Duration::from_nanos(nanos));
+        assert_eq!((nanos(0), nanos(1), nanos(100_000), nanos(100_001)), (0, 1, 1, 2));
+        assert_eq!((nanos(999_900_001), nanos(1_000_000_000), nanos(2_000_000_001)), (10_000, 10_000, 20_001));
+        assert_eq!(timeout_units(Duration::from_millis(u64::from(u32::MAX) / 10)), u32::MAX - 5);
+        assert_eq!(timeout_units(Duration::MAX), u32::MAX);
     }
 
     #[test]

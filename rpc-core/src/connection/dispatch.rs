@@ -72,16 +72,18 @@ impl Dispatcher {
         }
         // Once for all of them.
         let router = Arc::clone(&self.router);
-        for event in events.drain(..) {
+        // Where they lie: a request is moved once, into the place of its handler.
+        for event in &mut *events {
             match event {
                 Event::Request(incoming) => self.request(&router, incoming),
-                Event::Cancel(id) => self.tasks.stop(id, Stop::Cancelled),
-                Event::Expire(id) => self.tasks.stop(id, Stop::Expired),
+                Event::Cancel(id) => self.tasks.stop(*id, Stop::Cancelled),
+                Event::Expire(id) => self.tasks.stop(*id, Stop::Expired),
             }
         }
+        events.clear();
     }
 
-    fn request(&mut self, router: &Router, incoming: Incoming) {
+    fn request(&mut self, router: &Router, incoming: &mut Incoming) {
         let Some(route) = router.route(incoming.head.method) else {
             let reason = Reason::UnknownMethod { service: String::new(), method: String::new() };
             return self.refuse(incoming.id, reason);
@@ -110,7 +112,7 @@ impl Dispatcher {
     }
 
     /// Puts the request into a place.
-    fn begin(&mut self, route: &Route, incoming: Incoming) -> Running {
+    fn begin(&mut self, route: &Route, incoming: &mut Incoming) -> Running {
         let context = || Context::new(self.connection.clone(), Arc::clone(&self.share), incoming.timeout);
         let mut running = match self.pools[route.service].pop() {
             None => Running { place: self.router.place(route.service), context: context() },
@@ -121,7 +123,8 @@ impl Dispatcher {
                 running
             }
         };
-        let Incoming { id, head, payload, streams, .. } = incoming;
+        let Incoming { id, head, ref mut payload, streams, .. } = *incoming;
+        let payload = std::mem::take(payload);
         let request = Request::new(payload, head.method, running.context.share_out(), id, streams);
         running.place.start(request);
         running
