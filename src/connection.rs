@@ -1,8 +1,9 @@
 //! Connections that this side makes.
 
+use std::any::Any;
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Handle};
@@ -60,6 +61,22 @@ impl Connection {
     /// Its accounts, now.
     pub fn stats(&self) -> ConnectionStats {
         self.inner.stats()
+    }
+
+    /// Keeps a value with the connection, one of each type: for the handlers of the services that this side serves on it,
+    /// which find it with `cx.connection().get()`. It goes when the connection has ended.
+    pub fn insert<T: Any + Send + Sync>(&self, value: T) {
+        self.inner.insert(value);
+    }
+
+    /// The value of this type that is kept with the connection.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.inner.get()
+    }
+
+    /// Takes the value of this type away from the connection.
+    pub fn remove<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.inner.remove()
     }
 
     /// Whether the peer has said that it takes no new calls.

@@ -7,6 +7,7 @@ mod local;
 pub(crate) mod polling;
 mod shared;
 mod streams;
+mod values;
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use shared::Shared;
 
 pub(crate) use dispatch::Control;
 use streams::StreamLink;
+use values::Values;
 
 /// A connection to a peer, with any number of clients on it, and any number of services for the peer to call.
 ///
@@ -95,6 +97,7 @@ pub(crate) trait Link: StreamLink + Send + Sync {
     fn properties(&self) -> &Properties;
     fn limits(&self) -> &Limits;
     fn codec(&self) -> CodecId;
+    fn values(&self) -> &Values;
 
     /// Makes a call, of which `payload` is the payload. See [`Caller::begin`](crate::protocol::caller::Caller::begin).
     fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun;

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use self::writing::{Pen, WriteTurn};
 use super::inlet::Berth;
+use super::values::Values;
 use super::{Closing, Feeding, Link, Next};
 use crate::body::{self, Body, Parts};
 use crate::clock;
@@ -53,6 +54,7 @@ pub(super) struct Shared<T: Transport> {
     pub(super) id: u64,
     pub(super) properties: Properties,
     pub(super) limits: Limits,
+    values: Values,
     /// The driver's, where streams are driven as well.
     pub(super) runtime: Handle,
 }
@@ -144,6 +146,7 @@ impl<T: Transport> Shared<T> {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             properties,
             limits,
+            values: Values::default(),
             runtime: Handle::current(),
         }
     }
@@ -439,6 +442,10 @@ impl<T: Transport> Link for Shared<T> {
         self.lock().protocol.codec()
     }
 
+    fn values(&self) -> &Values {
+        &self.values
+    }
+
     fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun {
         let mut copy = None;
         let begun = loop {
@@ -600,6 +607,7 @@ impl<T: Transport> Drop for EndGuard<T> {
         };
         drop(outlet);
         self.0.lock().sender.release();
+        self.0.values.end();
         body::forget_spare();
     }
 }
