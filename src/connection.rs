@@ -1,17 +1,20 @@
 //! Connections that this side makes.
 
+use std::any::Any;
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Handle};
 use trunkline_core::codec::CodecId;
 use trunkline_core::transport::{BoxTransport, Connector, PeerIdentity, Transport};
 use trunkline_core::{Client, ConnectError, ConnectionError, ConnectionStats, Latency, Limits, Service, ServiceClient};
+use trunkline_transports::mem;
 use trunkline_transports::over::Over;
 
 use crate::endpoint;
+use crate::server::ServerBuilder;
 
 /// A connection to a peer, with any number of clients on it.
 ///
@@ -58,6 +61,22 @@ impl Connection {
     /// Its accounts, now.
     pub fn stats(&self) -> ConnectionStats {
         self.inner.stats()
+    }
+
+    /// Keeps a value with the connection, one of each type: for the handlers of the services that this side serves on it,
+    /// which find it with `cx.connection().get()`. It goes when the connection has ended.
+    pub fn insert<T: Any + Send + Sync>(&self, value: T) {
+        self.inner.insert(value);
+    }
+
+    /// The value of this type that is kept with the connection.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.inner.get()
+    }
+
+    /// Takes the value of this type away from the connection.
+    pub fn remove<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.inner.remove()
     }
 
     /// Whether the peer has said that it takes no new calls.
@@ -208,6 +227,41 @@ impl ConnectionBuilder {
             let _ = sender.send(self.connect_with(&*connector).await);
         });
         receiver.recv().unwrap_or(Err(ConnectError::Lost(ConnectionError::RuntimeGone)))
+    }
+
+    /// Serves `server` inside this process and connects to it, without an endpoint: what holds between two processes holds
+    /// here, deadlines, cancellation, limits, streams and errors alike, since it is the same protocol over a pair of queues.
+    /// The server ends with the connection.
+    ///
+    /// Both ends run on the tokio runtime whose thread this is; where there is none, on the thread that
+    /// [`connect_blocking`](Self::connect_blocking) uses, with handlers and all.
+    ///
+    /// ```
+    /// # #[trunkline::service] trait Kv { async fn get(&self, key: &str) -> Option<String>; }
+    /// # struct Store;
+    /// # impl Kv for Store { async fn get(&self, key: &str) -> Option<String> { Some(key.to_owned()) } }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use trunkline::{Connection, Limits, Server};
+    ///
+    /// let server = Server::builder().service(KvServer::new(Store)).limits(Limits::default().in_flight_per_connection(1));
+    /// let connection = Connection::builder().local(server)?;
+    /// let kv: KvClient = connection.client();
+    /// assert_eq!(kv.get("a").await?.as_deref(), Some("a"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the two sides have no codec in common, or there is no runtime and no thread to be had for one.
+    pub fn local(self, server: ServerBuilder) -> Result<Connection, ConnectError> {
+        let here = Handle::try_current();
+        let runtime = match &here {
+            Ok(here) => here,
+            Err(_) => background()?,
+        };
+        let _entered = runtime.enter();
+        self.inner.local(server.into_inner(), mem::pair_called("local")).map(Connection::from)
     }
 
     /// Shakes hands over a byte stream that is connected already.

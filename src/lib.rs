@@ -119,8 +119,9 @@ pub mod transport {
     pub use trunkline_core::frame::{FrameError, first_record};
     pub use trunkline_core::transport::*;
     pub use trunkline_transports::framing;
+    pub use trunkline_transports::mem;
     #[cfg(feature = "mem")]
-    pub use trunkline_transports::mem::{self, MemConnector, MemListener};
+    pub use trunkline_transports::mem::{MemConnector, MemListener};
     pub use trunkline_transports::over::Over;
     #[cfg(all(unix, feature = "pipe"))]
     pub use trunkline_transports::pipe::{self, Inherited, PipeTransport, Spawn, Stdio};
@@ -186,6 +187,15 @@ pub mod __private {
 
     #[cfg(not(all(unix, feature = "pipe")))]
     pub use crate::no_pipe::{Spawn, spawn};
+
+    /// A client of `service`, in this process.
+    #[track_caller]
+    pub fn local(service: impl crate::Service) -> Client {
+        match Connection::builder().local(crate::Server::builder().service(service)) {
+            Ok(connection) => connection.into_client(),
+            Err(error) => panic!("{error}"),
+        }
+    }
 
     /// The connection of a client.
     pub fn connection(client: &Client) -> Connection {

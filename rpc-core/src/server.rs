@@ -76,6 +76,20 @@ impl ServerBuilder {
         self
     }
 
+    /// What a connection needs that is served without a listener.
+    pub(crate) fn into_start(self) -> Start {
+        Start {
+            side: Side::Server,
+            share: Arc::new(Share::new(&self.limits)),
+            limits: self.limits,
+            latency: self.latency,
+            codecs: self.codecs.unwrap_or_else(|| CodecId::SUPPORTED.to_vec()),
+            router: Arc::new(self.router),
+            on_end: None,
+            closing: Closing::No,
+        }
+    }
+
     /// Takes connections from a listener.
     pub fn listen(self, listener: impl Listener) -> Server {
         let shared = Shared {

@@ -19,6 +19,7 @@ mod cases {
     pub(crate) mod limits;
     pub(crate) mod locks;
     pub(crate) mod payloads;
+    pub(crate) mod sessions;
     pub(crate) mod streams;
 }
 mod child;
@@ -31,6 +32,7 @@ mod pipes;
 mod raw;
 mod service;
 mod table;
+mod vault;
 
 /// Not a test: what the suite's second process runs. It does nothing where nobody asked for a second process.
 #[test]
@@ -197,6 +199,10 @@ cases! { $
         calls_in_flight_end_when_the_connection_is_closed,
         a_dropped_server_ends_every_call,
         an_ended_connection_has_no_accounts,
+    }
+    sessions {
+        each_connection_keeps_values_of_its_own,
+        a_kept_value_goes_with_its_connection,
     }
     drain {
         accepted_calls_finish_and_new_ones_are_refused,

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use self::writing::{Pen, WriteTurn};
 use super::inlet::Berth;
+use super::values::Values;
 use super::{Closing, Feeding, Link, Next};
 use crate::body::{self, Body, Parts};
 use crate::clock;
@@ -19,7 +20,7 @@ use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
-use crate::protocol::{Attempt, Begun, Config, Finish, NewCall, Payload, Protocol, Ticket, Waited};
+use crate::protocol::{Attempt, Begun, Finish, NewCall, Payload, Protocol, Ticket, Waited};
 use crate::stats::ConnectionStats;
 use crate::transport::{BatchWriter, FrameSender, Lent, Properties, Transport};
 use crate::waiter::Waiter;
@@ -53,6 +54,7 @@ pub(super) struct Shared<T: Transport> {
     pub(super) id: u64,
     pub(super) properties: Properties,
     pub(super) limits: Limits,
+    values: Values,
     /// The driver's, where streams are driven as well.
     pub(super) runtime: Handle,
 }
@@ -109,16 +111,16 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl<T: Transport> Shared<T> {
     pub(super) fn new(
-        config: Config,
+        protocol: Protocol,
+        limits: Limits,
         properties: Properties,
         sender: T::Sender,
         writer: T::Writer,
         leads: bool,
     ) -> Shared<T> {
-        let limits = config.limits.clone();
         Shared {
             state: Mutex::new(State {
-                protocol: Protocol::new(config),
+                protocol,
                 sender,
                 taken: 0,
                 blocked: false,
@@ -144,6 +146,7 @@ impl<T: Transport> Shared<T> {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             properties,
             limits,
+            values: Values::default(),
             runtime: Handle::current(),
         }
     }
@@ -439,6 +442,10 @@ impl<T: Transport> Link for Shared<T> {
         self.lock().protocol.codec()
     }
 
+    fn values(&self) -> &Values {
+        &self.values
+    }
+
     fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun {
         let mut copy = None;
         let begun = loop {
@@ -600,6 +607,7 @@ impl<T: Transport> Drop for EndGuard<T> {
         };
         drop(outlet);
         self.0.lock().sender.release();
+        self.0.values.end();
         body::forget_spare();
     }
 }

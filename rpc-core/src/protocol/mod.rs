@@ -12,6 +12,7 @@ pub(crate) mod caller;
 pub(crate) mod fail;
 mod hello;
 mod input;
+mod local;
 mod message;
 mod output;
 mod pace;
@@ -33,6 +34,7 @@ pub(crate) use caller::{Answer, Attempt, Begun, Fed, NewCall, NewWaker};
 pub(crate) use fail::{Class, Failure};
 pub(crate) use hello::HELLO_LEN_MAX;
 pub use hello::{MAJOR, MINOR};
+pub(crate) use local::introduce;
 use message::ChunkLen;
 pub(crate) use message::{APART_LEN_MIN, Progress};
 pub(crate) use payload::Payload;
@@ -166,7 +168,7 @@ pub(crate) struct Config {
 
 impl Config {
     /// The longest frame this side accepts, header included.
-    pub(crate) fn frame_len_max(&self) -> usize {
+    fn frame_len_max(&self) -> usize {
         (self.chunk_len.max(self.whole_len).min(self.limits.message_len) + FRAME_OVERHEAD_MAX).max(HELLO_LEN_MAX)
     }
 }
@@ -242,6 +244,11 @@ impl Protocol {
             frames_in: 0,
             config,
         }
+    }
+
+    /// The longest frame this side accepts, header included.
+    pub(crate) fn frame_len_max(&self) -> usize {
+        self.config.frame_len_max()
     }
 
     pub(crate) fn is_open(&self) -> bool {

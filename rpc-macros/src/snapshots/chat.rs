@@ -194,6 +194,18 @@ const _: () = {
                 .await
                 .map(|client| Self { client })
         }
+        /// Speaks to `server` inside this process, without an endpoint: with the same deadlines, cancellation, streams and
+        /// errors as over a wire. The last clone of the client ends it.
+        ///
+        /// # Panics
+        ///
+        /// If there is neither a tokio runtime here nor a thread to be had for one.
+        #[track_caller]
+        fn local<__T: Chat>(server: ChatServer<__T>) -> Self {
+            Self {
+                client: ::trunkline::__private::local(server),
+            }
+        }
         /// The connection that carries this client's calls.
         fn connection(&self) -> ::trunkline::Connection {
             ::trunkline::__private::connection(&self.client)
