@@ -1,5 +1,8 @@
 //! A call, from the caller's side: a value, then a future, then an outcome.
 
+mod options;
+mod with_metadata;
+
 use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::marker::PhantomData;
@@ -23,6 +26,9 @@ use crate::scratch;
 use crate::streaming::Receiver;
 use crate::waiter::block_on;
 use crate::wire::{Arguments, Half, Output};
+use options::Options;
+
+pub use with_metadata::WithMetadata;
 
 /// A call that has not been made yet. It borrows its arguments; nothing has been encoded, sent or allocated.
 ///
@@ -41,12 +47,13 @@ pub struct Call<'a, A, R> {
     arguments: A,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
+    options: Option<Box<Options>>,
     output: PhantomData<fn() -> R>,
 }
 
 impl<'a, A, R> Call<'a, A, R> {
     pub(crate) fn new(client: &'a Client, method: &'static MethodDescriptor, arguments: A) -> Self {
-        Call { client, method, arguments, timeout: None, deadline: None, output: PhantomData }
+        Call { client, method, arguments, timeout: None, deadline: None, options: None, output: PhantomData }
     }
 
     /// Gives the call this long, from when it is first polled. At most
@@ -76,15 +83,20 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     /// As the call's; and [`Reason::WouldBlockRuntime`] on a thread of an async runtime, where it could only deadlock.
     /// It works in `#[rpc(blocking)]` handlers and inside [`allow_wait`](crate::allow_wait).
     pub fn wait(self) -> Result<R::Ok, CallError<R::Err>> {
+        let mut answer = Answer::EMPTY;
+        self.wait_for(&mut answer)
+    }
+
+    /// The same, with the answer.
+    fn wait_for(self, answer: &mut Answer) -> Result<R::Ok, CallError<R::Err>> {
         if waiting_would_deadlock() {
             return Err(CallError::NotExecuted(Reason::WouldBlockRuntime));
         }
         let (client, method, given) = (self.client, self.method, self.arguments.streams());
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Reads };
         let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next };
-        let mut answer = Answer::EMPTY;
-        let id = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, &mut answer))?;
-        outcome::<R>(client, method, &answer, id, given)
+        let id = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, answer))?;
+        outcome::<R>(client, method, answer, id, given)
     }
 
     /// Makes the call and returns once it is on its way, with a handle for its outcome. A long one is when all of it is.
@@ -139,18 +151,23 @@ impl<A: Arguments, R: Output> Future for CallFuture<'_, A, R> {
     type Output = Result<R::Ok, CallError<R::Err>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // A future that is always ready would own its thread: charge the task's budget, as sockets and channels do.
-        let coop = ready!(tokio::task::coop::poll_proceed(cx));
-        let this = self.get_mut();
         let mut answer = Answer::EMPTY;
-        let answered = ready!(this.poll_answer(cx, &mut answer));
-        coop.made_progress();
-        let Call { client, method, arguments, .. } = &this.call;
-        Poll::Ready(answered.and_then(|id| outcome::<R>(client, method, &answer, id, arguments.streams())))
+        self.get_mut().poll_outcome(cx, &mut answer)
     }
 }
 
 impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
+    /// The outcome, and the answer that it was in.
+    #[inline]
+    fn poll_outcome(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<R::Ok, CallError<R::Err>>> {
+        // A future that is always ready would own its thread: charge the task's budget, as sockets and channels do.
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let answered = ready!(self.poll_answer(cx, answer));
+        coop.made_progress();
+        let Call { client, method, arguments, .. } = &self.call;
+        Poll::Ready(answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams())))
+    }
+
     /// The id of the call, when it has its answer.
     fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<u64, CallError<R::Err>>> {
         let fresh = matches!(self.exchange, Exchange::Unsent);
@@ -189,8 +206,13 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
     /// Encodes the arguments, outside any lock, and hands the call to the connection.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
         let link = &**self.call.client.connection().link();
-        let Some(mut call) = self.call.terms(link.id(), R::ONEWAY) else {
+        let scope = Scope::current();
+        let Some(mut call) = self.call.terms(scope, link.id(), R::ONEWAY) else {
             return Poll::Ready(Err(Reason::DeadlineExceeded));
+        };
+        call.extras = match self.call.extras(scope) {
+            Ok(extras) => extras,
+            Err(reason) => return Poll::Ready(Err(reason)),
         };
         call.streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
         let mut payload = scratch::take();
@@ -261,7 +283,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
 
 impl<A, R> Call<'_, A, R> {
     /// How the call is to be made; `None` if it has no time left.
-    fn terms(&self, link: u64, oneway: bool) -> Option<NewCall> {
+    fn terms(&self, scope: Option<Scope>, link: u64, oneway: bool) -> Option<NewCall> {
         let client = self.client;
         let explicit = match (self.timeout, self.deadline) {
             (None, None) => None,
@@ -278,7 +300,6 @@ impl<A, R> Call<'_, A, R> {
         let default = self.method.options.timeout.unwrap_or(client.deadline_default).min(client.deadline_max);
         let mut timeout = explicit.map_or(default, |(timeout, _)| timeout);
         let mut deadline = explicit.map(|(_, deadline)| deadline);
-        let scope = Scope::current();
         if let Some(scope) = scope {
             let (left, ends) = match scope.deadline {
                 Some(ends) => (ends.saturating_duration_since(clock::now()), Some(ends)),
@@ -297,7 +318,7 @@ impl<A, R> Call<'_, A, R> {
             timeout: timeout_units(timeout),
         };
         let nested = scope.is_some_and(|scope| scope.link == link);
-        Some(NewCall { head, oneway, timeout, deadline, nested, streams: StreamCounts::NONE })
+        Some(NewCall { head, oneway, timeout, deadline, nested, streams: StreamCounts::NONE, extras: None })
     }
 }
 
@@ -328,14 +349,27 @@ impl<R: Output> Pending<R> {
     /// # Errors
     ///
     /// As [`Call::wait`]; a refusal to block cancels the call.
-    pub fn wait(mut self) -> Result<R::Ok, CallError<R::Err>> {
+    pub fn wait(self) -> Result<R::Ok, CallError<R::Err>> {
+        let mut answer = Answer::EMPTY;
+        self.wait_for(&mut answer)
+    }
+
+    /// The same, with the answer.
+    fn wait_for(mut self, answer: &mut Answer) -> Result<R::Ok, CallError<R::Err>> {
         if waiting_would_deadlock() {
             return Err(CallError::MaybeExecuted(Reason::WouldBlockRuntime));
         }
         let link = Arc::clone(self.client.connection().link());
-        let mut answer = Answer::EMPTY;
-        let id = block_on(&*link, |cx| self.poll_answer(cx, &mut answer));
-        outcome::<R>(&self.client, self.method, &answer, id, self.given)
+        let id = block_on(&*link, |cx| self.poll_answer(cx, answer));
+        outcome::<R>(&self.client, self.method, answer, id, self.given)
+    }
+
+    /// The outcome, and the answer that it was in.
+    fn poll_outcome(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<R::Ok, CallError<R::Err>>> {
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let id = ready!(self.poll_answer(cx, answer));
+        coop.made_progress();
+        Poll::Ready(outcome::<R>(&self.client, self.method, answer, id, self.given))
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
@@ -351,11 +385,8 @@ impl<R: Output> Future for Pending<R> {
     type Output = Result<R::Ok, CallError<R::Err>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let coop = ready!(tokio::task::coop::poll_proceed(cx));
         let mut answer = Answer::EMPTY;
-        let id = ready!(self.poll_answer(cx, &mut answer));
-        coop.made_progress();
-        Poll::Ready(outcome::<R>(&self.client, self.method, &answer, id, self.given))
+        self.poll_outcome(cx, &mut answer)
     }
 }
 
@@ -461,6 +492,7 @@ fn decode<R: Output>(
         Answer::Small { half, bytes, len } => (*half, &bytes[..usize::from(*len)]),
         Answer::Large { half, bytes } => (*half, &**bytes),
         Answer::Failed(failure) => return Err(failed(failure.clone(), method)),
+        Answer::Extended(extended) => return decode::<R>(client, method, &extended.0),
     };
     let mut input = bytes;
     let mut budget = DecodeBudget::new(client.decode.0, client.decode.1);

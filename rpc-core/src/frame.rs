@@ -28,8 +28,9 @@ pub const FAIL_HEAD_LEN: usize = 2;
 pub const EXTENSIONS_LEN_MAX: usize = 4096;
 /// What a frame may need beside a payload of a whole chunk: header, call head, and room for every extension.
 pub const FRAME_OVERHEAD_MAX: usize = HEADER_LEN + CALL_HEAD_LEN + EXTENSIONS_LEN_MAX;
-/// What a frame of this version has before its payload is no longer: header, total, streams, call head.
-pub const HEAD_LEN_MAX: usize = 64;
+/// What a frame of this version has before its payload is no longer, unless it has metadata: then the payload is received
+/// like any other bytes.
+pub const HEAD_LEN_MAX: usize = 128;
 /// A CALL's timeout counts units of 100 microseconds.
 pub const TIMEOUT_UNIT_MICROS: u64 = 100;
 
@@ -149,6 +150,14 @@ pub mod tag {
     pub const TOTAL: u16 = CRITICAL | 1;
     /// How many streams a call has: those its caller sends, 1 byte, and those it receives, 1 byte.
     pub const STREAMS: u16 = CRITICAL | 2;
+    /// Metadata of a call or a reply: `flags[1] name_len[1] value_len[2] name value`, again and again.
+    pub const METADATA: u16 = 0x10;
+    /// The trace that a call belongs to: trace id 16 bytes, parent id 8, flags 1, in the order of W3C's text form.
+    pub const TRACE: u16 = 0x11;
+    /// A call's own id, 16 bytes.
+    pub const CALL_ID: u16 = 0x12;
+    /// How urgent a call is, 1 byte.
+    pub const PRIORITY: u16 = 0x13;
 }
 
 /// How many streams a call has. They own the ids after its own, those that its caller sends first.
@@ -308,6 +317,11 @@ impl<'a> Frame<'a> {
         self.extensions.is_empty() && !self.more()
     }
 
+    /// Whether it has any extensions.
+    pub(crate) fn is_extended(&self) -> bool {
+        !self.extensions.is_empty()
+    }
+
     /// Walks the extensions.
     pub fn extensions(&self) -> Extensions<'a> {
         Extensions { rest: self.extensions }
@@ -350,6 +364,14 @@ pub(crate) fn timeout_units(time: Duration) -> u32 {
     u32::try_from(units).unwrap_or(u32::MAX)
 }
 
+/// Appends an extension of at most 65,535 bytes.
+pub(crate) fn push_extension(tag: u16, value: &[u8], out: &mut Vec<u8>) {
+    debug_assert!(value.len() <= usize::from(u16::MAX));
+    out.extend_from_slice(&tag.to_le_bytes());
+    out.extend_from_slice(&(value.len() as u16).to_le_bytes());
+    out.extend_from_slice(value);
+}
+
 /// The fixed part of a CALL's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallHead {
@@ -390,13 +412,15 @@ impl CallHead {
 
 /// A frame to be sent: everything but the payload, and how to put it into a sender.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Head {
+pub(crate) struct Head<'a> {
     pub(crate) kind: Kind,
     pub(crate) flags: u8,
     pub(crate) id: u64,
     /// The payload bytes of the whole message, where it comes in chunks.
     pub(crate) total: Option<u64>,
     pub(crate) lead: Lead,
+    /// Extensions that are encoded already, beside those that the other fields are.
+    pub(crate) extensions: &'a [u8],
 }
 
 /// What a body begins with.
@@ -415,9 +439,9 @@ pub(crate) enum Lead {
 const TOTAL_EXTENSION_LEN: usize = 4 + 8;
 const STREAMS_EXTENSION_LEN: usize = 4 + 2;
 
-impl Head {
-    pub(crate) fn new(kind: Kind, id: u64) -> Head {
-        Head { kind, flags: 0, id, total: None, lead: Lead::Nothing }
+impl Head<'_> {
+    pub(crate) fn new(kind: Kind, id: u64) -> Self {
+        Head { kind, flags: 0, id, total: None, lead: Lead::Nothing, extensions: &[] }
     }
 
     /// Writes a whole frame; `false` if the sender has no room now.
@@ -447,7 +471,15 @@ impl Head {
     /// The same, of a payload that stays where it is. Only for a sender that [gathers](FrameSender::gathers).
     #[must_use]
     pub(crate) fn place_apart<S: FrameSender>(&self, payload: Apart, out: &mut S) -> bool {
-        let mut head = [0; HEADER_LEN + TOTAL_EXTENSION_LEN + STREAMS_EXTENSION_LEN + CALL_HEAD_LEN];
+        const PLAIN_LEN_MAX: usize = HEADER_LEN + TOTAL_EXTENSION_LEN + STREAMS_EXTENSION_LEN + CALL_HEAD_LEN;
+        if self.extensions.is_empty() {
+            return self.place_apart_by(&mut [0; PLAIN_LEN_MAX], payload, out);
+        }
+        self.place_apart_by(&mut vec![0; PLAIN_LEN_MAX + self.extensions.len()], payload, out)
+    }
+
+    /// The same, with what comes before the payload put together in `head`.
+    fn place_apart_by<S: FrameSender>(&self, head: &mut [u8], payload: Apart, out: &mut S) -> bool {
         let (first, rest) = head.split_at_mut(FIRST_WORD_LEN);
         let len = FIRST_WORD_LEN + self.write(rest);
         first.copy_from_slice(&self.first_word(len + payload.len()).to_le_bytes());
@@ -456,7 +488,7 @@ impl Head {
 
     fn extensions_len(&self) -> usize {
         let total = if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 };
-        total + if let Lead::Streamed(..) = self.lead { STREAMS_EXTENSION_LEN } else { 0 }
+        total + self.extensions.len() + if let Lead::Streamed(..) = self.lead { STREAMS_EXTENSION_LEN } else { 0 }
     }
 
     fn lead_len(&self) -> usize {
@@ -483,6 +515,10 @@ impl Head {
             space[at + 2..at + 4].copy_from_slice(&8u16.to_le_bytes());
             space[at + 4..at + 12].copy_from_slice(&total.to_le_bytes());
             at += TOTAL_EXTENSION_LEN;
+        }
+        if !self.extensions.is_empty() {
+            space[at..at + self.extensions.len()].copy_from_slice(self.extensions);
+            at += self.extensions.len();
         }
         match self.lead {
             Lead::Nothing => {}

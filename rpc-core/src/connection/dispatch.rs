@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::{Connection, OnEnd};
 use crate::clock;
-use crate::context::{Context, Scope, allow_wait};
+use crate::context::{Context, Facts, allow_wait};
 use crate::error::{ConnectionError, Reason};
 use crate::protocol::{Event, Failure, Finish, Incoming, Payload};
 use crate::service::{Handler, Request, Route, Router};
@@ -113,17 +113,18 @@ impl Dispatcher {
 
     /// Puts the request into a place.
     fn begin(&mut self, route: &Route, incoming: &mut Incoming) -> Running {
-        let context = || Context::new(self.connection.clone(), Arc::clone(&self.share), incoming.timeout);
+        let Incoming { id, head, timeout, ref mut payload, streams, ref mut extras } = *incoming;
+        let mut facts = Facts { id, timeout, extras: extras.take() };
+        let context = |facts| Context::new(self.connection.clone(), Arc::clone(&self.share), facts);
         let mut running = match self.pools[route.service].pop() {
-            None => Running { place: self.router.place(route.service), context: context() },
+            None => Running { place: self.router.place(route.service), context: context(&mut facts) },
             Some(mut running) => {
-                if !running.context.reset(incoming.timeout) {
-                    running.context = context();
+                if !running.context.reset(&mut facts) {
+                    running.context = context(&mut facts);
                 }
                 running
             }
         };
-        let Incoming { id, head, ref mut payload, streams, .. } = *incoming;
         let payload = std::mem::take(payload);
         let request = Request::new(payload, head.method, running.context.share_out(), id, streams);
         running.place.start(request);
@@ -204,11 +205,13 @@ impl Drop for Dispatcher {
 impl Running {
     /// Polls the handler, in its scope. A panic ends the call and nothing else.
     fn poll(&mut self, link: u64, cx: &mut task::Context<'_>) -> Poll<(Finish, Payload)> {
-        let scope = self.context.control().scope(link);
+        let scope = self.context.handed_down(link);
         let polled = catch_unwind(AssertUnwindSafe(|| scope.enter(|| self.place.poll(cx))));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Ok(answer))) => Poll::Ready((Finish::Returned(answer.half), answer.payload)),
+            Ok(Poll::Ready(Ok(answer))) => {
+                Poll::Ready((Finish::Returned(answer.half, self.context.reply_extras()), answer.payload))
+            }
             Ok(Poll::Ready(Err(refusal))) => Poll::Ready((Finish::Failed(refusal.0), Payload::EMPTY)),
             Err(panic) => {
                 // Its payload is the user's as well, and may panic again when it is dropped.
@@ -407,11 +410,17 @@ impl Control {
         self.replied.store(true, Ordering::Relaxed);
     }
 
-    fn scope(&self, link: u64) -> Scope {
-        if self.replied.load(Ordering::Relaxed) {
-            return Scope { link, timeout: Duration::MAX, deadline: None };
+    /// Whether the reply is out.
+    pub(crate) fn has_replied(&self) -> bool {
+        self.replied.load(Ordering::Relaxed)
+    }
+
+    /// The time that the handler's calls have, and when that ends, if it is known.
+    pub(crate) fn time(&self) -> (Duration, Option<Instant>) {
+        if self.has_replied() {
+            return (Duration::MAX, None);
         }
-        Scope { link, timeout: self.timeout, deadline: self.deadline.get().copied() }
+        (self.timeout, self.deadline.get().copied())
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

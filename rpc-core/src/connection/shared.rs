@@ -52,6 +52,7 @@ pub(super) struct Shared<T: Transport> {
     /// Somebody wants more of the driver than that it reads. Set before it is woken.
     called: AtomicBool,
     pub(super) id: u64,
+    instance: u128,
     pub(super) properties: Properties,
     pub(super) limits: Limits,
     values: Values,
@@ -118,6 +119,7 @@ impl<T: Transport> Shared<T> {
         writer: T::Writer,
         leads: bool,
     ) -> Shared<T> {
+        let instance = protocol.instance();
         Shared {
             state: Mutex::new(State {
                 protocol,
@@ -144,6 +146,7 @@ impl<T: Transport> Shared<T> {
             called: AtomicBool::new(true),
             // Unique, and ordered with nothing.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            instance,
             properties,
             limits,
             values: Values::default(),
@@ -428,6 +431,10 @@ impl<S: FrameSender> State<S> {
 impl<T: Transport> Link for Shared<T> {
     fn id(&self) -> u64 {
         self.id
+    }
+
+    fn instance(&self) -> u128 {
+        self.instance
     }
 
     fn properties(&self) -> &Properties {

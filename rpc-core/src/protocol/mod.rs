@@ -9,6 +9,7 @@
 
 pub(crate) mod callee;
 pub(crate) mod caller;
+pub(crate) mod extras;
 pub(crate) mod fail;
 mod hello;
 mod input;
@@ -17,6 +18,7 @@ mod message;
 mod output;
 mod pace;
 mod payload;
+mod ranked;
 pub(crate) mod stream;
 mod table;
 #[cfg(test)]
@@ -249,6 +251,11 @@ impl Protocol {
     /// The longest frame this side accepts, header included.
     pub(crate) fn frame_len_max(&self) -> usize {
         self.config.frame_len_max()
+    }
+
+    /// What tells this end from all others.
+    pub(crate) fn instance(&self) -> u128 {
+        self.config.instance
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -535,6 +542,7 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
         memory_max: limits.memory_out,
         message_max: theirs.message_len,
         reply_max: limits.message_len as u64,
+        metadata_max: limits.metadata_len,
         chunk_len,
     });
     let callee = Callee::new(CalleeConfig {
@@ -547,6 +555,7 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
         chunk_len,
         memory_out_max: limits.memory_out,
         timeout_max: limits.deadline_max,
+        metadata_max: limits.metadata_len,
         stream_window: limits.stream_window as u64,
         share: Arc::clone(&config.share),
     });

@@ -6,6 +6,7 @@ use super::{Over, Pushed, Streams, Took};
 use crate::error::{ConnectionError, ProtocolError, Reason};
 use crate::frame::Frame;
 use crate::protocol::caller::Fate;
+use crate::protocol::extras::Extras;
 use crate::protocol::fail::Failure;
 use crate::protocol::{Finish, Payload, Protocol, Ticket};
 use crate::transport::FrameSender;
@@ -123,11 +124,11 @@ impl Protocol {
     }
 
     /// The handler of a call with streams has returned what it will send: REPLY goes out, and the call goes on.
-    pub(crate) fn reply<S: FrameSender>(&mut self, id: u64, out: &mut S) {
+    pub(crate) fn reply<S: FrameSender>(&mut self, id: u64, extras: Extras, out: &mut S) {
         if let Some(streams) = self.streams.as_mut().filter(|streams| streams.awaits_reply(id)) {
             streams.replied(id);
             self.say_hello(out);
-            self.callee.finish(id, Finish::Returned(Half::Ok), Payload::EMPTY, out);
+            self.callee.finish(id, Finish::Returned(Half::Ok, extras), Payload::EMPTY, out);
         }
     }
 
@@ -142,7 +143,7 @@ impl Protocol {
                 self.callee.panicked += u64::from(failure.reason == Reason::Panicked);
                 streams.handler_gone(id, &Err(failure.clone()));
             }
-            Finish::Returned(Half::Err) | Finish::Failed(_) if !replied => {
+            Finish::Returned(Half::Err, _) | Finish::Failed(_) if !replied => {
                 // FAIL ends them, also those that somebody else has got from the handler.
                 let mut wakers = std::mem::take(&mut streams.woken);
                 streams.fail(id, &Reason::Cancelled, &mut wakers);

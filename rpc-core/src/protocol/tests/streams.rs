@@ -58,7 +58,7 @@ impl Node {
 
     /// The handler says what it returns, and goes on to send items.
     fn reply_early(&mut self, id: u64) {
-        self.protocol.reply(id, &mut self.out);
+        self.protocol.reply(id, None, &mut self.out);
     }
 
     fn wants(&mut self, id: u64) -> bool {
