@@ -13,6 +13,7 @@ mod dishonest;
 mod drain;
 mod ending;
 mod extensions;
+mod growth;
 mod handshake;
 mod limits;
 mod liveness;
