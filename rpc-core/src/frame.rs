@@ -136,10 +136,12 @@ pub mod flags {
     pub const MORE: u8 = 0x01;
     /// Nobody waits for this call's reply.
     pub const ONEWAY: u8 = 0x02;
+    /// These items do not count in the window of all streams.
+    pub const FREE: u8 = 0x04;
     /// The half a receiver must know.
     pub const CRITICAL: u8 = 0x0f;
     /// The critical flags of this version.
-    pub(crate) const KNOWN: u8 = MORE | ONEWAY;
+    pub(crate) const KNOWN: u8 = MORE | ONEWAY | FREE;
 }
 
 /// Tags of extensions. The top bit says that a receiver must know it.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::Waker;
 
 use super::shared::{Shared, State};
+use crate::clock;
 use crate::protocol::extras::Extras;
 use crate::protocol::{Failure, Pushed, Took};
 use crate::transport::Transport;
@@ -66,7 +67,7 @@ impl<T: Transport> StreamLink for Shared<T> {
     fn take_items(&self, id: u64, done: u64, hungry: bool, buffer: &mut Vec<u8>, waker: &mut Option<Waker>) -> Took {
         let (took, dues, sweep) = {
             let mut state = self.lock();
-            let (took, dues) = state.protocol.take_items(id, done, hungry, buffer, waker);
+            let (took, dues) = state.protocol.take_items(id, done, hungry, buffer, waker, clock::now);
             let sweep = if state.protocol.needs_sweep() { state.driver() } else { None };
             (took, dues, sweep)
         };

@@ -135,6 +135,8 @@ const GOAWAY_FINAL: u8 = 1;
 const WINDOW_REQUESTS: u8 = 1;
 const WINDOW_REPLIES: u8 = 2;
 const WINDOW_ITEMS: u8 = 3;
+/// No window of its own: that of a stream grows.
+const WINDOW_MORE: u8 = 4;
 /// The PING that follows GOAWAY; probes carry their own number.
 const DRAIN_PING: u64 = u64::MAX;
 
@@ -561,6 +563,7 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
     });
     let streams = StreamConfig {
         window_in: limits.stream_window as u64,
+        window_max: limits.stream_window_ceiling(),
         window_out: theirs.stream_window,
         items_in: limits.item_window(),
         items_out: theirs.item_window,
