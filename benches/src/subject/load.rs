@@ -12,6 +12,7 @@ use tokio::task::{self, JoinHandle};
 use super::meter::Meter;
 use super::open;
 use super::recorder::Tally;
+use super::stream;
 use super::{Client, Error, LocalClient, Outcome, Spec, Workload};
 use crate::{Item, checksum, payload};
 
@@ -19,6 +20,9 @@ use crate::{Item, checksum, payload};
 pub(super) async fn run<C: Client>(mut spec: Spec, clients: Vec<C>) -> Result<Outcome, Error> {
     spec.server_pid = spec.server_pid.or(clients.first().and_then(Client::server_pid));
     let clients = shared(clients)?;
+    if spec.workload.is_stream() {
+        return stream::run(spec, &clients[0]).await;
+    }
     let upload = Upload::new(spec.size);
     let call = |lane: usize| {
         let client = &clients[lane % clients.len()];
@@ -26,6 +30,7 @@ pub(super) async fn run<C: Client>(mut spec: Spec, clients: Vec<C>) -> Result<Ou
             match spec.workload {
                 Workload::Echo => echoed(number, client.echo(Item::new(number)).await?),
                 Workload::Upload => upload.summed(client.upload(&upload.bytes).await?),
+                Workload::Down | Workload::Up => Err("a stream is not one of many calls".into()),
             }
         }
     };
@@ -51,6 +56,7 @@ pub(super) async fn run_local<C: LocalClient>(mut spec: Spec, clients: Vec<C>) -
             match spec.workload {
                 Workload::Echo => echoed(number, client.echo(Item::new(number)).await?),
                 Workload::Upload => upload.summed(client.upload(&upload.bytes).await?),
+                Workload::Down | Workload::Up => Err("a stream is not one of many calls".into()),
             }
         }
     };
