@@ -21,6 +21,7 @@ pub mod codec;
 pub mod error;
 pub mod frame;
 pub mod latency;
+pub mod layer;
 pub mod limits;
 pub mod method;
 pub mod server;
@@ -31,6 +32,7 @@ pub mod transport;
 pub mod wire;
 
 mod body;
+mod call_layer;
 mod clock;
 mod connection;
 mod context;

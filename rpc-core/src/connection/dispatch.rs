@@ -121,8 +121,8 @@ impl Dispatcher {
                 running
             }
         };
-        let Incoming { id, head, payload, streams, .. } = incoming;
-        let request = Request::new(payload, head.method, running.context.share_out(), id, streams);
+        let Incoming { id, payload, streams, .. } = incoming;
+        let request = Request::new(payload, route.method, running.context.share_out(), id, streams);
         running.place.start(request);
         running
     }
