@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::body::Parts;
+use crate::call_layer::{CallOutcome, OutgoingCall};
 use crate::client::Client;
 use crate::clock;
 use crate::codec::{DecodeBudget, DecodeError};
@@ -94,9 +95,11 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         }
         let (client, method, given) = (self.client, self.method, self.arguments.streams());
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Reads };
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next };
-        let id = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, answer))?;
-        outcome::<R>(client, method, answer, id, given)
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, began: None };
+        let answered = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, answer));
+        let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, given));
+        tell(client, method, &mut call.began, || CallOutcome::of(&result));
+        result
     }
 
     /// Makes the call and returns once it is on its way, with a handle for its outcome. A long one is when all of it is.
@@ -108,11 +111,16 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     /// If it can't be sent.
     pub async fn send(self) -> Result<Pending<R>, CallError<R::Err>> {
         let client = self.client.clone();
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn };
-        poll_fn(|cx| call.poll_sent(cx)).await?;
+        let method = self.method;
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn, began: None };
+        let sent = poll_fn(|cx| call.poll_sent(cx)).await;
+        if sent.is_err() {
+            tell(&client, method, &mut call.began, || CallOutcome::of(&sent));
+        }
+        sent?;
         let exchange = std::mem::take(&mut call.exchange);
         let given = call.call.arguments.streams();
-        Ok(Pending { client, method: call.call.method, exchange, given, output: PhantomData })
+        Ok(Pending { client, method, exchange, given, began: call.began.take(), output: PhantomData })
     }
 }
 
@@ -132,7 +140,7 @@ impl<'a, A: Arguments, R: Output> IntoFuture for Call<'a, A, R> {
 
     fn into_future(self) -> CallFuture<'a, A, R> {
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Awaits };
-        CallFuture { call: self, exchange: Exchange::Unsent, next }
+        CallFuture { call: self, exchange: Exchange::Unsent, next, began: None }
     }
 }
 
@@ -142,6 +150,8 @@ pub struct CallFuture<'a, A, R> {
     call: Call<'a, A, R>,
     exchange: Exchange,
     next: Next,
+    /// When the connection's layers have let it pass; `None` without any, and once they have heard of its end.
+    began: Option<Instant>,
 }
 
 // Nothing in it is ever pinned: arguments are only encoded.
@@ -165,7 +175,9 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         let answered = ready!(self.poll_answer(cx, answer));
         coop.made_progress();
         let Call { client, method, arguments, .. } = &self.call;
-        Poll::Ready(answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams())))
+        let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams()));
+        tell(client, method, &mut self.began, || CallOutcome::of(&result));
+        Poll::Ready(result)
     }
 
     /// The id of the call, when it has its answer.
@@ -205,6 +217,9 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
 
     /// Encodes the arguments, outside any lock, and hands the call to the connection.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
+        if self.call.client.layers.is_some() && self.began.is_none() {
+            self.ask_layers()?;
+        }
         let link = &**self.call.client.connection().link();
         let scope = Scope::current();
         let Some(mut call) = self.call.terms(scope, link.id(), R::ONEWAY) else {
@@ -249,6 +264,26 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             }
         };
         Poll::Ready(Ok(()))
+    }
+
+    /// Has the connection's layers look at the call before it is encoded.
+    #[cold]
+    fn ask_layers(&mut self) -> Result<(), Reason> {
+        let Call { client, method, timeout, deadline, .. } = &mut self.call;
+        let Some(layers) = &client.layers else {
+            return Ok(());
+        };
+        let given = match (*timeout, *deadline) {
+            (Some(timeout), _) => timeout,
+            (None, Some(deadline)) => deadline.saturating_duration_since(clock::now()),
+            (None, None) => method.options.timeout.unwrap_or(client.deadline_default),
+        };
+        let mut call = OutgoingCall { method, peer: client.connection().peer(), timeout: given, is_set: false };
+        self.began = Some(layers.begin(&mut call)?);
+        if call.is_set {
+            (*timeout, *deadline) = (Some(call.timeout), None);
+        }
+        Ok(())
     }
 
     /// Sends more of a long call, as far as there is room.
@@ -325,6 +360,7 @@ impl<A, R> Call<'_, A, R> {
 impl<A, R> Drop for CallFuture<'_, A, R> {
     fn drop(&mut self) {
         self.exchange.abandon(&**self.call.client.connection().link());
+        tell(self.call.client, self.call.method, &mut self.began, || CallOutcome::Dropped);
     }
 }
 
@@ -340,6 +376,8 @@ pub struct Pending<R> {
     exchange: Exchange,
     /// Streams among its arguments.
     given: u8,
+    /// As that of the [`CallFuture`].
+    began: Option<Instant>,
     output: PhantomData<fn() -> R>,
 }
 
@@ -361,7 +399,7 @@ impl<R: Output> Pending<R> {
         }
         let link = Arc::clone(self.client.connection().link());
         let id = block_on(&*link, |cx| self.poll_answer(cx, answer));
-        outcome::<R>(&self.client, self.method, answer, id, self.given)
+        self.conclude(answer, id)
     }
 
     /// The outcome, and the answer that it was in.
@@ -369,7 +407,7 @@ impl<R: Output> Pending<R> {
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
         let id = ready!(self.poll_answer(cx, answer));
         coop.made_progress();
-        Poll::Ready(outcome::<R>(&self.client, self.method, answer, id, self.given))
+        Poll::Ready(self.conclude(answer, id))
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
@@ -378,6 +416,12 @@ impl<R: Output> Pending<R> {
             return Poll::Ready(0);
         }
         self.exchange.poll_answer(&**self.client.connection().link(), cx, answer)
+    }
+
+    fn conclude(&mut self, answer: &Answer, id: u64) -> Result<R::Ok, CallError<R::Err>> {
+        let result = outcome::<R>(&self.client, self.method, answer, id, self.given);
+        tell(&self.client, self.method, &mut self.began, || CallOutcome::of(&result));
+        result
     }
 }
 
@@ -402,6 +446,21 @@ impl<R> fmt::Debug for Pending<R> {
 impl<R> Drop for Pending<R> {
     fn drop(&mut self) {
         self.exchange.abandon(&**self.client.connection().link());
+        tell(&self.client, self.method, &mut self.began, || CallOutcome::Dropped);
+    }
+}
+
+/// Tells the layers that have let a call pass how it ended.
+fn tell<'a>(
+    client: &Client,
+    method: &'static MethodDescriptor,
+    began: &mut Option<Instant>,
+    outcome: impl FnOnce() -> CallOutcome<'a>,
+) {
+    if began.is_some() {
+        if let (Some(layers), Some(began)) = (&client.layers, began.take()) {
+            layers.end(method, client.connection().peer(), outcome(), began);
+        }
     }
 }
 

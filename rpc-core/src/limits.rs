@@ -199,6 +199,8 @@ pub enum Limit {
     MemoryTotal,
     /// Sixteen streams a call.
     StreamsPerCall,
+    /// One of the service's own, that a [layer](crate::layer::Layer) keeps.
+    Application,
     /// One that a peer of a later version names.
     Unknown(u8),
 }
@@ -213,6 +215,7 @@ impl Limit {
             Limit::MemoryOut => 5,
             Limit::MemoryTotal => 6,
             Limit::StreamsPerCall => 7,
+            Limit::Application => 32,
             Limit::Unknown(code) => code,
         }
     }
@@ -226,6 +229,7 @@ impl Limit {
             5 => Limit::MemoryOut,
             6 => Limit::MemoryTotal,
             7 => Limit::StreamsPerCall,
+            32 => Limit::Application,
             code => Limit::Unknown(code),
         }
     }
@@ -241,6 +245,7 @@ impl fmt::Display for Limit {
             Limit::MemoryOut => "the limit `memory_out`",
             Limit::MemoryTotal => "the limit `memory_total`",
             Limit::StreamsPerCall => "the limit of 16 streams a call",
+            Limit::Application => "a limit of the service's own",
             Limit::Unknown(code) => return write!(f, "limit {code}"),
         })
     }

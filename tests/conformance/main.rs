@@ -16,6 +16,7 @@ mod cases {
     pub(crate) mod handshake;
     pub(crate) mod isolation;
     pub(crate) mod kills;
+    pub(crate) mod layers;
     pub(crate) mod lifetime;
     pub(crate) mod limits;
     pub(crate) mod locks;
@@ -213,6 +214,13 @@ cases! { $
         calls_in_flight_end_when_the_connection_is_closed,
         a_dropped_server_ends_every_call,
         an_ended_connection_has_no_accounts,
+    }
+    layers {
+        a_layer_refuses_before_arguments_are_decoded,
+        what_a_layer_refuses_afterwards_may_have_run,
+        a_layer_goes_with_its_call,
+        a_call_layer_sees_every_call_and_its_end,
+        a_call_layer_refuses_and_hurries,
     }
     sessions {
         each_connection_keeps_values_of_its_own,

@@ -25,7 +25,7 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     /// Without it, the metadata of a reply is not kept. With outcomes that are the framework's comes none.
     ///
     /// ```no_run
-    /// # async fn example(call: trunkline_core::Call<'_, (), String>) where String: trunkline_core::wire::Output {
+    /// # async fn example<R: trunkline_core::wire::Output>(call: trunkline_core::Call<'_, (), R>) {
     /// let (outcome, metadata) = call.metadata("tenant", "blue").with_metadata().await;
     /// if metadata.get("served-from") == Some("cache") { /* … */ }
     /// # }

@@ -113,7 +113,7 @@ impl Dispatcher {
 
     /// Puts the request into a place.
     fn begin(&mut self, route: &Route, incoming: &mut Incoming) -> Running {
-        let Incoming { id, head, timeout, ref mut payload, streams, ref mut extras } = *incoming;
+        let Incoming { id, timeout, ref mut payload, streams, ref mut extras, .. } = *incoming;
         let mut facts = Facts { id, timeout, extras: extras.take() };
         let context = |facts| Context::new(self.connection.clone(), Arc::clone(&self.share), facts);
         let mut running = match self.pools[route.service].pop() {
@@ -126,7 +126,7 @@ impl Dispatcher {
             }
         };
         let payload = std::mem::take(payload);
-        let request = Request::new(payload, head.method, running.context.share_out(), id, streams);
+        let request = Request::new(payload, route.method, running.context.share_out(), id, streams);
         running.place.start(request);
         running
     }

@@ -15,6 +15,7 @@ use super::inlet::Berth;
 use super::values::Values;
 use super::{Closing, Feeding, Link, Next};
 use crate::body::{self, Body, Parts};
+use crate::call_layer::CallLayers;
 use crate::clock;
 use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
@@ -56,6 +57,7 @@ pub(super) struct Shared<T: Transport> {
     pub(super) properties: Properties,
     pub(super) limits: Limits,
     values: Values,
+    call_layers: Option<Arc<CallLayers>>,
     /// The driver's, where streams are driven as well.
     pub(super) runtime: Handle,
 }
@@ -115,8 +117,8 @@ impl<T: Transport> Shared<T> {
         protocol: Protocol,
         limits: Limits,
         properties: Properties,
-        sender: T::Sender,
-        writer: T::Writer,
+        call_layers: Option<Arc<CallLayers>>,
+        (sender, writer): (T::Sender, T::Writer),
         leads: bool,
     ) -> Shared<T> {
         let instance = protocol.instance();
@@ -150,6 +152,7 @@ impl<T: Transport> Shared<T> {
             properties,
             limits,
             values: Values::default(),
+            call_layers,
             runtime: Handle::current(),
         }
     }
@@ -451,6 +454,10 @@ impl<T: Transport> Link for Shared<T> {
 
     fn values(&self) -> &Values {
         &self.values
+    }
+
+    fn call_layers(&self) -> Option<&Arc<CallLayers>> {
+        self.call_layers.as_ref()
     }
 
     fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun {
