@@ -77,6 +77,9 @@ pub use trunkline_core::{
 pub use trunkline_macros::service;
 pub use trunkline_transports::BindError;
 
+#[cfg(feature = "tracing")]
+pub use trunkline_core::telemetry;
+
 /// How values become bytes.
 pub mod codec {
     pub use trunkline_core::codec::{CodecId, DecodeError, EncodeError};

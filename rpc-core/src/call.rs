@@ -2,6 +2,7 @@
 
 mod options;
 mod with_metadata;
+mod witness;
 
 use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
@@ -12,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::body::Parts;
-use crate::call_layer::{CallOutcome, OutgoingCall};
+use crate::call_layer::OutgoingCall;
 use crate::client::Client;
 use crate::clock;
 use crate::codec::{DecodeBudget, DecodeError};
@@ -28,6 +29,7 @@ use crate::streaming::Receiver;
 use crate::waiter::block_on;
 use crate::wire::{Arguments, Half, Output};
 use options::Options;
+use witness::Witness;
 
 pub use with_metadata::WithMetadata;
 
@@ -95,10 +97,10 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         }
         let (client, method, given) = (self.client, self.method, self.arguments.streams());
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Reads };
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, began: None };
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::default() };
         let answered = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, answer));
         let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, given));
-        tell(client, method, &mut call.began, || CallOutcome::of(&result));
+        call.witness.end(client, method, &result);
         result
     }
 
@@ -112,15 +114,17 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     pub async fn send(self) -> Result<Pending<R>, CallError<R::Err>> {
         let client = self.client.clone();
         let method = self.method;
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn, began: None };
+        let witness = Witness::default();
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn, witness };
         let sent = poll_fn(|cx| call.poll_sent(cx)).await;
         if sent.is_err() {
-            tell(&client, method, &mut call.began, || CallOutcome::of(&sent));
+            call.witness.end(&client, method, &sent);
         }
         sent?;
         let exchange = std::mem::take(&mut call.exchange);
         let given = call.call.arguments.streams();
-        Ok(Pending { client, method, exchange, given, began: call.began.take(), output: PhantomData })
+        let witness = std::mem::take(&mut call.witness);
+        Ok(Pending { client, method, exchange, given, witness, output: PhantomData })
     }
 }
 
@@ -140,7 +144,7 @@ impl<'a, A: Arguments, R: Output> IntoFuture for Call<'a, A, R> {
 
     fn into_future(self) -> CallFuture<'a, A, R> {
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Awaits };
-        CallFuture { call: self, exchange: Exchange::Unsent, next, began: None }
+        CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::default() }
     }
 }
 
@@ -150,8 +154,7 @@ pub struct CallFuture<'a, A, R> {
     call: Call<'a, A, R>,
     exchange: Exchange,
     next: Next,
-    /// When the connection's layers have let it pass; `None` without any, and once they have heard of its end.
-    began: Option<Instant>,
+    witness: Witness,
 }
 
 // Nothing in it is ever pinned: arguments are only encoded.
@@ -176,7 +179,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         coop.made_progress();
         let Call { client, method, arguments, .. } = &self.call;
         let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams()));
-        tell(client, method, &mut self.began, || CallOutcome::of(&result));
+        self.witness.end(client, method, &result);
         Poll::Ready(result)
     }
 
@@ -217,7 +220,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
 
     /// Encodes the arguments, outside any lock, and hands the call to the connection.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
-        if self.call.client.layers.is_some() && self.began.is_none() {
+        if self.call.client.layers.is_some() && !self.witness.has_begun() {
             self.ask_layers()?;
         }
         let link = &**self.call.client.connection().link();
@@ -225,7 +228,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         let Some(mut call) = self.call.terms(scope, link.id(), R::ONEWAY) else {
             return Poll::Ready(Err(Reason::DeadlineExceeded));
         };
-        call.extras = match self.call.extras(scope) {
+        call.extras = match self.call.extras(scope, &mut self.witness.span) {
             Ok(extras) => extras,
             Err(reason) => return Poll::Ready(Err(reason)),
         };
@@ -279,7 +282,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             (None, None) => method.options.timeout.unwrap_or(client.deadline_default),
         };
         let mut call = OutgoingCall { method, peer: client.connection().peer(), timeout: given, is_set: false };
-        self.began = Some(layers.begin(&mut call)?);
+        self.witness.begin(layers.begin(&mut call)?);
         if call.is_set {
             (*timeout, *deadline) = (Some(call.timeout), None);
         }
@@ -360,7 +363,7 @@ impl<A, R> Call<'_, A, R> {
 impl<A, R> Drop for CallFuture<'_, A, R> {
     fn drop(&mut self) {
         self.exchange.abandon(&**self.call.client.connection().link());
-        tell(self.call.client, self.call.method, &mut self.began, || CallOutcome::Dropped);
+        self.witness.dropped(self.call.client, self.call.method);
     }
 }
 
@@ -376,8 +379,7 @@ pub struct Pending<R> {
     exchange: Exchange,
     /// Streams among its arguments.
     given: u8,
-    /// As that of the [`CallFuture`].
-    began: Option<Instant>,
+    witness: Witness,
     output: PhantomData<fn() -> R>,
 }
 
@@ -420,7 +422,7 @@ impl<R: Output> Pending<R> {
 
     fn conclude(&mut self, answer: &Answer, id: u64) -> Result<R::Ok, CallError<R::Err>> {
         let result = outcome::<R>(&self.client, self.method, answer, id, self.given);
-        tell(&self.client, self.method, &mut self.began, || CallOutcome::of(&result));
+        self.witness.end(&self.client, self.method, &result);
         result
     }
 }
@@ -446,21 +448,7 @@ impl<R> fmt::Debug for Pending<R> {
 impl<R> Drop for Pending<R> {
     fn drop(&mut self) {
         self.exchange.abandon(&**self.client.connection().link());
-        tell(&self.client, self.method, &mut self.began, || CallOutcome::Dropped);
-    }
-}
-
-/// Tells the layers that have let a call pass how it ended.
-fn tell<'a>(
-    client: &Client,
-    method: &'static MethodDescriptor,
-    began: &mut Option<Instant>,
-    outcome: impl FnOnce() -> CallOutcome<'a>,
-) {
-    if began.is_some() {
-        if let (Some(layers), Some(began)) = (&client.layers, began.take()) {
-            layers.end(method, client.connection().peer(), outcome(), began);
-        }
+        self.witness.dropped(&self.client, self.method);
     }
 }
 

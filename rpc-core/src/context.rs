@@ -81,7 +81,7 @@ impl Context {
         let (timeout, deadline) = self.inner.control.time();
         let mut scope = Scope { link, timeout, deadline, trace: None, priority: Priority::Normal };
         if let Some(extras) = &self.inner.extras {
-            (scope.trace, scope.priority) = (extras.trace, extras.priority.inherited());
+            (scope.trace, scope.priority) = (extras.handed_down, extras.priority.inherited());
         }
         scope
     }
@@ -119,8 +119,8 @@ impl Context {
         lock(self.inner.reply.get_or_init(Box::default)).insert_within(max, name, value)
     }
 
-    /// The trace that the call belongs to, if its caller said so. Calls made in the handler belong to it as well, without
-    /// anything being done for that.
+    /// The trace that the call belongs to, if its caller said so, and the caller's span in it. Calls made in the handler belong
+    /// to it as well, without anything being done for that.
     pub fn trace(&self) -> Option<TraceContext> {
         self.inner.extras.as_ref()?.trace
     }
@@ -276,10 +276,9 @@ impl Scope {
         SCOPE.get()
     }
 
-    /// Whether it has anything that a call would say to its peer, but for the time left.
-    pub(crate) fn hands_down(&self) -> bool {
-        self.trace.is_some() || self.priority != Priority::Normal
-    }
+    /// That of nobody's handler.
+    pub(crate) const NONE: Scope =
+        Scope { link: 0, timeout: Duration::MAX, deadline: None, trace: None, priority: Priority::Normal };
 
     /// Polls a handler in this scope.
     pub(crate) fn enter<R>(self, f: impl FnOnce() -> R) -> R {

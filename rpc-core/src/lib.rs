@@ -28,6 +28,8 @@ pub mod server;
 pub mod service;
 pub mod stats;
 pub mod streaming;
+#[cfg(feature = "tracing")]
+pub mod telemetry;
 pub mod transport;
 pub mod wire;
 
@@ -45,6 +47,9 @@ mod protocol;
 mod random;
 mod scratch;
 mod share;
+#[cfg(not(feature = "tracing"))]
+#[path = "no_telemetry.rs"]
+mod telemetry;
 mod trace;
 mod waiter;
 

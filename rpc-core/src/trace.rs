@@ -1,9 +1,12 @@
 //! Which trace a call belongs to, as W3C's Trace Context has it.
 
 use std::fmt;
+use std::future::Future;
 use std::num::{NonZeroU64, NonZeroU128};
 use std::str::FromStr;
 
+use crate::context::Scope;
+use crate::inherit::Inherited;
 use crate::random;
 
 /// Which trace a call belongs to, and which span made it: W3C's [`traceparent`](https://www.w3.org/TR/trace-context/).
@@ -72,6 +75,21 @@ impl TraceContext {
     /// Whether the trace is recorded.
     pub const fn is_sampled(self) -> bool {
         self.flags & TraceContext::SAMPLED != 0
+    }
+
+    /// A future whose calls belong to this trace, from this span: for several calls that nothing else puts into one.
+    ///
+    /// In a handler the calls inherit the rest as they would without.
+    ///
+    /// ```no_run
+    /// # use trunkline_core::{Call, TraceContext};
+    /// # async fn both(first: Call<'_, (), ()>, second: Call<'_, (), ()>) {
+    /// TraceContext::root().scope(async { /* first.await, second.await */ }).await;
+    /// # }
+    /// ```
+    pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        let scope = Scope::current().unwrap_or(Scope::NONE);
+        Inherited::new(Scope { trace: Some(self), ..scope }).scope(future)
     }
 
     /// In the order of the text form.

@@ -8,7 +8,8 @@ use crate::context::Scope;
 use crate::error::Reason;
 use crate::metadata::{Metadata, MetadataError, MetadataName};
 use crate::priority::Priority;
-use crate::protocol::extras::Sent;
+use crate::protocol::extras::{Extras, Sent};
+use crate::telemetry::CallSpan;
 use crate::trace::TraceContext;
 
 /// What was asked for.
@@ -24,8 +25,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// What is to be sent beside the arguments, with what the handler in `scope` hands down.
-    fn encode(&self, scope: Option<Scope>, metadata_max: usize) -> Result<Sent, Reason> {
+    /// What is to be sent beside the arguments.
+    fn encode(&self, trace: Option<TraceContext>, priority: Priority, metadata_max: usize) -> Result<Sent, Reason> {
         if let Some(error) = &self.invalid {
             return Err(Reason::Metadata(error.clone()));
         }
@@ -33,8 +34,6 @@ impl Options {
         if len > metadata_max {
             return Err(Reason::Metadata(MetadataError::TooLong { len, max: metadata_max }));
         }
-        let trace = self.trace.or(scope.and_then(|scope| scope.trace));
-        let priority = self.priority.or(scope.map(|scope| scope.priority)).unwrap_or_default();
         Ok(Sent::with_call(&self.metadata, trace, self.call_id, priority, self.wants_metadata))
     }
 }
@@ -94,16 +93,21 @@ impl<A, R> Call<'_, A, R> {
         self.options().wants_metadata = true;
     }
 
-    /// What is to be sent beside the arguments; mostly nothing.
+    /// What is to be sent beside the arguments; mostly nothing. `scope` is what a handler hands down, `span` the call's own.
     #[inline]
-    pub(super) fn extras(&self, scope: Option<Scope>) -> Result<Option<Arc<Sent>>, Reason> {
-        if self.options.is_none() && !scope.is_some_and(|scope| scope.hands_down()) {
+    pub(super) fn extras(&self, scope: Option<Scope>, span: &mut CallSpan) -> Result<Extras, Reason> {
+        let scope = scope.unwrap_or(Scope::NONE);
+        let options = self.options.as_deref();
+        let trace = options.and_then(|options| options.trace).or(scope.trace);
+        let priority = options.and_then(|options| options.priority).unwrap_or(scope.priority);
+        let trace = span.begin(self.client.connection(), self.method, trace);
+        if options.is_none() && trace.is_none() && priority == Priority::Normal {
             return Ok(None);
         }
         let metadata_max = self.client.connection().link().limits().metadata_len;
-        let encoded = match &self.options {
-            Some(options) => options.encode(scope, metadata_max),
-            None => Options::default().encode(scope, metadata_max),
+        let encoded = match options {
+            Some(options) => options.encode(trace, priority, metadata_max),
+            None => Options::default().encode(trace, priority, metadata_max),
         };
         encoded.map(|sent| Some(Arc::new(sent)))
     }

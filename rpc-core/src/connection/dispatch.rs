@@ -19,6 +19,7 @@ use crate::error::{ConnectionError, Reason};
 use crate::protocol::{Event, Failure, Finish, Incoming, Payload};
 use crate::service::{Handler, Request, Route, Router};
 use crate::share::Share;
+use crate::telemetry::HandlerSpan;
 
 /// Places kept for the next requests of a service on a connection.
 const POOL_MAX: usize = 32;
@@ -41,6 +42,7 @@ pub(super) struct Dispatcher {
 struct Running {
     place: Box<dyn Handler>,
     context: Context,
+    span: HandlerSpan,
 }
 
 impl Dispatcher {
@@ -114,11 +116,13 @@ impl Dispatcher {
     /// Puts the request into a place.
     fn begin(&mut self, route: &Route, incoming: &mut Incoming) -> Running {
         let Incoming { id, timeout, ref mut payload, streams, ref mut extras, .. } = *incoming;
+        let span = HandlerSpan::begin(&self.connection, route.method, extras);
         let mut facts = Facts { id, timeout, extras: extras.take() };
         let context = |facts| Context::new(self.connection.clone(), Arc::clone(&self.share), facts);
         let mut running = match self.pools[route.service].pop() {
-            None => Running { place: self.router.place(route.service), context: context(&mut facts) },
+            None => Running { place: self.router.place(route.service), context: context(&mut facts), span },
             Some(mut running) => {
+                running.span = span;
                 if !running.context.reset(&mut facts) {
                     running.context = context(&mut facts);
                 }
@@ -206,20 +210,21 @@ impl Running {
     /// Polls the handler, in its scope. A panic ends the call and nothing else.
     fn poll(&mut self, link: u64, cx: &mut task::Context<'_>) -> Poll<(Finish, Payload)> {
         let scope = self.context.handed_down(link);
-        let polled = catch_unwind(AssertUnwindSafe(|| scope.enter(|| self.place.poll(cx))));
-        match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Ok(answer))) => {
-                Poll::Ready((Finish::Returned(answer.half, self.context.reply_extras()), answer.payload))
-            }
-            Ok(Poll::Ready(Err(refusal))) => Poll::Ready((Finish::Failed(refusal.0), Payload::EMPTY)),
+        let (span, place) = (&self.span, &mut self.place);
+        let polled = catch_unwind(AssertUnwindSafe(|| span.enter(|| scope.enter(|| place.poll(cx)))));
+        let (how, payload) = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(Ok(answer))) => (Finish::Returned(answer.half, self.context.reply_extras()), answer.payload),
+            Ok(Poll::Ready(Err(refusal))) => (Finish::Failed(refusal.0), Payload::EMPTY),
             Err(panic) => {
                 // Its payload is the user's as well, and may panic again when it is dropped.
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
                 self.clear();
-                Poll::Ready((Finish::Failed(Failure::maybe_executed(Reason::Panicked)), Payload::EMPTY))
+                (Finish::Failed(Failure::maybe_executed(Reason::Panicked)), Payload::EMPTY)
             }
-        }
+        };
+        self.span.end(&how);
+        Poll::Ready((how, payload))
     }
 
     /// Drops the handler; `false` if that panicked, so that the place is not used again.
@@ -300,15 +305,17 @@ impl Future for Task {
 impl Task {
     /// Drops the handler and says so.
     fn end(&mut self, why: Stop) {
-        if let Some(mut running) = self.running.take() {
-            running.clear();
-        }
         let reason = match why {
             Stop::Expired => Reason::DeadlineExceeded,
             Stop::No | Stop::Cancelled | Stop::Lost => Reason::Cancelled,
         };
         let failure = if self.started { Failure::maybe_executed(reason) } else { Failure::not_executed(reason) };
-        self.finish(Finish::Failed(failure), Payload::EMPTY);
+        let how = Finish::Failed(failure);
+        if let Some(mut running) = self.running.take() {
+            running.clear();
+            running.span.end(&how);
+        }
+        self.finish(how, Payload::EMPTY);
     }
 
     fn finish(&mut self, how: Finish, payload: Payload) {

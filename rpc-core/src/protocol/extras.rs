@@ -75,6 +75,8 @@ fn push_metadata(metadata: &Metadata, extensions: &mut Vec<u8>) {
 pub(crate) struct CallExtras {
     pub(crate) metadata: Metadata,
     pub(crate) trace: Option<TraceContext>,
+    /// What calls made by the handler say: the same, or the handler's own span.
+    pub(crate) handed_down: Option<TraceContext>,
     pub(crate) call_id: Option<CallId>,
     pub(crate) priority: Priority,
 }
@@ -112,6 +114,7 @@ impl CallExtras {
             }
             found.any = true;
         }
+        extras.handed_down = extras.trace;
         Ok(found.any.then(|| Box::new(extras)))
     }
 
