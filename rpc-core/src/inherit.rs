@@ -40,11 +40,9 @@ impl Inherited {
     }
 
     /// A future that is polled with it.
-    pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> + use<F> {
-        async move {
-            let mut future = pin!(future);
-            poll_fn(|cx| self.run(|| future.as_mut().poll(cx))).await
-        }
+    pub async fn scope<F: Future>(self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| self.run(|| future.as_mut().poll(cx))).await
     }
 
     /// Runs `f` with it.
