@@ -124,17 +124,23 @@ pub mod descriptor {
 /// a connection.
 ///
 /// ```
-/// # #[trunkline::service] trait Kv { async fn get(&self, key: &str) -> Option<String>; async fn log_in(&self, name: &str, cx: &trunkline::Context); }
-/// # struct Store;
-/// # impl Kv for Store {
-/// #     async fn get(&self, key: &str) -> Option<String> { Some(key.to_owned()) }
-/// #     async fn log_in(&self, name: &str, cx: &trunkline::Context) { cx.connection().insert(Session { _name: name.to_owned() }); }
-/// # }
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use trunkline::layer::{Answer, Layer, Next, Refusal, Request};
 /// use trunkline::{CallError, Connection, Reason, Server, Service};
 ///
+/// # #[trunkline::service]
+/// # trait Kv {
+/// #     async fn get(&self, key: &str) -> Option<String>;
+/// #     async fn log_in(&self, name: &str, cx: &trunkline::Context);
+/// # }
+/// # struct Store;
+/// # impl Kv for Store {
+/// #     async fn get(&self, key: &str) -> Option<String> {
+/// #         Some(key.to_owned())
+/// #     }
+/// #     async fn log_in(&self, name: &str, cx: &trunkline::Context) {
+/// #         cx.connection().insert(Session { _name: name.to_owned() });
+/// #     }
+/// # }
 /// struct Session {
 ///     _name: String,
 /// }
@@ -152,6 +158,8 @@ pub mod descriptor {
 ///     }
 /// }
 ///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let connection = Connection::builder().local(Server::builder().layer(Auth).service(KvServer::new(Store)))?;
 /// let kv: KvClient = connection.client();
 /// assert_eq!(kv.get("a").await, Err(CallError::NotExecuted(Reason::PermissionDenied)));

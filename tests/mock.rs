@@ -116,7 +116,7 @@ async fn streams_are_answers_and_arguments() {
     let kv = local(
         MockKv::new()
             .watch(|prefix| if prefix.is_empty() { Err(KvError) } else { Ok(stream([1, 2])) })
-            .chat(|said| Doubled(said))
+            .chat(Doubled)
             .sum_async(|mut numbers, from| async move {
                 let mut sum = from;
                 while let Some(Ok(n)) = numbers.next().await {
