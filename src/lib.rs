@@ -98,12 +98,17 @@ pub use connection::{Connection, ConnectionBuilder};
 pub use futures_core::Stream;
 pub use server::{Server, ServerBuilder, serve};
 pub use trunkline_core::{
-    Call, CallError, CloseReason, ConnectError, ConnectionError, ConnectionStats, Context, DrainReport, Execution,
-    HandshakeError, Latency, Limit, Limits, Peer, Pending, ProtocolError, Reason, ServerHandle, ServerStats, Service,
-    ServiceClient, StreamError, Streaming, allow_wait,
+    Call, CallError, CallId, CloseReason, ConnectError, ConnectionError, ConnectionStats, Context, DrainReport,
+    Execution, HandshakeError, Inherited, Latency, Limit, Limits, Metadata, MetadataEntry, MetadataError, MetadataIter,
+    MetadataKey, MetadataName, MetadataValue, Peer, Pending, Priority, ProtocolError, Reason, ServerHandle,
+    ServerStats, Service, ServiceClient, StreamError, Streaming, TraceContext, TraceParseError, WithMetadata,
+    allow_wait,
 };
 pub use trunkline_macros::service;
 pub use trunkline_transports::BindError;
+
+#[cfg(feature = "tracing")]
+pub use trunkline_core::telemetry;
 
 /// How values become bytes.
 pub mod codec {

@@ -1,5 +1,9 @@
 //! A call, from the caller's side: a value, then a future, then an outcome.
 
+mod options;
+mod with_metadata;
+mod witness;
+
 use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::marker::PhantomData;
@@ -9,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::body::Parts;
-use crate::call_layer::{CallOutcome, OutgoingCall};
+use crate::call_layer::OutgoingCall;
 use crate::client::Client;
 use crate::clock;
 use crate::codec::{DecodeBudget, DecodeError};
@@ -17,13 +21,17 @@ use crate::connection::polling::step_back;
 use crate::connection::{Feeding, Link, Next};
 use crate::context::{Scope, waiting_would_deadlock};
 use crate::error::{CallError, Reason};
-use crate::frame::{CallHead, StreamCounts, TIMEOUT_UNIT_MICROS};
+use crate::frame::{CallHead, StreamCounts, timeout_units};
 use crate::method::MethodDescriptor;
 use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
 use crate::scratch;
 use crate::streaming::Receiver;
 use crate::waiter::block_on;
 use crate::wire::{Arguments, Half, Output};
+use options::Options;
+use witness::Witness;
+
+pub use with_metadata::WithMetadata;
 
 /// A call that has not been made yet. It borrows its arguments; nothing has been encoded, sent or allocated.
 ///
@@ -42,12 +50,13 @@ pub struct Call<'a, A, R> {
     arguments: A,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
+    options: Option<Box<Options>>,
     output: PhantomData<fn() -> R>,
 }
 
 impl<'a, A, R> Call<'a, A, R> {
     pub(crate) fn new(client: &'a Client, method: &'static MethodDescriptor, arguments: A) -> Self {
-        Call { client, method, arguments, timeout: None, deadline: None, output: PhantomData }
+        Call { client, method, arguments, timeout: None, deadline: None, options: None, output: PhantomData }
     }
 
     /// Gives the call this long, from when it is first polled. At most
@@ -77,16 +86,21 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     /// As the call's; and [`Reason::WouldBlockRuntime`] on a thread of an async runtime, where it could only deadlock.
     /// It works in `#[rpc(blocking)]` handlers and inside [`allow_wait`](crate::allow_wait).
     pub fn wait(self) -> Result<R::Ok, CallError<R::Err>> {
+        let mut answer = Answer::EMPTY;
+        self.wait_for(&mut answer)
+    }
+
+    /// The same, with the answer.
+    fn wait_for(self, answer: &mut Answer) -> Result<R::Ok, CallError<R::Err>> {
         if waiting_would_deadlock() {
             return Err(CallError::NotExecuted(Reason::WouldBlockRuntime));
         }
         let (client, method, given) = (self.client, self.method, self.arguments.streams());
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Reads };
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, began: None };
-        let mut answer = Answer::EMPTY;
-        let answered = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, &mut answer));
-        let result = answered.and_then(|id| outcome::<R>(client, method, &answer, id, given));
-        tell(client, method, &mut call.began, || CallOutcome::of(&result));
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::default() };
+        let answered = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, answer));
+        let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, given));
+        call.witness.end(client, method, &result);
         result
     }
 
@@ -100,15 +114,17 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     pub async fn send(self) -> Result<Pending<R>, CallError<R::Err>> {
         let client = self.client.clone();
         let method = self.method;
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn, began: None };
+        let witness = Witness::default();
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn, witness };
         let sent = poll_fn(|cx| call.poll_sent(cx)).await;
         if sent.is_err() {
-            tell(&client, method, &mut call.began, || CallOutcome::of(&sent));
+            call.witness.end(&client, method, &sent);
         }
         sent?;
         let exchange = std::mem::take(&mut call.exchange);
         let given = call.call.arguments.streams();
-        Ok(Pending { client, method, exchange, given, began: call.began.take(), output: PhantomData })
+        let witness = std::mem::take(&mut call.witness);
+        Ok(Pending { client, method, exchange, given, witness, output: PhantomData })
     }
 }
 
@@ -128,7 +144,7 @@ impl<'a, A: Arguments, R: Output> IntoFuture for Call<'a, A, R> {
 
     fn into_future(self) -> CallFuture<'a, A, R> {
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Awaits };
-        CallFuture { call: self, exchange: Exchange::Unsent, next, began: None }
+        CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::default() }
     }
 }
 
@@ -138,8 +154,7 @@ pub struct CallFuture<'a, A, R> {
     call: Call<'a, A, R>,
     exchange: Exchange,
     next: Next,
-    /// When the connection's layers have let it pass; `None` without any, and once they have heard of its end.
-    began: Option<Instant>,
+    witness: Witness,
 }
 
 // Nothing in it is ever pinned: arguments are only encoded.
@@ -149,20 +164,25 @@ impl<A: Arguments, R: Output> Future for CallFuture<'_, A, R> {
     type Output = Result<R::Ok, CallError<R::Err>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // A future that is always ready would own its thread: charge the task's budget, as sockets and channels do.
-        let coop = ready!(tokio::task::coop::poll_proceed(cx));
-        let this = self.get_mut();
         let mut answer = Answer::EMPTY;
-        let answered = ready!(this.poll_answer(cx, &mut answer));
-        coop.made_progress();
-        let Call { client, method, arguments, .. } = &this.call;
-        let result = answered.and_then(|id| outcome::<R>(client, method, &answer, id, arguments.streams()));
-        tell(client, method, &mut this.began, || CallOutcome::of(&result));
-        Poll::Ready(result)
+        self.get_mut().poll_outcome(cx, &mut answer)
     }
 }
 
 impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
+    /// The outcome, and the answer that it was in.
+    #[inline]
+    fn poll_outcome(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<R::Ok, CallError<R::Err>>> {
+        // A future that is always ready would own its thread: charge the task's budget, as sockets and channels do.
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let answered = ready!(self.poll_answer(cx, answer));
+        coop.made_progress();
+        let Call { client, method, arguments, .. } = &self.call;
+        let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams()));
+        self.witness.end(client, method, &result);
+        Poll::Ready(result)
+    }
+
     /// The id of the call, when it has its answer.
     fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<u64, CallError<R::Err>>> {
         let fresh = matches!(self.exchange, Exchange::Unsent);
@@ -200,12 +220,17 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
 
     /// Encodes the arguments, outside any lock, and hands the call to the connection.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
-        if self.call.client.layers.is_some() && self.began.is_none() {
+        if self.call.client.layers.is_some() && !self.witness.has_begun() {
             self.ask_layers()?;
         }
         let link = &**self.call.client.connection().link();
-        let Some(mut call) = self.call.terms(link.id(), R::ONEWAY) else {
+        let scope = Scope::current();
+        let Some(mut call) = self.call.terms(scope, link.id(), R::ONEWAY) else {
             return Poll::Ready(Err(Reason::DeadlineExceeded));
+        };
+        call.extras = match self.call.extras(scope, &mut self.witness.span) {
+            Ok(extras) => extras,
+            Err(reason) => return Poll::Ready(Err(reason)),
         };
         call.streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
         let mut payload = scratch::take();
@@ -257,7 +282,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             (None, None) => method.options.timeout.unwrap_or(client.deadline_default),
         };
         let mut call = OutgoingCall { method, peer: client.connection().peer(), timeout: given, is_set: false };
-        self.began = Some(layers.begin(&mut call)?);
+        self.witness.begin(layers.begin(&mut call)?);
         if call.is_set {
             (*timeout, *deadline) = (Some(call.timeout), None);
         }
@@ -296,7 +321,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
 
 impl<A, R> Call<'_, A, R> {
     /// How the call is to be made; `None` if it has no time left.
-    fn terms(&self, link: u64, oneway: bool) -> Option<NewCall> {
+    fn terms(&self, scope: Option<Scope>, link: u64, oneway: bool) -> Option<NewCall> {
         let client = self.client;
         let explicit = match (self.timeout, self.deadline) {
             (None, None) => None,
@@ -313,7 +338,6 @@ impl<A, R> Call<'_, A, R> {
         let default = self.method.options.timeout.unwrap_or(client.deadline_default).min(client.deadline_max);
         let mut timeout = explicit.map_or(default, |(timeout, _)| timeout);
         let mut deadline = explicit.map(|(_, deadline)| deadline);
-        let scope = Scope::current();
         if let Some(scope) = scope {
             let (left, ends) = match scope.deadline {
                 Some(ends) => (ends.saturating_duration_since(clock::now()), Some(ends)),
@@ -326,21 +350,20 @@ impl<A, R> Call<'_, A, R> {
         if timeout.is_zero() {
             return None;
         }
-        let units = timeout.as_micros().div_ceil(u128::from(TIMEOUT_UNIT_MICROS));
         let head = CallHead {
             method: self.method.id.0,
             fingerprint: self.method.fingerprint,
-            timeout: u32::try_from(units).unwrap_or(u32::MAX),
+            timeout: timeout_units(timeout),
         };
         let nested = scope.is_some_and(|scope| scope.link == link);
-        Some(NewCall { head, oneway, timeout, deadline, nested, streams: StreamCounts::NONE })
+        Some(NewCall { head, oneway, timeout, deadline, nested, streams: StreamCounts::NONE, extras: None })
     }
 }
 
 impl<A, R> Drop for CallFuture<'_, A, R> {
     fn drop(&mut self) {
         self.exchange.abandon(&**self.call.client.connection().link());
-        tell(self.call.client, self.call.method, &mut self.began, || CallOutcome::Dropped);
+        self.witness.dropped(self.call.client, self.call.method);
     }
 }
 
@@ -356,8 +379,7 @@ pub struct Pending<R> {
     exchange: Exchange,
     /// Streams among its arguments.
     given: u8,
-    /// As that of the [`CallFuture`].
-    began: Option<Instant>,
+    witness: Witness,
     output: PhantomData<fn() -> R>,
 }
 
@@ -367,14 +389,27 @@ impl<R: Output> Pending<R> {
     /// # Errors
     ///
     /// As [`Call::wait`]; a refusal to block cancels the call.
-    pub fn wait(mut self) -> Result<R::Ok, CallError<R::Err>> {
+    pub fn wait(self) -> Result<R::Ok, CallError<R::Err>> {
+        let mut answer = Answer::EMPTY;
+        self.wait_for(&mut answer)
+    }
+
+    /// The same, with the answer.
+    fn wait_for(mut self, answer: &mut Answer) -> Result<R::Ok, CallError<R::Err>> {
         if waiting_would_deadlock() {
             return Err(CallError::MaybeExecuted(Reason::WouldBlockRuntime));
         }
         let link = Arc::clone(self.client.connection().link());
-        let mut answer = Answer::EMPTY;
-        let id = block_on(&*link, |cx| self.poll_answer(cx, &mut answer));
-        self.conclude(&answer, id)
+        let id = block_on(&*link, |cx| self.poll_answer(cx, answer));
+        self.conclude(answer, id)
+    }
+
+    /// The outcome, and the answer that it was in.
+    fn poll_outcome(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<R::Ok, CallError<R::Err>>> {
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let id = ready!(self.poll_answer(cx, answer));
+        coop.made_progress();
+        Poll::Ready(self.conclude(answer, id))
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
@@ -387,7 +422,7 @@ impl<R: Output> Pending<R> {
 
     fn conclude(&mut self, answer: &Answer, id: u64) -> Result<R::Ok, CallError<R::Err>> {
         let result = outcome::<R>(&self.client, self.method, answer, id, self.given);
-        tell(&self.client, self.method, &mut self.began, || CallOutcome::of(&result));
+        self.witness.end(&self.client, self.method, &result);
         result
     }
 }
@@ -396,11 +431,8 @@ impl<R: Output> Future for Pending<R> {
     type Output = Result<R::Ok, CallError<R::Err>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let coop = ready!(tokio::task::coop::poll_proceed(cx));
         let mut answer = Answer::EMPTY;
-        let id = ready!(self.poll_answer(cx, &mut answer));
-        coop.made_progress();
-        Poll::Ready(self.conclude(&answer, id))
+        self.poll_outcome(cx, &mut answer)
     }
 }
 
@@ -416,21 +448,7 @@ impl<R> fmt::Debug for Pending<R> {
 impl<R> Drop for Pending<R> {
     fn drop(&mut self) {
         self.exchange.abandon(&**self.client.connection().link());
-        tell(&self.client, self.method, &mut self.began, || CallOutcome::Dropped);
-    }
-}
-
-/// Tells the layers that have let a call pass how it ended.
-fn tell<'a>(
-    client: &Client,
-    method: &'static MethodDescriptor,
-    began: &mut Option<Instant>,
-    outcome: impl FnOnce() -> CallOutcome<'a>,
-) {
-    if began.is_some() {
-        if let (Some(layers), Some(began)) = (&client.layers, began.take()) {
-            layers.end(method, client.connection().peer(), outcome(), began);
-        }
+        self.witness.dropped(&self.client, self.method);
     }
 }
 
@@ -521,6 +539,7 @@ fn decode<R: Output>(
         Answer::Small { half, bytes, len } => (*half, &bytes[..usize::from(*len)]),
         Answer::Large { half, bytes } => (*half, &**bytes),
         Answer::Failed(failure) => return Err(failed(failure.clone(), method)),
+        Answer::Extended(extended) => return decode::<R>(client, method, &extended.0),
     };
     let mut input = bytes;
     let mut budget = DecodeBudget::new(client.decode.0, client.decode.1);

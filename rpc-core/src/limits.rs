@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::metadata::METADATA_LEN_MAX;
+
 /// What a connection and a server may use.
 ///
 /// Lengths are in bytes. Setters take the value by its name; values out of range are brought into it, and the range
@@ -32,9 +34,16 @@ pub struct Limits {
     pub memory_in: usize,
     /// Payload bytes that a connection holds of what it will send. Default 8 MiB.
     pub memory_out: usize,
-    /// Bytes of a stream's items that its receiver is not done with, and so the longest item. Default 256 KiB. Those that the
-    /// receivers of all streams of a connection have not looked at are at most [`memory_in`](Limits::memory_in) together.
+    /// The longest metadata that this side sends with a call or a reply, or accepts. Default 2 KiB.
+    pub metadata_len: usize,
+    /// Bytes of a stream's items that its receiver has not taken, at first, and so the longest item. Default 256 KiB. Those that
+    /// the receivers of all streams of a connection have not looked at are at most [`memory_in`](Limits::memory_in) together, and
+    /// 16 KiB a stream.
     pub stream_window: usize,
+    /// The same for a stream whose sender has to wait for room though its receiver takes what comes: where the way is long, so
+    /// many bytes may be on it. It grows up to here by itself, at most to [`memory_in`](Limits::memory_in), and what it grows by
+    /// counts in [`memory_total`](Limits::memory_total). Default 8 MiB, which is 50 ms at 1.3 Gbit/s.
+    pub stream_window_max: usize,
     /// Bytes that all connections of a server hold: payloads, what decoding them takes, and the rings of `shm:` connections.
     /// Default 512 MiB.
     pub memory_total: usize,
@@ -75,7 +84,9 @@ impl Default for Limits {
             calls_waiting: 1024,
             memory_in: 8 << 20,
             memory_out: 8 << 20,
+            metadata_len: 2 << 10,
             stream_window: 256 << 10,
+            stream_window_max: 8 << 20,
             memory_total: 512 << 20,
             connections: 1024,
             requests_per_wake: 32,
@@ -123,8 +134,12 @@ setters! {
     memory_in: usize, 64, BYTES_MAX;
     /// Sets the payload bytes held of what will be sent, 64 bytes to 1 TiB.
     memory_out: usize, 64, BYTES_MAX;
+    /// Sets the longest metadata of a call or a reply, 0 (none at all) to 2,816 bytes.
+    metadata_len: usize, 0, METADATA_LEN_MAX;
     /// Sets the bytes of a stream's items that its receiver has not taken yet, 1 KiB to 1 GiB.
     stream_window: usize, 1024, 1 << 30;
+    /// Sets up to where the window of a stream grows, 1 KiB to 1 GiB. Never less than what it begins with.
+    stream_window_max: usize, 1024, 1 << 30;
     /// Sets the payload bytes that all connections of a server hold, 64 bytes to 1 TiB.
     memory_total: usize, 64, BYTES_MAX;
     /// Sets the connections of a server, 1 to 1,048,576.
@@ -153,6 +168,11 @@ impl Limits {
     /// A window for one direction's payload bytes: what may be held, but always room for one message.
     pub(crate) fn window(&self) -> u64 {
         self.memory_in.max(self.message_len) as u64
+    }
+
+    /// Up to where the window of a stream grows.
+    pub(crate) fn stream_window_ceiling(&self) -> u64 {
+        self.stream_window_max.min(self.memory_in).max(self.stream_window) as u64
     }
 
     /// A window for the items of all streams of one direction.

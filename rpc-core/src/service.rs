@@ -131,7 +131,7 @@ impl Request {
         S: Stream<Item = O::Item> + Send,
     {
         let link = &**self.context.connection().link();
-        link.reply(self.id);
+        link.reply(self.id, self.context.reply_extras());
         self.context.control().outlive();
         let mut stream = std::pin::pin!(stream);
         let mut pump = Pump::new(self.id + 2 * (u64::from(self.streams.given) + 1), link);

@@ -5,6 +5,7 @@
 //! reason, and in `docs/conformance.md`, which a test keeps equal to it.
 
 mod cases {
+    pub(crate) mod beside;
     pub(crate) mod blocking;
     pub(crate) mod callbacks;
     pub(crate) mod calls;
@@ -24,6 +25,7 @@ mod cases {
     pub(crate) mod streams;
 }
 mod child;
+mod errand;
 mod fixture;
 mod flow;
 mod harness;
@@ -137,6 +139,18 @@ cases! { $
         a_blocking_handler_may_wait,
         an_async_handler_may_not_wait,
         the_peer_is_identified,
+    }
+    beside {
+        metadata_travels_both_ways,
+        metadata_comes_to_a_thread_that_waits,
+        metadata_comes_with_the_methods_own_error,
+        metadata_comes_before_the_items_of_a_stream,
+        metadata_has_a_limit_on_either_side,
+        malformed_metadata_fails_its_call_alone,
+        a_trace_goes_with_the_calls_of_a_handler,
+        a_call_id_is_the_callers_or_no_other_calls,
+        urgency_is_told_and_only_a_low_one_inherited,
+        a_secret_is_one_on_the_other_side_as_well,
     }
     streams {
         items_come_in_order_and_whole,

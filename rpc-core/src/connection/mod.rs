@@ -25,6 +25,7 @@ use crate::layer::{CallLayer, LAYERS_FIRST, Layer, Layers, Stack};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
 use crate::protocol::{Begun, Config, Finish, NewCall, Payload, Protocol, Side, Ticket, Waited};
+use crate::random;
 use crate::service::Router;
 use crate::share::Share;
 use crate::stats::ConnectionStats;
@@ -96,6 +97,8 @@ pub(crate) enum Feeding {
 /// What callers and handlers ask of a connection, whatever its transport. Every method takes the lock for a moment.
 pub(crate) trait Link: StreamLink + Send + Sync {
     fn id(&self) -> u64;
+    /// The number that HELLO gives this end of the connection.
+    fn instance(&self) -> u128;
     fn properties(&self) -> &Properties;
     fn limits(&self) -> &Limits;
     fn codec(&self) -> CodecId;
@@ -374,7 +377,7 @@ impl Start {
             chunk_len: properties.chunk_len,
             whole_len: properties.whole_len,
             silent_loss: properties.silent_loss,
-            instance: instance(),
+            instance: random::bits128(),
             share: Arc::clone(&self.share),
         })
     }
@@ -398,11 +401,4 @@ impl Start {
         tokio::spawn(Driver::new(shared, receiver, dispatcher, latency).run());
         lent
     }
-}
-
-/// A number that tells this connection's end from all others, from the randomness that std keeps for its hash maps.
-fn instance() -> u128 {
-    use std::hash::{BuildHasher, RandomState};
-    let half = || u128::from(RandomState::new().hash_one(std::process::id()));
-    half() << 64 | half()
 }

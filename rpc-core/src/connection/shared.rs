@@ -53,6 +53,7 @@ pub(super) struct Shared<T: Transport> {
     /// Somebody wants more of the driver than that it reads. Set before it is woken.
     called: AtomicBool,
     pub(super) id: u64,
+    instance: u128,
     pub(super) properties: Properties,
     pub(super) limits: Limits,
     values: Values,
@@ -120,6 +121,7 @@ impl<T: Transport> Shared<T> {
         (sender, writer): (T::Sender, T::Writer),
         leads: bool,
     ) -> Shared<T> {
+        let instance = protocol.instance();
         Shared {
             state: Mutex::new(State {
                 protocol,
@@ -146,6 +148,7 @@ impl<T: Transport> Shared<T> {
             called: AtomicBool::new(true),
             // Unique, and ordered with nothing.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            instance,
             properties,
             limits,
             values: Values::default(),
@@ -431,6 +434,10 @@ impl<S: FrameSender> State<S> {
 impl<T: Transport> Link for Shared<T> {
     fn id(&self) -> u64 {
         self.id
+    }
+
+    fn instance(&self) -> u128 {
+        self.instance
     }
 
     fn properties(&self) -> &Properties {

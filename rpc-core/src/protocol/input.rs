@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::hello::Hello;
 use super::message::{CHUNK_LEN_MIN, Opening, Piece};
 use super::{
-    Class, DRAIN_PING, Drain, Effects, Failure, GOAWAY_FINAL, Phase, Protocol, Side, WINDOW_ITEMS, WINDOW_REPLIES,
-    WINDOW_REQUESTS, fail, halves,
+    Class, DRAIN_PING, Drain, Effects, Failure, GOAWAY_FINAL, Phase, Protocol, Side, WINDOW_ITEMS, WINDOW_MORE,
+    WINDOW_REPLIES, WINDOW_REQUESTS, fail, halves,
 };
 use crate::error::{CloseReason, ConnectionError, HandshakeError, ProtocolError, Reason};
-use crate::frame::{Frame, FrameError, HEAD_LEN_MAX, Kind, tag};
+use crate::frame::{Frame, FrameError, HEAD_LEN_MAX, Kind, flags, tag};
 use crate::landing::{Filling, Landed, Landing, Lease, Partial};
 use crate::wire::Half;
 
@@ -157,7 +157,7 @@ impl Protocol {
             }
             Kind::Hello => return Err(ProtocolError::Unexpected("second HELLO")),
             Kind::Item => self.handle_stream(&frame, &mut effects.wakers, |streams, wakers| {
-                streams.handle_items(frame.id, frame.body, wakers)
+                streams.handle_items(frame.id, frame.body, frame.flags & flags::FREE != 0, wakers)
             })?,
             Kind::End => {
                 let status = Failure::of_stream(frame.body)?;
@@ -207,6 +207,9 @@ impl Protocol {
             (0, WINDOW_REPLIES) => self.callee.handle_credit(bytes),
             (0, WINDOW_ITEMS) => self.handle_item_credit(bytes),
             (id, WINDOW_ITEMS) => self.handle_stream(frame, wakers, |streams, _| streams.handle_credit(id, bytes)),
+            (1.., WINDOW_MORE) => {
+                self.handle_stream(frame, wakers, |streams, _| streams.handle_growth(frame.id, bytes))
+            }
             _ => Err(ProtocolError::Unexpected("CREDIT for a window that does not exist")),
         }
     }
@@ -216,6 +219,9 @@ impl Protocol {
             self.conclude_drain();
         }
         self.pace.answered(number);
+        if let Some(streams) = &mut self.streams {
+            streams.handle_pong(number);
+        }
     }
 
     fn handle_go_away(&mut self, body: &[u8], wakers: &mut Vec<Waker>) -> Result<(), ProtocolError> {

@@ -9,6 +9,7 @@
 
 pub(crate) mod callee;
 pub(crate) mod caller;
+pub(crate) mod extras;
 pub(crate) mod fail;
 mod hello;
 mod input;
@@ -17,6 +18,7 @@ mod message;
 mod output;
 mod pace;
 mod payload;
+mod ranked;
 pub(crate) mod stream;
 mod table;
 #[cfg(test)]
@@ -133,6 +135,8 @@ const GOAWAY_FINAL: u8 = 1;
 const WINDOW_REQUESTS: u8 = 1;
 const WINDOW_REPLIES: u8 = 2;
 const WINDOW_ITEMS: u8 = 3;
+/// No window of its own: that of a stream grows.
+const WINDOW_MORE: u8 = 4;
 /// The PING that follows GOAWAY; probes carry their own number.
 const DRAIN_PING: u64 = u64::MAX;
 
@@ -249,6 +253,11 @@ impl Protocol {
     /// The longest frame this side accepts, header included.
     pub(crate) fn frame_len_max(&self) -> usize {
         self.config.frame_len_max()
+    }
+
+    /// What tells this end from all others.
+    pub(crate) fn instance(&self) -> u128 {
+        self.config.instance
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -535,6 +544,7 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
         memory_max: limits.memory_out,
         message_max: theirs.message_len,
         reply_max: limits.message_len as u64,
+        metadata_max: limits.metadata_len,
         chunk_len,
     });
     let callee = Callee::new(CalleeConfig {
@@ -547,11 +557,13 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
         chunk_len,
         memory_out_max: limits.memory_out,
         timeout_max: limits.deadline_max,
+        metadata_max: limits.metadata_len,
         stream_window: limits.stream_window as u64,
         share: Arc::clone(&config.share),
     });
     let streams = StreamConfig {
         window_in: limits.stream_window as u64,
+        window_max: limits.stream_window_ceiling(),
         window_out: theirs.stream_window,
         items_in: limits.item_window(),
         items_out: theirs.item_window,

@@ -17,17 +17,19 @@ mod incoming;
 mod outgoing;
 mod time;
 
-use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use super::extras::Extras;
 use super::fail::Failure;
 use super::message::{Assembly, ChunkLen, Message};
+use super::ranked::Line;
 use super::waiting::{Ticket, Waited, Waiting};
 use super::window::{ReceiveWindow, SendWindow};
 use crate::body::Received;
 use crate::error::Reason;
-use crate::frame::{CallHead, Lead, StreamCounts, TIMEOUT_UNIT_MICROS};
+use crate::frame::{CallHead, Lead, StreamCounts};
+use crate::metadata::Metadata;
 use crate::wire::Half;
 
 /// A reply of at most this many bytes lies in its slot and costs no credit.
@@ -36,7 +38,7 @@ pub(crate) const REPLY_INLINE_MAX: usize = 64;
 const SLOTS_BUSY: usize = 16;
 
 /// A call to be made. Its payload travels beside it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct NewCall {
     pub(crate) head: CallHead,
     pub(crate) oneway: bool,
@@ -47,6 +49,7 @@ pub(crate) struct NewCall {
     /// Made inside a handler that this connection reached: fails rather than waits.
     pub(crate) nested: bool,
     pub(crate) streams: StreamCounts,
+    pub(crate) extras: Extras,
 }
 
 impl NewCall {
@@ -120,9 +123,18 @@ impl From<Waker> for NewWaker {
 /// The answer to a call.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Small { half: Half, bytes: [u8; REPLY_INLINE_MAX], len: u8 },
-    Large { half: Half, bytes: Received },
+    Small {
+        half: Half,
+        bytes: [u8; REPLY_INLINE_MAX],
+        len: u8,
+    },
+    Large {
+        half: Half,
+        bytes: Received,
+    },
     Failed(Failure),
+    /// With the metadata that its caller asked for.
+    Extended(Box<(Answer, Metadata)>),
 }
 
 impl Answer {
@@ -169,6 +181,8 @@ struct Slot {
     cut: u64,
     incoming: Option<(Half, Assembly)>,
     outcome: Option<Outcome>,
+    /// What came beside the reply, where its caller asks for that.
+    metadata: Option<Box<Metadata>>,
     /// The terminal frame has come.
     terminal: bool,
     /// Somebody waits for the outcome.
@@ -191,6 +205,7 @@ impl Slot {
             cut: 0,
             incoming: None,
             outcome: None,
+            metadata: None,
             terminal: false,
             wanted: false,
             expired: false,
@@ -239,9 +254,11 @@ pub(crate) struct Caller {
     message_max: u64,
     /// The longest message this side accepts.
     reply_max: u64,
+    /// The longest metadata that this side accepts.
+    metadata_max: usize,
     chunk_len: ChunkLen,
     /// Ids of half-sent calls, in turn.
-    sending: VecDeque<u64>,
+    sending: Line<u64>,
     /// What is not sent yet of half-sent calls that are held here.
     sending_bytes: usize,
     /// Of those that are left with their callers.
@@ -279,6 +296,7 @@ pub(crate) struct CallerConfig {
     pub(crate) memory_max: usize,
     pub(crate) message_max: u64,
     pub(crate) reply_max: u64,
+    pub(crate) metadata_max: usize,
     pub(crate) chunk_len: ChunkLen,
 }
 
@@ -302,8 +320,9 @@ impl Caller {
             memory_max: config.memory_max,
             message_max: config.message_max,
             reply_max: config.reply_max,
+            metadata_max: config.metadata_max,
             chunk_len: config.chunk_len,
-            sending: VecDeque::new(),
+            sending: Line::default(),
             sending_bytes: 0,
             left: Left::default(),
             cancels_due: 0,
@@ -457,11 +476,16 @@ impl Caller {
         };
         slot.wanted = false;
         let terminal = slot.terminal;
+        let metadata = slot.metadata.take();
         if let Answer::Large { bytes, .. } = answer {
             self.replies.release(bytes.len() as u64);
         }
         if terminal {
             self.release(id);
+        }
+        if let Some(metadata) = metadata {
+            let plain = std::mem::replace(answer, Answer::EMPTY);
+            *answer = Answer::Extended(Box::new((plain, *metadata)));
         }
         true
     }
@@ -556,6 +580,7 @@ impl Caller {
             return;
         };
         debug_assert!(slot.waker.is_none() || !slot.wanted);
+        slot.metadata = None;
         slot.id = 0;
         let was_open = !slot.terminal;
         let was_due = slot.cancel == Cancel::Due;
@@ -575,9 +600,4 @@ impl Caller {
             && self.requests.in_use() == 0
             && self.replies.is_at_rest()
     }
-}
-
-/// Rounded up, so that 0 means that no time is left.
-fn timeout_units(left: Duration) -> u32 {
-    u32::try_from(left.as_micros().div_ceil(u128::from(TIMEOUT_UNIT_MICROS))).unwrap_or(u32::MAX)
 }
