@@ -82,6 +82,35 @@
 //!
 //! With the feature `tracing`, calls and their handlers have spans, joined across processes: see `telemetry`.
 //!
+//! # In tests
+//!
+//! `local` joins a client to a server in the same process: the same deadlines, cancellation, streams and errors, without an
+//! endpoint, in a `#[tokio::test]` or on a plain thread. With `#[trunkline::service(mock)]` there is a `MockKv` as well, whose
+//! methods are closures:
+//!
+//! ```
+//! #[trunkline::service(mock)]
+//! trait Kv {
+//!     async fn get(&self, key: &str) -> Result<Option<String>, String>;
+//!     async fn put(&self, key: &str, value: &str);
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mock = MockKv::new().get(|key| if key == "a" { Ok(Some("1".to_owned())) } else { Err(format!("no {key}")) });
+//! let kv = KvClient::local(KvServer::new(mock));
+//! assert_eq!(kv.get("a").await?.as_deref(), Some("1"));
+//!
+//! // What the mock was not told is as if nobody served it.
+//! let error = kv.put("a", "2").await.unwrap_err();
+//! assert_eq!(error.to_string(), "not executed: the peer serves no method `Kv.put`");
+//!
+//! // Answers that take time, or none: each method has a second one, whose closure returns a future.
+//! let kv = KvClient::local(KvServer::new(MockKv::new().get_async(|_| std::future::pending())));
+//! assert!(kv.get("a").timeout(std::time::Duration::from_millis(1)).await.is_err());
+//! # Ok(()) }
+//! ```
+//!
 //! # What holds
 //!
 //! - A call that failed says whether it may have run: see [`CallError`].
@@ -99,6 +128,7 @@
 
 mod connection;
 mod endpoint;
+mod mock;
 #[cfg(not(all(unix, feature = "pipe")))]
 mod no_pipe;
 mod server;
@@ -138,17 +168,23 @@ pub mod descriptor {
 /// a connection.
 ///
 /// ```
-/// # #[trunkline::service] trait Kv { async fn get(&self, key: &str) -> Option<String>; async fn log_in(&self, name: &str, cx: &trunkline::Context); }
-/// # struct Store;
-/// # impl Kv for Store {
-/// #     async fn get(&self, key: &str) -> Option<String> { Some(key.to_owned()) }
-/// #     async fn log_in(&self, name: &str, cx: &trunkline::Context) { cx.connection().insert(Session { _name: name.to_owned() }); }
-/// # }
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use trunkline::layer::{Answer, Layer, Next, Refusal, Request};
 /// use trunkline::{CallError, Connection, Reason, Server, Service};
 ///
+/// # #[trunkline::service]
+/// # trait Kv {
+/// #     async fn get(&self, key: &str) -> Option<String>;
+/// #     async fn log_in(&self, name: &str, cx: &trunkline::Context);
+/// # }
+/// # struct Store;
+/// # impl Kv for Store {
+/// #     async fn get(&self, key: &str) -> Option<String> {
+/// #         Some(key.to_owned())
+/// #     }
+/// #     async fn log_in(&self, name: &str, cx: &trunkline::Context) {
+/// #         cx.connection().insert(Session { _name: name.to_owned() });
+/// #     }
+/// # }
 /// struct Session {
 ///     _name: String,
 /// }
@@ -166,6 +202,8 @@ pub mod descriptor {
 ///     }
 /// }
 ///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let connection = Connection::builder().local(Server::builder().layer(Auth).service(KvServer::new(Store)))?;
 /// let kv: KvClient = connection.client();
 /// assert_eq!(kv.get("a").await, Err(CallError::NotExecuted(Reason::PermissionDenied)));
@@ -228,6 +266,7 @@ pub mod transport {
 /// What generated code names. Not for programs: it may change with any version.
 #[doc(hidden)]
 pub mod __private {
+    pub use std::boxed::Box;
     pub use std::sync::Arc;
     pub use std::vec::Vec;
 
@@ -240,6 +279,7 @@ pub mod __private {
     pub use trunkline_core::streaming::{FallibleStreamed, Fed, Feed, Streamed};
     pub use trunkline_core::wire::{Arg, Block, Fallible, Maybe, Oneway, Plain, Value, assert_serialize};
 
+    pub use crate::mock::{Items, Mocked, items, mocked, unmocked};
     use crate::{ConnectError, Connection};
 
     /// A client that owns its connection.

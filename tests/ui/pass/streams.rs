@@ -23,7 +23,7 @@ mod checked {
     pub type Result<T> = std::result::Result<T, super::Wrong>;
 }
 
-#[trunkline::service]
+#[trunkline::service(mock)]
 pub trait Kv {
     async fn watch(&self, prefix: &str) -> impl Stream<Item = Row>;
     async fn try_watch(&self, prefix: &str) -> Result<impl Stream<Item = Vec<u8>>, Wrong>;
