@@ -135,6 +135,8 @@ pub mod flags {
     pub const ONEWAY: u8 = 0x02;
     /// These items do not count in the window of all streams.
     pub const FREE: u8 = 0x04;
+    /// The sender of these items waits for their credit: it leaves as soon as their receiver has taken them and waits for more.
+    pub const PROMPT: u8 = 0x10;
     /// The half a receiver must know.
     pub const CRITICAL: u8 = 0x0f;
     /// The critical flags of this version.
@@ -149,6 +151,8 @@ pub mod tag {
     pub const TOTAL: u16 = CRITICAL | 1;
     /// How many streams a call has: those its caller sends, 1 byte, and those it receives, 1 byte.
     pub const STREAMS: u16 = CRITICAL | 2;
+    /// How many items of a stream its sender has left out before those of the frame, in all, 8 bytes.
+    pub const MISSED: u16 = 0x10;
 }
 
 /// How many streams a call has. They own the ids after its own, those that its caller sends first.
@@ -397,6 +401,8 @@ pub(crate) enum Lead {
     Call(CallHead),
     /// A call with streams. An extension says how many; it stands here because only such a call has it.
     Streamed(CallHead, StreamCounts),
+    /// Items behind some that were left out. An extension says how many.
+    Missed(u64),
     Fail {
         class: u8,
         code: u8,
@@ -405,6 +411,7 @@ pub(crate) enum Lead {
 
 const TOTAL_EXTENSION_LEN: usize = 4 + 8;
 const STREAMS_EXTENSION_LEN: usize = 4 + 2;
+const MISSED_EXTENSION_LEN: usize = 4 + 8;
 
 impl Head {
     pub(crate) fn new(kind: Kind, id: u64) -> Head {
@@ -447,12 +454,17 @@ impl Head {
 
     fn extensions_len(&self) -> usize {
         let total = if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 };
-        total + if let Lead::Streamed(..) = self.lead { STREAMS_EXTENSION_LEN } else { 0 }
+        total
+            + match self.lead {
+                Lead::Streamed(..) => STREAMS_EXTENSION_LEN,
+                Lead::Missed(_) => MISSED_EXTENSION_LEN,
+                Lead::Nothing | Lead::Call(_) | Lead::Fail { .. } => 0,
+            }
     }
 
     fn lead_len(&self) -> usize {
         match self.lead {
-            Lead::Nothing => 0,
+            Lead::Nothing | Lead::Missed(_) => 0,
             Lead::Call(_) | Lead::Streamed(..) => CALL_HEAD_LEN,
             Lead::Fail { .. } => FAIL_HEAD_LEN,
         }
@@ -483,6 +495,12 @@ impl Head {
                 space[at + 2..at + STREAMS_EXTENSION_LEN].copy_from_slice(&[2, 0, given, returned]);
                 at += STREAMS_EXTENSION_LEN;
                 space[at..at + CALL_HEAD_LEN].copy_from_slice(&head.to_bytes());
+            }
+            Lead::Missed(missed) => {
+                space[at..at + 2].copy_from_slice(&tag::MISSED.to_le_bytes());
+                space[at + 2..at + 4].copy_from_slice(&8u16.to_le_bytes());
+                space[at + 4..at + MISSED_EXTENSION_LEN].copy_from_slice(&missed.to_le_bytes());
+                at += MISSED_EXTENSION_LEN;
             }
             Lead::Fail { class, code } => space[at..at + FAIL_HEAD_LEN].copy_from_slice(&[class, code]),
         }
