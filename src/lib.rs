@@ -157,7 +157,7 @@ pub mod codec {
 /// What a service says about itself: names, arguments, options, documentation.
 pub mod descriptor {
     pub use trunkline_core::method::{
-        ArgumentDescriptor, MethodDescriptor, MethodId, MethodOptions, ServiceDescriptor,
+        ArgumentDescriptor, MethodDescriptor, MethodId, MethodOptions, ServiceDescriptor, Slow,
     };
 }
 
@@ -273,7 +273,7 @@ pub mod __private {
     pub use tokio::io::{AsyncRead, AsyncWrite};
     pub use trunkline_core::Client;
     pub use trunkline_core::method::{
-        ArgumentDescriptor, MethodDescriptor, MethodOptions, ServiceDescriptor, assert_distinct,
+        ArgumentDescriptor, MethodDescriptor, MethodOptions, ServiceDescriptor, Slow, assert_distinct,
     };
     pub use trunkline_core::service::{Answer, Refusal, Request};
     pub use trunkline_core::streaming::{FallibleStreamed, Fed, Feed, Streamed};

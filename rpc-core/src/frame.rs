@@ -138,6 +138,8 @@ pub mod flags {
     pub const ONEWAY: u8 = 0x02;
     /// These items do not count in the window of all streams.
     pub const FREE: u8 = 0x04;
+    /// The sender of these items waits for their credit: it leaves as soon as their receiver has taken them and waits for more.
+    pub const PROMPT: u8 = 0x10;
     /// The half a receiver must know.
     pub const CRITICAL: u8 = 0x0f;
     /// The critical flags of this version.
@@ -160,6 +162,8 @@ pub mod tag {
     pub const CALL_ID: u16 = 0x12;
     /// How urgent a call is, 1 byte.
     pub const PRIORITY: u16 = 0x13;
+    /// How many items of a stream its sender has left out before those of the frame, in all, 8 bytes.
+    pub const MISSED: u16 = 0x14;
 }
 
 /// How many streams a call has. They own the ids after its own, those that its caller sends first.
@@ -463,6 +467,8 @@ pub(crate) enum Lead {
     Call(CallHead),
     /// A call with streams. An extension says how many; it stands here because only such a call has it.
     Streamed(CallHead, StreamCounts),
+    /// Items behind some that were left out. An extension says how many.
+    Missed(u64),
     Fail {
         class: u8,
         code: u8,
@@ -471,6 +477,7 @@ pub(crate) enum Lead {
 
 const TOTAL_EXTENSION_LEN: usize = 4 + 8;
 const STREAMS_EXTENSION_LEN: usize = 4 + 2;
+const MISSED_EXTENSION_LEN: usize = 4 + 8;
 
 impl Head<'_> {
     pub(crate) fn new(kind: Kind, id: u64) -> Self {
@@ -520,13 +527,17 @@ impl Head<'_> {
     }
 
     fn extensions_len(&self) -> usize {
-        let extended = self.extended.map_or(0, |extended| extended.len());
-        extended + if let Lead::Streamed(..) = self.lead { STREAMS_EXTENSION_LEN } else { 0 }
+        let lead = match self.lead {
+            Lead::Streamed(..) => STREAMS_EXTENSION_LEN,
+            Lead::Missed(_) => MISSED_EXTENSION_LEN,
+            Lead::Nothing | Lead::Call(_) | Lead::Fail { .. } => 0,
+        };
+        lead + self.extended.map_or(0, |extended| extended.len())
     }
 
     fn lead_len(&self) -> usize {
         match self.lead {
-            Lead::Nothing => 0,
+            Lead::Nothing | Lead::Missed(_) => 0,
             Lead::Call(_) | Lead::Streamed(..) => CALL_HEAD_LEN,
             Lead::Fail { .. } => FAIL_HEAD_LEN,
         }
@@ -554,6 +565,12 @@ impl Head<'_> {
                 space[at + 2..at + STREAMS_EXTENSION_LEN].copy_from_slice(&[2, 0, given, returned]);
                 at += STREAMS_EXTENSION_LEN;
                 space[at..at + CALL_HEAD_LEN].copy_from_slice(&head.to_bytes());
+            }
+            Lead::Missed(missed) => {
+                space[at..at + 2].copy_from_slice(&tag::MISSED.to_le_bytes());
+                space[at + 2..at + 4].copy_from_slice(&8u16.to_le_bytes());
+                space[at + 4..at + MISSED_EXTENSION_LEN].copy_from_slice(&missed.to_le_bytes());
+                at += MISSED_EXTENSION_LEN;
             }
             Lead::Fail { class, code } => space[at..at + FAIL_HEAD_LEN].copy_from_slice(&[class, code]),
         }

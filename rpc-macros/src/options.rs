@@ -31,6 +31,16 @@ pub(crate) struct MethodOptions {
     pub(crate) no_cancel: Option<Ident>,
     pub(crate) timeout_nanos: Option<u64>,
     pub(crate) name: Option<LitStr>,
+    pub(crate) slow: Option<(Ident, Slow)>,
+}
+
+/// What a slow reader of the returned stream means.
+#[derive(Clone, Copy, Default)]
+pub(crate) enum Slow {
+    #[default]
+    Block,
+    DropOldest,
+    Latest,
 }
 
 /// The options of `#[rpc(..)]` on an argument.
@@ -67,6 +77,7 @@ impl MethodOptions {
                 "no_cancel" => options.no_cancel = setting.word(errors),
                 "timeout" => options.timeout_nanos = setting.duration(errors),
                 "name" => options.name = setting.name(errors),
+                "slow" => options.slow = setting.slow(errors),
                 word @ ("default" | "context") => errors.at(
                     &setting.key,
                     format_args!(
@@ -74,14 +85,18 @@ impl MethodOptions {
                     ),
                 ),
                 _ => setting.unknown(
-                    "a method takes `oneway`, `idempotent`, `blocking`, `spawn`, `no_cancel`, `timeout = \"5s\"` \
-                     and `name = \"..\"`",
+                    "a method takes `oneway`, `idempotent`, `blocking`, `spawn`, `no_cancel`, `timeout = \"5s\"`, \
+                     `name = \"..\"` and `slow = \"..\"`",
                     errors,
                 ),
             }
         }
         options.exclude(errors);
         options
+    }
+
+    pub(crate) fn slow(&self) -> Slow {
+        self.slow.as_ref().map(|(_, slow)| *slow).unwrap_or_default()
     }
 
     fn exclude(&self, errors: &mut Errors) {
@@ -92,6 +107,18 @@ impl MethodOptions {
                  `spawn` for one that computes between awaits",
             );
         }
+    }
+}
+
+impl Slow {
+    // Output: Slow::Latest
+    pub(crate) fn tokens(self, krate: &Path) -> TokenStream {
+        let variant = match self {
+            Slow::Block => quote!(Block),
+            Slow::DropOldest => quote!(DropOldest),
+            Slow::Latest => quote!(Latest),
+        };
+        quote!(#krate::__private::Slow::#variant)
     }
 }
 
@@ -181,6 +208,24 @@ impl Setting {
             return None;
         }
         Some(name)
+    }
+
+    fn slow(self, errors: &mut Errors) -> Option<(Ident, Slow)> {
+        let text = self.text("latest", errors)?;
+        let slow = match text.value().as_str() {
+            "block" => Slow::Block,
+            "drop_oldest" => Slow::DropOldest,
+            "latest" => Slow::Latest,
+            _ => {
+                errors.at(
+                    &text,
+                    "a reader that is slower than its stream makes it wait (\"block\", the default), misses what is oldest \
+                     (\"drop_oldest\"), or sees only what is newest (\"latest\")",
+                );
+                return None;
+            }
+        };
+        Some((self.key, slow))
     }
 
     fn duration(self, errors: &mut Errors) -> Option<u64> {

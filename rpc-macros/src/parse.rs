@@ -151,6 +151,13 @@ fn method(function: &mut TraitItemFn, krate: &Path, errors: &mut Errors) -> Opti
             errors.at(oneway, "a call with a stream lasts as long as that, and is waited for: remove `oneway`");
         }
     }
+    if let (Some((word, _)), Reply::Oneway(_) | Reply::Value(_) | Reply::Fallible(_)) = (&options.slow, &reply) {
+        errors.at(
+            word,
+            "`slow` says what a slow reader of the returned stream means, and this method returns none: remove it, or return \
+             `impl Stream<Item = ..>`",
+        );
+    }
     check_client_name(&function.sig.ident, errors);
     let wire_name = wire_name(&options, &function.sig.ident, errors);
     (errors.count() == before).then(|| Method {

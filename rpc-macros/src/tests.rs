@@ -366,7 +366,7 @@ fn a_wrong_option_is_explained() {
     assert_eq!(
         option(quote!(retry)),
         "unknown option `retry`: a method takes `oneway`, `idempotent`, `blocking`, `spawn`, `no_cancel`, \
-         `timeout = \"5s\"` and `name = \"..\"`"
+         `timeout = \"5s\"`, `name = \"..\"` and `slow = \"..\"`"
     );
     assert_eq!(
         option(quote!(default)),
@@ -497,6 +497,7 @@ fn the_expansion_of_streams_is_the_committed_one() {
             trait Chat {
                 async fn watch(&self, prefix: &str) -> Result<impl Stream<Item = Vec<u8>>, ChatError>;
                 async fn import(&self, rows: Streaming<Row>) -> u64;
+                #[rpc(slow = "latest")]
                 async fn chat(&self, said: Streaming<String>, room: &str) -> impl Stream<Item = String>;
             }
         },

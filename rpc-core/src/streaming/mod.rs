@@ -1,5 +1,6 @@
 //! Streams as handlers and callers see them.
 
+mod backlog;
 mod receive;
 mod send;
 mod shape;
@@ -58,6 +59,8 @@ pub use shape::{FallibleStreamed, StreamOutput, Streamed};
 #[must_use = "dropping a stream stops it"]
 pub struct Streaming<T> {
     source: Source<T>,
+    /// What it has said of items that were left out, once it is over.
+    missed: u64,
 }
 
 /// Why a stream ended before it was complete.
@@ -109,21 +112,31 @@ impl<T> Streaming<T> {
         block_on(&*link, |cx| Pin::new(&mut *self).poll_next(cx))
     }
 
+    /// How many items its sender has left out before the one that came last, in all. Only those of a method that says
+    /// `#[rpc(slow = "drop_oldest")]` or `#[rpc(slow = "latest")]` leave any out.
+    pub fn missed(&self) -> u64 {
+        match &self.source {
+            Source::Wire(receiver, _) => receiver.missed(),
+            Source::Local(_) | Source::Over => self.missed,
+        }
+    }
+
     /// A stream of the items of another, for tests.
     pub fn from_stream(stream: impl Stream<Item = Result<T, StreamError>> + Send + 'static) -> Streaming<T> {
-        Streaming { source: Source::Local(Box::pin(stream)) }
+        Streaming { source: Source::Local(Box::pin(stream)), missed: 0 }
     }
 
     /// One of which nothing is known yet.
     pub(crate) fn unattached() -> Streaming<T> {
-        Streaming { source: Source::Over }
+        Streaming { source: Source::Over, missed: 0 }
     }
 
     pub(crate) fn receive<F>(receiver: Receiver) -> Streaming<T>
     where
         F: for<'de> DeserializeAs<'de, T>,
     {
-        Streaming { source: Source::Wire(receiver, |codec, input, budget| decode_as::<T, F>(codec, input, budget)) }
+        let source = Source::Wire(receiver, |codec, input, budget| decode_as::<T, F>(codec, input, budget));
+        Streaming { source, missed: 0 }
     }
 }
 
@@ -131,7 +144,8 @@ impl<T> Stream for Streaming<T> {
     type Item = Result<T, StreamError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let source = &mut self.get_mut().source;
+        let this = self.get_mut();
+        let source = &mut this.source;
         let outcome = match source {
             Source::Wire(receiver, decode) => match ready!(receiver.poll_item(cx, *decode)) {
                 Ok(Some(item)) => return Poll::Ready(Some(Ok(item))),
@@ -144,7 +158,8 @@ impl<T> Stream for Streaming<T> {
             },
             Source::Over => return Poll::Ready(None),
         };
-        *source = Source::Over;
+        this.missed = this.missed();
+        this.source = Source::Over;
         Poll::Ready(outcome)
     }
 }

@@ -25,6 +25,8 @@ pub struct Receiver {
     /// Bytes that were fetched, and how far items were taken from them.
     buffer: Vec<u8>,
     at: usize,
+    /// Items left out before those in `buffer`, in all.
+    missed: u64,
     /// The beginning of an item whose end was not fetched yet, head included.
     cut: Vec<u8>,
     /// Bytes that have left `buffer`, of which the connection does not know.
@@ -57,6 +59,7 @@ impl Receiver {
             item_max,
             buffer: Vec::new(),
             at: 0,
+            missed: 0,
             cut: Vec::new(),
             done: 0,
             paid: 0,
@@ -66,6 +69,10 @@ impl Receiver {
 
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    pub(super) fn missed(&self) -> u64 {
+        self.missed
     }
 
     pub(crate) fn link(&self) -> &Arc<dyn Link> {
@@ -172,7 +179,8 @@ impl Receiver {
         let took = self.connection.link().take_items(self.id, done, hungry, &mut self.buffer, &mut waker);
         let outcome = match took {
             Took::Nothing => return Poll::Pending,
-            Took::Items { beside } => {
+            Took::Items { beside, missed } => {
+                self.missed = missed;
                 self.price = if beside { PRICE_BESIDE } else { PRICE };
                 self.paid = self.price;
                 Ok(true)

@@ -121,15 +121,16 @@ fn arm(service: &Service, method: &Method) -> TokenStream {
     let (given, returned) = method.stream_counts();
     let streams = (given + returned > 0).then(|| quote!(args.streams(#given, #returned)?;));
     let call = quote!(<__T as #name>::#ident(&*self.service, #(#parameters),*).await);
+    let slow = method.options.slow().tokens(&service.krate);
     let answer = match &method.reply {
         // A stream may borrow the arguments: they live as long as the `match`.
         Reply::Stream(stream) => {
-            let answer = quote_spanned!(at(types::heart(&stream.item))=> request.stream::<#output, _>(returned).await);
+            let answer =
+                quote_spanned!(at(types::heart(&stream.item))=> request.stream::<#output, _>(#slow, returned).await);
             quote!(match #call { returned => #answer })
         }
         Reply::FallibleStream(stream) => {
-            let answer =
-                quote_spanned!(at(types::heart(&stream.item))=> request.try_stream::<#output, _>(returned).await);
+            let answer = quote_spanned!(at(types::heart(&stream.item))=> request.try_stream::<#output, _>(#slow, returned).await);
             quote!(match #call { returned => #answer })
         }
         reply => {

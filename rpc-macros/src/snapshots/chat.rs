@@ -76,7 +76,8 @@ const _: () = {
             ::trunkline::__private::ArgumentDescriptor::new("room", "&str", false),
         ],
         "impl Stream<Item = String>",
-        ::trunkline::__private::MethodOptions::NONE,
+        ::trunkline::__private::MethodOptions::NONE
+            .slow(::trunkline::__private::Slow::Latest),
     );
     const __id_chat: ::core::primitive::u64 = __method_chat.id.0;
     const _: fn() = || {
@@ -332,7 +333,7 @@ const _: () = {
                                         ::trunkline::__private::Block,
                                     >,
                                     _,
-                                >(returned)
+                                >(::trunkline::__private::Slow::Block, returned)
                                 .await
                         }
                     }
@@ -361,7 +362,7 @@ const _: () = {
                                 .stream::<
                                     ::trunkline::__private::Streamed<String>,
                                     _,
-                                >(returned)
+                                >(::trunkline::__private::Slow::Latest, returned)
                                 .await
                         }
                     }
