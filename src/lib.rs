@@ -43,6 +43,45 @@
 //!
 //! All features are on by default. `over` takes any `AsyncRead + AsyncWrite`, `over_transport` a transport of one's own.
 //!
+//! # Beside the arguments
+//!
+//! A call may carry metadata, belong to a trace, have an id for when it is made again, and be more or less urgent than others. In a
+//! handler, [`Context`] tells; and the handler's own calls inherit the time that is left, the trace, and a low priority.
+//!
+//! ```
+//! use trunkline::{Context, MetadataKey};
+//!
+//! const TENANT: MetadataKey = MetadataKey::new("tenant");
+//!
+//! #[trunkline::service]
+//! pub trait Greeter {
+//!     async fn greet(&self, name: &str, cx: &Context) -> String;
+//! }
+//!
+//! struct English;
+//!
+//! impl Greeter for English {
+//!     async fn greet(&self, name: &str, cx: &Context) -> String {
+//!         let tenant = cx.metadata().get(TENANT).unwrap_or("nobody");
+//!         cx.set_reply_metadata("greeted-for", tenant).expect("it is short");
+//!         format!("Hello, {name}!")
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # tokio::spawn(trunkline::serve("mem:beside", GreeterServer::new(English)));
+//! # tokio::task::yield_now().await;
+//! # let greeter = GreeterClient::connect("mem:beside").await?;
+//! let (greeting, metadata) = greeter.greet("world").metadata(TENANT, "blue").with_metadata().await;
+//! assert_eq!(greeting?, "Hello, world!");
+//! assert_eq!(metadata.get("greeted-for"), Some("blue"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! With the feature `tracing`, calls and their handlers have spans, joined across processes: see `telemetry`.
+//!
 //! # In tests
 //!
 //! `local` joins a client to a server in the same process: the same deadlines, cancellation, streams and errors, without an

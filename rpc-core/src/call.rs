@@ -178,9 +178,9 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         let answered = ready!(self.poll_answer(cx, answer));
         coop.made_progress();
         let Call { client, method, arguments, .. } = &self.call;
-        let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams()));
-        self.witness.end(client, method, &result);
-        Poll::Ready(result)
+        let result = Poll::Ready(answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams())));
+        self.witness.end_of(client, method, &result);
+        result
     }
 
     /// The id of the call, when it has its answer.
@@ -225,14 +225,15 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         }
         let link = &**self.call.client.connection().link();
         let scope = Scope::current();
-        let Some(mut call) = self.call.terms(scope, link.id(), R::ONEWAY) else {
+        let Some(Terms { head, timeout, deadline, nested }) = self.call.terms(scope, link.id()) else {
             return Poll::Ready(Err(Reason::DeadlineExceeded));
         };
-        call.extras = match self.call.extras(scope, &mut self.witness.span) {
+        let extras = match self.call.extras(scope, &mut self.witness.span) {
             Ok(extras) => extras,
             Err(reason) => return Poll::Ready(Err(reason)),
         };
-        call.streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
+        let streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
+        let call = NewCall { head, oneway: R::ONEWAY, timeout, deadline, nested, streams, extras };
         let mut payload = scratch::take();
         let tail = match self.call.arguments.encode(self.call.client.codec, &mut payload) {
             Ok(tail) => tail,
@@ -320,9 +321,17 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
     }
 }
 
+/// How a call is to be made.
+struct Terms {
+    head: CallHead,
+    timeout: Duration,
+    deadline: Option<Instant>,
+    nested: bool,
+}
+
 impl<A, R> Call<'_, A, R> {
     /// How the call is to be made; `None` if it has no time left.
-    fn terms(&self, scope: Option<Scope>, link: u64, oneway: bool) -> Option<NewCall> {
+    fn terms(&self, scope: Option<Scope>, link: u64) -> Option<Terms> {
         let client = self.client;
         let explicit = match (self.timeout, self.deadline) {
             (None, None) => None,
@@ -357,7 +366,7 @@ impl<A, R> Call<'_, A, R> {
             timeout: timeout_units(timeout),
         };
         let nested = scope.is_some_and(|scope| scope.link == link);
-        Some(NewCall { head, oneway, timeout, deadline, nested, streams: StreamCounts::NONE, extras: None })
+        Some(Terms { head, timeout, deadline, nested })
     }
 }
 
@@ -540,7 +549,10 @@ fn decode<R: Output>(
         Answer::Small { half, bytes, len } => (*half, &bytes[..usize::from(*len)]),
         Answer::Large { half, bytes } => (*half, &**bytes),
         Answer::Failed(failure) => return Err(failed(failure.clone(), method)),
-        Answer::Extended(extended) => return decode::<R>(client, method, &extended.0),
+        Answer::Extended(extended) => match &extended.answer {
+            Ok((half, bytes)) => (*half, &**bytes),
+            Err(failure) => return Err(failed(failure.clone(), method)),
+        },
     };
     let mut input = bytes;
     let mut budget = DecodeBudget::new(client.decode.0, client.decode.1);

@@ -418,11 +418,42 @@ pub(crate) struct Head<'a> {
     pub(crate) kind: Kind,
     pub(crate) flags: u8,
     pub(crate) id: u64,
+    pub(crate) lead: Lead,
+    /// The extensions of frames that have some, but for that of the lead.
+    pub(crate) extended: Option<Extended<'a>>,
+}
+
+/// Extensions of a frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extended<'a> {
     /// The payload bytes of the whole message, where it comes in chunks.
     pub(crate) total: Option<u64>,
-    pub(crate) lead: Lead,
-    /// Extensions that are encoded already, beside those that the other fields are.
-    pub(crate) extensions: &'a [u8],
+    /// Others, which are encoded already.
+    pub(crate) encoded: &'a [u8],
+}
+
+impl<'a> Extended<'a> {
+    /// Those that are `encoded`, if there are any.
+    pub(crate) fn by(encoded: &'a [u8]) -> Option<Extended<'a>> {
+        (!encoded.is_empty()).then_some(Extended { total: None, encoded })
+    }
+
+    fn len(&self) -> usize {
+        self.encoded.len() + if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 }
+    }
+
+    /// Writes them to where `space` begins; how long they are.
+    fn write(&self, space: &mut [u8]) -> usize {
+        let mut at = 0;
+        if let Some(total) = self.total {
+            space[..2].copy_from_slice(&tag::TOTAL.to_le_bytes());
+            space[2..4].copy_from_slice(&8u16.to_le_bytes());
+            space[4..12].copy_from_slice(&total.to_le_bytes());
+            at = TOTAL_EXTENSION_LEN;
+        }
+        space[at..at + self.encoded.len()].copy_from_slice(self.encoded);
+        self.len()
+    }
 }
 
 /// What a body begins with.
@@ -443,7 +474,7 @@ const STREAMS_EXTENSION_LEN: usize = 4 + 2;
 
 impl Head<'_> {
     pub(crate) fn new(kind: Kind, id: u64) -> Self {
-        Head { kind, flags: 0, id, total: None, lead: Lead::Nothing, extensions: &[] }
+        Head { kind, flags: 0, id, lead: Lead::Nothing, extended: None }
     }
 
     /// Writes a whole frame; `false` if the sender has no room now.
@@ -474,10 +505,10 @@ impl Head<'_> {
     #[must_use]
     pub(crate) fn place_apart<S: FrameSender>(&self, payload: Apart, out: &mut S) -> bool {
         const PLAIN_LEN_MAX: usize = HEADER_LEN + TOTAL_EXTENSION_LEN + STREAMS_EXTENSION_LEN + CALL_HEAD_LEN;
-        if self.extensions.is_empty() {
-            return self.place_apart_by(&mut [0; PLAIN_LEN_MAX], payload, out);
+        match self.extended.map_or(0, |extended| extended.encoded.len()) {
+            0 => self.place_apart_by(&mut [0; PLAIN_LEN_MAX], payload, out),
+            more => self.place_apart_by(&mut vec![0; PLAIN_LEN_MAX + more], payload, out),
         }
-        self.place_apart_by(&mut vec![0; PLAIN_LEN_MAX + self.extensions.len()], payload, out)
     }
 
     /// The same, with what comes before the payload put together in `head`.
@@ -489,8 +520,8 @@ impl Head<'_> {
     }
 
     fn extensions_len(&self) -> usize {
-        let total = if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 };
-        total + self.extensions.len() + if let Lead::Streamed(..) = self.lead { STREAMS_EXTENSION_LEN } else { 0 }
+        let extended = self.extended.map_or(0, |extended| extended.len());
+        extended + if let Lead::Streamed(..) = self.lead { STREAMS_EXTENSION_LEN } else { 0 }
     }
 
     fn lead_len(&self) -> usize {
@@ -512,15 +543,8 @@ impl Head<'_> {
         const AFTER_ID: usize = HEADER_LEN - FIRST_WORD_LEN;
         space[..AFTER_ID].copy_from_slice(&self.id.to_le_bytes());
         let mut at = AFTER_ID;
-        if let Some(total) = self.total {
-            space[at..at + 2].copy_from_slice(&tag::TOTAL.to_le_bytes());
-            space[at + 2..at + 4].copy_from_slice(&8u16.to_le_bytes());
-            space[at + 4..at + 12].copy_from_slice(&total.to_le_bytes());
-            at += TOTAL_EXTENSION_LEN;
-        }
-        if !self.extensions.is_empty() {
-            space[at..at + self.extensions.len()].copy_from_slice(self.extensions);
-            at += self.extensions.len();
+        if let Some(extended) = &self.extended {
+            at += extended.write(&mut space[at..]);
         }
         match self.lead {
             Lead::Nothing => {}
@@ -547,7 +571,7 @@ mod tests {
         assert!(Head::new(Kind::Ping, 0).place(&7u64.to_le_bytes(), &mut out));
         let mut head = Head::new(Kind::Call, 3);
         head.flags = flags::MORE;
-        head.total = Some(5000);
+        head.extended = Some(Extended { total: Some(5000), encoded: &[] });
         head.lead = Lead::Call(CallHead { method: 1, fingerprint: 2, timeout: 3 });
         assert!(head.place(b"payload", &mut out));
         let mut batch = crate::transport::Bytes::default();

@@ -145,7 +145,7 @@ mod sealed {
         }
 
         fn from_bytes(bytes: &[u8]) -> Option<&str> {
-            str::from_utf8(bytes).ok()
+            std::str::from_utf8(bytes).ok()
         }
     }
 
@@ -291,7 +291,7 @@ impl Metadata {
         let mut count = 0;
         while !rest.is_empty() {
             let (entry, behind) = MetadataEntry::split(rest)?;
-            let text = entry.is_binary() || str::from_utf8(entry.value).is_ok();
+            let text = entry.is_binary() || std::str::from_utf8(entry.value).is_ok();
             if !text || !is_name(entry.name.as_bytes()) || names[..count].contains(&entry.name) {
                 return None;
             }
@@ -356,7 +356,7 @@ impl<'a> MetadataEntry<'a> {
 
     /// Its value, where that is text.
     pub fn text(&self) -> Option<&'a str> {
-        if self.is_binary() { None } else { str::from_utf8(self.value).ok() }
+        if self.is_binary() { None } else { std::str::from_utf8(self.value).ok() }
     }
 
     /// The bytes of its value.
@@ -383,7 +383,7 @@ impl<'a> MetadataEntry<'a> {
         let (&[flags, name_len, low, high], rest) = bytes.split_first_chunk::<ENTRY_HEAD_LEN>()?;
         let (name, rest) = rest.split_at_checked(usize::from(name_len))?;
         let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([low, high])))?;
-        Some((MetadataEntry { flags, name: str::from_utf8(name).ok()?, value }, rest))
+        Some((MetadataEntry { flags, name: std::str::from_utf8(name).ok()?, value }, rest))
     }
 }
 

@@ -100,7 +100,7 @@ impl<T: fmt::Debug> fmt::Debug for WithMetadata<T> {
 
 fn metadata_of(answer: Answer) -> Metadata {
     match answer {
-        Answer::Extended(extended) => extended.1,
+        Answer::Extended(extended) => extended.metadata,
         _ => Metadata::new(),
     }
 }

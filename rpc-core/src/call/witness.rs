@@ -1,5 +1,6 @@
 //! Who hears how a call ends: the layers of its connection, and its span.
 
+use std::task::Poll;
 use std::time::Instant;
 
 use crate::call_layer::CallOutcome;
@@ -36,6 +37,19 @@ impl Witness {
         self.span.end(result);
         if self.began.is_some() {
             self.tell(client, method, CallOutcome::of(result));
+        }
+    }
+
+    /// The same, of one that stays where it is made.
+    #[inline]
+    pub(super) fn end_of<T, E>(
+        &mut self,
+        client: &Client,
+        method: &'static MethodDescriptor,
+        result: &Poll<Result<T, CallError<E>>>,
+    ) {
+        if let Poll::Ready(result) = result {
+            self.end(client, method, result);
         }
     }
 

@@ -87,9 +87,6 @@ impl CallExtras {
     /// A trace or a priority that makes no sense is ignored, as W3C would have it: the call does not depend on them. Of
     /// metadata and of a call's id handlers may make everything depend.
     pub(crate) fn of(frame: &Frame<'_>, metadata_max: usize) -> Result<Option<Box<CallExtras>>, Reason> {
-        if !frame.is_extended() {
-            return Ok(None);
-        }
         let mut extras = CallExtras::default();
         let mut found = Found::default();
         for (tag, value) in frame.extensions().flatten() {

@@ -26,7 +26,7 @@ use super::message::{Assembly, ChunkLen, Message};
 use super::ranked::Line;
 use super::waiting::{Ticket, Waited, Waiting};
 use super::window::{ReceiveWindow, SendWindow};
-use crate::body::Received;
+use crate::body::{Body, Received};
 use crate::error::Reason;
 use crate::frame::{CallHead, Lead, StreamCounts};
 use crate::metadata::Metadata;
@@ -134,7 +134,14 @@ pub(crate) enum Answer {
     },
     Failed(Failure),
     /// With the metadata that its caller asked for.
-    Extended(Box<(Answer, Metadata)>),
+    Extended(Box<Extended>),
+}
+
+/// An answer with metadata.
+#[derive(Debug)]
+pub(crate) struct Extended {
+    pub(crate) answer: Result<(Half, Received), Failure>,
+    pub(crate) metadata: Metadata,
 }
 
 impl Answer {
@@ -484,8 +491,13 @@ impl Caller {
             self.release(id);
         }
         if let Some(metadata) = metadata {
-            let plain = std::mem::replace(answer, Answer::EMPTY);
-            *answer = Answer::Extended(Box::new((plain, *metadata)));
+            let plain = match std::mem::replace(answer, Answer::EMPTY) {
+                Answer::Small { half, bytes, len } => Ok((half, Body::from(&bytes[..usize::from(len)]).into())),
+                Answer::Large { half, bytes } => Ok((half, bytes)),
+                Answer::Failed(failure) => Err(failure),
+                Answer::Extended(extended) => extended.answer,
+            };
+            *answer = Answer::Extended(Box::new(Extended { answer: plain, metadata: *metadata }));
         }
         true
     }
