@@ -28,9 +28,9 @@ use crate::scratch;
 use crate::streaming::Receiver;
 use crate::waiter::block_on;
 use crate::wire::{Arguments, Half, Output};
-use options::Options;
 use witness::Witness;
 
+pub(crate) use options::Options;
 pub use with_metadata::WithMetadata;
 
 /// A call that has not been made yet. It borrows its arguments; nothing has been encoded, sent or allocated.
@@ -273,7 +273,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
     /// Has the connection's layers look at the call before it is encoded.
     #[cold]
     fn ask_layers(&mut self) -> Result<(), Reason> {
-        let Call { client, method, timeout, deadline, .. } = &mut self.call;
+        let Call { client, method, timeout, deadline, options, .. } = &mut self.call;
         let Some(layers) = &client.layers else {
             return Ok(());
         };
@@ -282,7 +282,8 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             (None, Some(deadline)) => deadline.saturating_duration_since(clock::now()),
             (None, None) => method.options.timeout.unwrap_or(client.deadline_default),
         };
-        let mut call = OutgoingCall { method, peer: client.connection().peer(), timeout: given, is_set: false };
+        let peer = client.connection().peer();
+        let mut call = OutgoingCall { method, peer, timeout: given, is_set: false, options };
         self.witness.begin(layers.begin(&mut call)?);
         if call.is_set {
             (*timeout, *deadline) = (Some(call.timeout), None);

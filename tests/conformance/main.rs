@@ -223,6 +223,7 @@ cases! { $
         a_layer_goes_with_its_call,
         a_call_layer_sees_every_call_and_its_end,
         a_call_layer_refuses_and_hurries,
+        a_call_layer_adds_metadata,
     }
     sessions {
         each_connection_keeps_values_of_its_own,

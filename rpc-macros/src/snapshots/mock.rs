@@ -295,7 +295,7 @@ const _: () = {
                                         Change,
                                     >,
                                     _,
-                                >(returned)
+                                >(::trunkline::__private::Slow::Block, returned)
                                 .await
                         }
                     }
