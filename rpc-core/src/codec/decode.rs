@@ -13,6 +13,8 @@
 //! an element after its charge), and a compound value larger than what is paid must stand elsewhere: the difference is
 //! charged. In plain nested structs that is nothing; in `Vec<Box<Large>>` it is `Large`.
 
+mod bytes;
+
 use std::marker::PhantomData;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
@@ -216,7 +218,12 @@ impl<'de, L: Layout> Deserializer<'de> for Decoder<'_, '_, 'de, L> {
 
     #[inline]
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, DecodeError> {
-        visitor.visit_seq(self.enter(size_of::<V::Value>())?.fields(len))
+        let decoder = self.enter(size_of::<V::Value>())?;
+        // An array of bytes, most likely.
+        if size_of::<V::Value>() == len {
+            return bytes::tuple(decoder, len, visitor);
+        }
+        visitor.visit_seq(decoder.fields(len))
     }
 
     #[inline]
@@ -310,6 +317,14 @@ struct Fields<'s, 'b, 'de, L> {
     layout: PhantomData<L>,
 }
 
+impl<'b, 'de, L> Fields<'_, 'b, 'de, L> {
+    /// The decoder of an element of `size` bytes.
+    #[inline]
+    fn decoder(&mut self, size: usize) -> Decoder<'_, 'b, 'de, L> {
+        Decoder { source: &mut *self.source, depth_left: self.depth_left, paid: size, layout: PhantomData }
+    }
+}
+
 impl<'de, L: Layout> de::SeqAccess<'de> for Fields<'_, '_, 'de, L> {
     type Error = DecodeError;
 
@@ -319,10 +334,7 @@ impl<'de, L: Layout> de::SeqAccess<'de> for Fields<'_, '_, 'de, L> {
             return Ok(None);
         }
         self.left -= 1;
-        let paid = size_of::<S::Value>();
-        let decoder =
-            Decoder::<L> { source: &mut *self.source, depth_left: self.depth_left, paid, layout: PhantomData };
-        seed.deserialize(decoder).map(Some)
+        seed.deserialize(self.decoder(size_of::<S::Value>())).map(Some)
     }
 
     #[inline]
