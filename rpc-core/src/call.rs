@@ -97,7 +97,7 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         }
         let (client, method, given) = (self.client, self.method, self.arguments.streams());
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Reads };
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::default() };
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::none() };
         let answered = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, answer));
         let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, given));
         call.witness.end(client, method, &result);
@@ -114,7 +114,7 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     pub async fn send(self) -> Result<Pending<R>, CallError<R::Err>> {
         let client = self.client.clone();
         let method = self.method;
-        let witness = Witness::default();
+        let witness = Witness::none();
         let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn, witness };
         let sent = poll_fn(|cx| call.poll_sent(cx)).await;
         if sent.is_err() {
@@ -123,7 +123,7 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         sent?;
         let exchange = std::mem::take(&mut call.exchange);
         let given = call.call.arguments.streams();
-        let witness = std::mem::take(&mut call.witness);
+        let witness = std::mem::replace(&mut call.witness, Witness::none());
         Ok(Pending { client, method, exchange, given, witness, output: PhantomData })
     }
 }
@@ -144,7 +144,7 @@ impl<'a, A: Arguments, R: Output> IntoFuture for Call<'a, A, R> {
 
     fn into_future(self) -> CallFuture<'a, A, R> {
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Awaits };
-        CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::default() }
+        CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::none() }
     }
 }
 

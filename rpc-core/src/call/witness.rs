@@ -10,7 +10,7 @@ use crate::method::MethodDescriptor;
 use crate::telemetry::CallSpan;
 
 /// Tells of one call, once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Witness {
     /// When the layers have let it pass; `None` without any, and once they have heard of its end.
     began: Option<Instant>,
@@ -18,6 +18,10 @@ pub(super) struct Witness {
 }
 
 impl Witness {
+    pub(super) const fn none() -> Witness {
+        Witness { began: None, span: CallSpan::none() }
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.began.is_some()
     }
