@@ -82,6 +82,35 @@
 //!
 //! With the feature `tracing`, calls and their handlers have spans, joined across processes: see `telemetry`.
 //!
+//! # In tests
+//!
+//! `local` joins a client to a server in the same process: the same deadlines, cancellation, streams and errors, without an
+//! endpoint, in a `#[tokio::test]` or on a plain thread. With `#[trunkline::service(mock)]` there is a `MockKv` as well, whose
+//! methods are closures:
+//!
+//! ```
+//! #[trunkline::service(mock)]
+//! trait Kv {
+//!     async fn get(&self, key: &str) -> Result<Option<String>, String>;
+//!     async fn put(&self, key: &str, value: &str);
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mock = MockKv::new().get(|key| if key == "a" { Ok(Some("1".to_owned())) } else { Err(format!("no {key}")) });
+//! let kv = KvClient::local(KvServer::new(mock));
+//! assert_eq!(kv.get("a").await?.as_deref(), Some("1"));
+//!
+//! // What the mock was not told is as if nobody served it.
+//! let error = kv.put("a", "2").await.unwrap_err();
+//! assert_eq!(error.to_string(), "not executed: the peer serves no method `Kv.put`");
+//!
+//! // Answers that take time, or none: each method has a second one, whose closure returns a future.
+//! let kv = KvClient::local(KvServer::new(MockKv::new().get_async(|_| std::future::pending())));
+//! assert!(kv.get("a").timeout(std::time::Duration::from_millis(1)).await.is_err());
+//! # Ok(()) }
+//! ```
+//!
 //! # What holds
 //!
 //! - A call that failed says whether it may have run: see [`CallError`].
@@ -99,6 +128,7 @@
 
 mod connection;
 mod endpoint;
+mod mock;
 #[cfg(not(all(unix, feature = "pipe")))]
 mod no_pipe;
 mod server;
@@ -127,7 +157,63 @@ pub mod codec {
 /// What a service says about itself: names, arguments, options, documentation.
 pub mod descriptor {
     pub use trunkline_core::method::{
-        ArgumentDescriptor, MethodDescriptor, MethodId, MethodOptions, ServiceDescriptor,
+        ArgumentDescriptor, MethodDescriptor, MethodId, MethodOptions, ServiceDescriptor, Slow,
+    };
+}
+
+/// What is done around calls, on either side.
+///
+/// A [`Layer`](layer::Layer) is around every call that a server, or a connection's own services, answer: it sees a request
+/// before its arguments are decoded, and may refuse it. A [`CallLayer`](layer::CallLayer) looks at every call that is made on
+/// a connection.
+///
+/// ```
+/// use trunkline::layer::{Answer, Layer, Next, Refusal, Request};
+/// use trunkline::{CallError, Connection, Reason, Server, Service};
+///
+/// # #[trunkline::service]
+/// # trait Kv {
+/// #     async fn get(&self, key: &str) -> Option<String>;
+/// #     async fn log_in(&self, name: &str, cx: &trunkline::Context);
+/// # }
+/// # struct Store;
+/// # impl Kv for Store {
+/// #     async fn get(&self, key: &str) -> Option<String> {
+/// #         Some(key.to_owned())
+/// #     }
+/// #     async fn log_in(&self, name: &str, cx: &trunkline::Context) {
+/// #         cx.connection().insert(Session { _name: name.to_owned() });
+/// #     }
+/// # }
+/// struct Session {
+///     _name: String,
+/// }
+///
+/// /// Without a session, which `log_in` keeps with the connection, nothing else may be called.
+/// struct Auth;
+///
+/// impl Layer for Auth {
+///     async fn call<S: Service>(&self, request: &Request, next: Next<'_, S>) -> Result<Answer, Refusal> {
+///         let session = request.context().connection().get::<Session>();
+///         if session.is_none() && request.method().name != "log_in" {
+///             return Err(Refusal::new(Reason::PermissionDenied));
+///         }
+///         next.run().await
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let connection = Connection::builder().local(Server::builder().layer(Auth).service(KvServer::new(Store)))?;
+/// let kv: KvClient = connection.client();
+/// assert_eq!(kv.get("a").await, Err(CallError::NotExecuted(Reason::PermissionDenied)));
+/// kv.log_in("ada").await?;
+/// assert_eq!(kv.get("a").await?.as_deref(), Some("a"));
+/// # Ok(()) }
+/// ```
+pub mod layer {
+    pub use trunkline_core::layer::{
+        Answer, CallLayer, CallOutcome, EndedCall, Layer, Layered, Layers, Next, OutgoingCall, Refusal, Request, Stack,
     };
 }
 
@@ -163,8 +249,9 @@ pub mod transport {
     pub use trunkline_core::frame::{FrameError, first_record};
     pub use trunkline_core::transport::*;
     pub use trunkline_transports::framing;
+    pub use trunkline_transports::mem;
     #[cfg(feature = "mem")]
-    pub use trunkline_transports::mem::{self, MemConnector, MemListener};
+    pub use trunkline_transports::mem::{MemConnector, MemListener};
     pub use trunkline_transports::over::Over;
     #[cfg(all(unix, feature = "pipe"))]
     pub use trunkline_transports::pipe::{self, Inherited, PipeTransport, Spawn, Stdio};
@@ -179,18 +266,20 @@ pub mod transport {
 /// What generated code names. Not for programs: it may change with any version.
 #[doc(hidden)]
 pub mod __private {
+    pub use std::boxed::Box;
     pub use std::sync::Arc;
     pub use std::vec::Vec;
 
     pub use tokio::io::{AsyncRead, AsyncWrite};
     pub use trunkline_core::Client;
     pub use trunkline_core::method::{
-        ArgumentDescriptor, MethodDescriptor, MethodOptions, ServiceDescriptor, assert_distinct,
+        ArgumentDescriptor, MethodDescriptor, MethodOptions, ServiceDescriptor, Slow, assert_distinct,
     };
     pub use trunkline_core::service::{Answer, Refusal, Request};
     pub use trunkline_core::streaming::{FallibleStreamed, Fed, Feed, Streamed};
     pub use trunkline_core::wire::{Arg, Block, Fallible, Maybe, Oneway, Plain, Value, assert_serialize};
 
+    pub use crate::mock::{Items, Mocked, items, mocked, unmocked};
     use crate::{ConnectError, Connection};
 
     /// A client that owns its connection.
@@ -230,6 +319,15 @@ pub mod __private {
 
     #[cfg(not(all(unix, feature = "pipe")))]
     pub use crate::no_pipe::{Spawn, spawn};
+
+    /// A client of `service`, in this process.
+    #[track_caller]
+    pub fn local(service: impl crate::Service) -> Client {
+        match Connection::builder().local(crate::Server::builder().service(service)) {
+            Ok(connection) => connection.into_client(),
+            Err(error) => panic!("{error}"),
+        }
+    }
 
     /// The connection of a client.
     pub fn connection(client: &Client) -> Connection {

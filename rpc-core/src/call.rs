@@ -2,6 +2,7 @@
 
 mod options;
 mod with_metadata;
+mod witness;
 
 use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
@@ -12,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::body::Parts;
+use crate::call_layer::OutgoingCall;
 use crate::client::Client;
 use crate::clock;
 use crate::codec::{DecodeBudget, DecodeError};
@@ -19,17 +21,17 @@ use crate::connection::polling::step_back;
 use crate::connection::{Feeding, Link, Next};
 use crate::context::{Scope, waiting_would_deadlock};
 use crate::error::{CallError, Reason};
-use crate::frame::{CallHead, StreamCounts, TIMEOUT_UNIT_MICROS};
+use crate::frame::{CallHead, StreamCounts, timeout_units};
 use crate::method::MethodDescriptor;
 use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
 use crate::rare::Rare;
 use crate::scratch;
 use crate::streaming::Receiver;
-use crate::telemetry::CallSpan;
 use crate::waiter::block_on;
 use crate::wire::{Arguments, Half, Output};
-use options::Options;
+use witness::Witness;
 
+pub(crate) use options::Options;
 pub use with_metadata::WithMetadata;
 
 /// A call that has not been made yet. It borrows its arguments; nothing has been encoded, sent or allocated.
@@ -96,11 +98,11 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         }
         let (client, method, given) = (self.client, self.method, self.arguments.streams());
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Reads };
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, span: CallSpan::none() };
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::none() };
         let answered = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, answer));
-        let outcome = answered.and_then(|id| outcome::<R>(client, method, answer, id, given));
-        call.span.end(&outcome);
-        outcome
+        let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, given));
+        call.witness.end(client, method, &result);
+        result
     }
 
     /// Makes the call and returns once it is on its way, with a handle for its outcome. A long one is when all of it is.
@@ -112,17 +114,18 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     /// If it can't be sent.
     pub async fn send(self) -> Result<Pending<R>, CallError<R::Err>> {
         let client = self.client.clone();
-        let span = CallSpan::none();
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn, span };
+        let method = self.method;
+        let witness = Witness::none();
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn, witness };
         let sent = poll_fn(|cx| call.poll_sent(cx)).await;
         if sent.is_err() {
-            call.span.end(&sent);
+            call.witness.end(&client, method, &sent);
         }
         sent?;
         let exchange = std::mem::take(&mut call.exchange);
-        let span = std::mem::replace(&mut call.span, CallSpan::none());
         let given = call.call.arguments.streams();
-        Ok(Pending { client, method: call.call.method, exchange, given, span, output: PhantomData })
+        let witness = std::mem::replace(&mut call.witness, Witness::none());
+        Ok(Pending { client, method, exchange, given, witness, output: PhantomData })
     }
 }
 
@@ -142,7 +145,7 @@ impl<'a, A: Arguments, R: Output> IntoFuture for Call<'a, A, R> {
 
     fn into_future(self) -> CallFuture<'a, A, R> {
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Awaits };
-        CallFuture { call: self, exchange: Exchange::Unsent, next, span: CallSpan::none() }
+        CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::none() }
     }
 }
 
@@ -152,7 +155,7 @@ pub struct CallFuture<'a, A, R> {
     call: Call<'a, A, R>,
     exchange: Exchange,
     next: Next,
-    span: CallSpan,
+    witness: Witness,
 }
 
 // Nothing in it is ever pinned: arguments are only encoded.
@@ -176,10 +179,9 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         let answered = ready!(self.poll_answer(cx, answer));
         coop.made_progress();
         let Call { client, method, arguments, .. } = &self.call;
-        let outcome =
-            Poll::Ready(answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams())));
-        self.span.end_of(&outcome);
-        outcome
+        let result = Poll::Ready(answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams())));
+        self.witness.end_of(client, method, &result);
+        result
     }
 
     /// The id of the call, when it has its answer.
@@ -219,12 +221,15 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
 
     /// Encodes the arguments, outside any lock, and hands the call to the connection.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
+        if self.call.client.layers.is_some() && !self.witness.has_begun() {
+            self.ask_layers()?;
+        }
         let link = &**self.call.client.connection().link();
         let scope = Scope::current();
         let Some(Terms { head, timeout, deadline, nested }) = self.call.terms(scope, link.id()) else {
             return Poll::Ready(Err(Reason::DeadlineExceeded));
         };
-        let extras = match self.call.extras(scope, &mut self.span) {
+        let extras = match self.call.extras(scope, &mut self.witness.span) {
             Ok(extras) => extras,
             Err(reason) => return Poll::Ready(Err(reason)),
         };
@@ -264,6 +269,27 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             }
         };
         Poll::Ready(Ok(()))
+    }
+
+    /// Has the connection's layers look at the call before it is encoded.
+    #[cold]
+    fn ask_layers(&mut self) -> Result<(), Reason> {
+        let Call { client, method, timeout, deadline, options, .. } = &mut self.call;
+        let Some(layers) = &client.layers else {
+            return Ok(());
+        };
+        let given = match (*timeout, *deadline) {
+            (Some(timeout), _) => timeout,
+            (None, Some(deadline)) => deadline.saturating_duration_since(clock::now()),
+            (None, None) => method.options.timeout.unwrap_or(client.deadline_default),
+        };
+        let peer = client.connection().peer();
+        let mut call = OutgoingCall { method, peer, timeout: given, is_set: false, options };
+        self.witness.begin(layers.begin(&mut call)?);
+        if call.is_set {
+            (*timeout, *deadline) = (Some(call.timeout), None);
+        }
+        Ok(())
     }
 
     /// Sends more of a long call, as far as there is room.
@@ -335,11 +361,10 @@ impl<A, R> Call<'_, A, R> {
         if timeout.is_zero() {
             return None;
         }
-        let units = timeout.as_micros().div_ceil(u128::from(TIMEOUT_UNIT_MICROS));
         let head = CallHead {
             method: self.method.id.0,
             fingerprint: self.method.fingerprint,
-            timeout: u32::try_from(units).unwrap_or(u32::MAX),
+            timeout: timeout_units(timeout),
         };
         let nested = scope.is_some_and(|scope| scope.link == link);
         Some(Terms { head, timeout, deadline, nested })
@@ -349,6 +374,7 @@ impl<A, R> Call<'_, A, R> {
 impl<A, R> Drop for CallFuture<'_, A, R> {
     fn drop(&mut self) {
         self.exchange.abandon(&**self.call.client.connection().link());
+        self.witness.dropped(self.call.client, self.call.method);
     }
 }
 
@@ -364,7 +390,7 @@ pub struct Pending<R> {
     exchange: Exchange,
     /// Streams among its arguments.
     given: u8,
-    span: CallSpan,
+    witness: Witness,
     output: PhantomData<fn() -> R>,
 }
 
@@ -386,7 +412,7 @@ impl<R: Output> Pending<R> {
         }
         let link = Arc::clone(self.client.connection().link());
         let id = block_on(&*link, |cx| self.poll_answer(cx, answer));
-        self.outcome(answer, id)
+        self.conclude(answer, id)
     }
 
     /// The outcome, and the answer that it was in.
@@ -394,13 +420,7 @@ impl<R: Output> Pending<R> {
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
         let id = ready!(self.poll_answer(cx, answer));
         coop.made_progress();
-        Poll::Ready(self.outcome(answer, id))
-    }
-
-    fn outcome(&mut self, answer: &Answer, id: u64) -> Result<R::Ok, CallError<R::Err>> {
-        let outcome = outcome::<R>(&self.client, self.method, answer, id, self.given);
-        self.span.end(&outcome);
-        outcome
+        Poll::Ready(self.conclude(answer, id))
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
@@ -409,6 +429,12 @@ impl<R: Output> Pending<R> {
             return Poll::Ready(0);
         }
         self.exchange.poll_answer(&**self.client.connection().link(), cx, answer)
+    }
+
+    fn conclude(&mut self, answer: &Answer, id: u64) -> Result<R::Ok, CallError<R::Err>> {
+        let result = outcome::<R>(&self.client, self.method, answer, id, self.given);
+        self.witness.end(&self.client, self.method, &result);
+        result
     }
 }
 
@@ -433,6 +459,7 @@ impl<R> fmt::Debug for Pending<R> {
 impl<R> Drop for Pending<R> {
     fn drop(&mut self) {
         self.exchange.abandon(&**self.client.connection().link());
+        self.witness.dropped(&self.client, self.method);
     }
 }
 

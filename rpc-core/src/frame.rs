@@ -9,6 +9,8 @@
 //!
 //! The whole format, with byte-exact examples, stands in `docs/protocol.md`.
 
+use std::time::Duration;
+
 use crate::body::Parts;
 use crate::transport::{Apart, FrameSender};
 
@@ -134,10 +136,14 @@ pub mod flags {
     pub const MORE: u8 = 0x01;
     /// Nobody waits for this call's reply.
     pub const ONEWAY: u8 = 0x02;
+    /// These items do not count in the window of all streams.
+    pub const FREE: u8 = 0x04;
+    /// The sender of these items waits for their credit: it leaves as soon as their receiver has taken them and waits for more.
+    pub const PROMPT: u8 = 0x10;
     /// The half a receiver must know.
     pub const CRITICAL: u8 = 0x0f;
     /// The critical flags of this version.
-    pub(crate) const KNOWN: u8 = MORE | ONEWAY;
+    pub(crate) const KNOWN: u8 = MORE | ONEWAY | FREE;
 }
 
 /// Tags of extensions. The top bit says that a receiver must know it.
@@ -156,6 +162,8 @@ pub mod tag {
     pub const CALL_ID: u16 = 0x12;
     /// How urgent a call is, 1 byte.
     pub const PRIORITY: u16 = 0x13;
+    /// How many items of a stream its sender has left out before those of the frame, in all, 8 bytes.
+    pub const MISSED: u16 = 0x14;
 }
 
 /// How many streams a call has. They own the ids after its own, those that its caller sends first.
@@ -353,6 +361,15 @@ impl<'a> Iterator for Extensions<'a> {
     }
 }
 
+/// A time as a CALL says it, rounded up, so that 0 means that none is left.
+pub(crate) fn timeout_units(time: Duration) -> u32 {
+    const PER_SECOND: u64 = 1_000_000 / TIMEOUT_UNIT_MICROS;
+    const NANOS: u32 = TIMEOUT_UNIT_MICROS as u32 * 1000;
+    let units =
+        time.as_secs().saturating_mul(PER_SECOND).saturating_add(u64::from(time.subsec_nanos().div_ceil(NANOS)));
+    u32::try_from(units).unwrap_or(u32::MAX)
+}
+
 /// Appends an extension of at most 65,535 bytes.
 pub(crate) fn push_extension(tag: u16, value: &[u8], out: &mut Vec<u8>) {
     debug_assert!(value.len() <= usize::from(u16::MAX));
@@ -450,6 +467,8 @@ pub(crate) enum Lead {
     Call(CallHead),
     /// A call with streams. An extension says how many; it stands here because only such a call has it.
     Streamed(CallHead, StreamCounts),
+    /// Items behind some that were left out. An extension says how many.
+    Missed(u64),
     Fail {
         class: u8,
         code: u8,
@@ -458,6 +477,7 @@ pub(crate) enum Lead {
 
 const TOTAL_EXTENSION_LEN: usize = 4 + 8;
 const STREAMS_EXTENSION_LEN: usize = 4 + 2;
+const MISSED_EXTENSION_LEN: usize = 4 + 8;
 
 impl Head<'_> {
     pub(crate) fn new(kind: Kind, id: u64) -> Self {
@@ -507,13 +527,17 @@ impl Head<'_> {
     }
 
     fn extensions_len(&self) -> usize {
-        let extended = self.extended.map_or(0, |extended| extended.len());
-        extended + if let Lead::Streamed(..) = self.lead { STREAMS_EXTENSION_LEN } else { 0 }
+        let lead = match self.lead {
+            Lead::Streamed(..) => STREAMS_EXTENSION_LEN,
+            Lead::Missed(_) => MISSED_EXTENSION_LEN,
+            Lead::Nothing | Lead::Call(_) | Lead::Fail { .. } => 0,
+        };
+        lead + self.extended.map_or(0, |extended| extended.len())
     }
 
     fn lead_len(&self) -> usize {
         match self.lead {
-            Lead::Nothing => 0,
+            Lead::Nothing | Lead::Missed(_) => 0,
             Lead::Call(_) | Lead::Streamed(..) => CALL_HEAD_LEN,
             Lead::Fail { .. } => FAIL_HEAD_LEN,
         }
@@ -541,6 +565,12 @@ impl Head<'_> {
                 space[at + 2..at + STREAMS_EXTENSION_LEN].copy_from_slice(&[2, 0, given, returned]);
                 at += STREAMS_EXTENSION_LEN;
                 space[at..at + CALL_HEAD_LEN].copy_from_slice(&head.to_bytes());
+            }
+            Lead::Missed(missed) => {
+                space[at..at + 2].copy_from_slice(&tag::MISSED.to_le_bytes());
+                space[at + 2..at + 4].copy_from_slice(&8u16.to_le_bytes());
+                space[at + 4..at + MISSED_EXTENSION_LEN].copy_from_slice(&missed.to_le_bytes());
+                at += MISSED_EXTENSION_LEN;
             }
             Lead::Fail { class, code } => space[at..at + FAIL_HEAD_LEN].copy_from_slice(&[class, code]),
         }
@@ -639,6 +669,15 @@ mod tests {
         assert_eq!(pad_len(u64::from_le_bytes(*bytes.first_chunk().unwrap())), None);
         bytes[4] = KIND_PAD;
         assert_eq!(Frame::parse(&bytes), Err(FrameError::UnknownKind(KIND_PAD)));
+    }
+
+    #[test]
+    fn a_time_is_rounded_up() {
+        let nanos = |nanos| timeout_units(Duration::from_nanos(nanos));
+        assert_eq!((nanos(0), nanos(1), nanos(100_000), nanos(100_001)), (0, 1, 1, 2));
+        assert_eq!((nanos(999_900_001), nanos(1_000_000_000), nanos(2_000_000_001)), (10_000, 10_000, 20_001));
+        assert_eq!(timeout_units(Duration::from_millis(u64::from(u32::MAX) / 10)), u32::MAX - 5);
+        assert_eq!(timeout_units(Duration::MAX), u32::MAX);
     }
 
     #[test]

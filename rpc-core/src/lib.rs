@@ -21,6 +21,7 @@ pub mod codec;
 pub mod error;
 pub mod frame;
 pub mod latency;
+pub mod layer;
 pub mod limits;
 pub mod method;
 pub mod server;
@@ -34,6 +35,7 @@ pub mod wire;
 
 mod body;
 mod call_id;
+mod call_layer;
 mod clock;
 mod connection;
 mod context;

@@ -36,9 +36,14 @@ pub struct Limits {
     pub memory_out: usize,
     /// The longest metadata that this side sends with a call or a reply, or accepts. Default 2 KiB.
     pub metadata_len: usize,
-    /// Bytes of a stream's items that its receiver is not done with, and so the longest item. Default 256 KiB. Those that the
-    /// receivers of all streams of a connection have not looked at are at most [`memory_in`](Limits::memory_in) together.
+    /// Bytes of a stream's items that its receiver has not taken, at first, and so the longest item. Default 256 KiB. Those that
+    /// the receivers of all streams of a connection have not looked at are at most [`memory_in`](Limits::memory_in) together, and
+    /// 16 KiB a stream.
     pub stream_window: usize,
+    /// The same for a stream whose sender has to wait for room though its receiver takes what comes: where the way is long, so
+    /// many bytes may be on it. It grows up to here by itself, at most to [`memory_in`](Limits::memory_in), and what it grows by
+    /// counts in [`memory_total`](Limits::memory_total). Default 8 MiB, which is 50 ms at 1.3 Gbit/s.
+    pub stream_window_max: usize,
     /// Bytes that all connections of a server hold: payloads, what decoding them takes, and the rings of `shm:` connections.
     /// Default 512 MiB.
     pub memory_total: usize,
@@ -81,6 +86,7 @@ impl Default for Limits {
             memory_out: 8 << 20,
             metadata_len: 2 << 10,
             stream_window: 256 << 10,
+            stream_window_max: 8 << 20,
             memory_total: 512 << 20,
             connections: 1024,
             requests_per_wake: 32,
@@ -132,6 +138,8 @@ setters! {
     metadata_len: usize, 0, METADATA_LEN_MAX;
     /// Sets the bytes of a stream's items that its receiver has not taken yet, 1 KiB to 1 GiB.
     stream_window: usize, 1024, 1 << 30;
+    /// Sets up to where the window of a stream grows, 1 KiB to 1 GiB. Never less than what it begins with.
+    stream_window_max: usize, 1024, 1 << 30;
     /// Sets the payload bytes that all connections of a server hold, 64 bytes to 1 TiB.
     memory_total: usize, 64, BYTES_MAX;
     /// Sets the connections of a server, 1 to 1,048,576.
@@ -162,6 +170,11 @@ impl Limits {
         self.memory_in.max(self.message_len) as u64
     }
 
+    /// Up to where the window of a stream grows.
+    pub(crate) fn stream_window_ceiling(&self) -> u64 {
+        self.stream_window_max.min(self.memory_in).max(self.stream_window) as u64
+    }
+
     /// A window for the items of all streams of one direction.
     pub(crate) fn item_window(&self) -> u64 {
         self.memory_in.max(self.stream_window) as u64
@@ -186,6 +199,8 @@ pub enum Limit {
     MemoryTotal,
     /// Sixteen streams a call.
     StreamsPerCall,
+    /// One of the service's own, that a [layer](crate::layer::Layer) keeps.
+    Application,
     /// One that a peer of a later version names.
     Unknown(u8),
 }
@@ -200,6 +215,7 @@ impl Limit {
             Limit::MemoryOut => 5,
             Limit::MemoryTotal => 6,
             Limit::StreamsPerCall => 7,
+            Limit::Application => 32,
             Limit::Unknown(code) => code,
         }
     }
@@ -213,6 +229,7 @@ impl Limit {
             5 => Limit::MemoryOut,
             6 => Limit::MemoryTotal,
             7 => Limit::StreamsPerCall,
+            32 => Limit::Application,
             code => Limit::Unknown(code),
         }
     }
@@ -228,6 +245,7 @@ impl fmt::Display for Limit {
             Limit::MemoryOut => "the limit `memory_out`",
             Limit::MemoryTotal => "the limit `memory_total`",
             Limit::StreamsPerCall => "the limit of 16 streams a call",
+            Limit::Application => "a limit of the service's own",
             Limit::Unknown(code) => return write!(f, "limit {code}"),
         })
     }

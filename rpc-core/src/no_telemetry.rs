@@ -1,7 +1,5 @@
 //! Spans, where the feature `tracing` is off: none, of no size and no cost.
 
-use std::task::Poll;
-
 use crate::connection::Connection;
 use crate::error::CallError;
 use crate::method::MethodDescriptor;
@@ -31,9 +29,6 @@ impl CallSpan {
 
     #[inline(always)]
     pub(crate) fn end<T, E>(&mut self, _: &Result<T, CallError<E>>) {}
-
-    #[inline(always)]
-    pub(crate) fn end_of<T, E>(&mut self, _: &Poll<Result<T, CallError<E>>>) {}
 }
 
 /// See the module of the feature.

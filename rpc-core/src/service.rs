@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::error::Reason;
 use crate::frame::StreamCounts;
 use crate::limits::{Limit, Limits};
-use crate::method::{MethodDescriptor, ServiceDescriptor};
+use crate::method::{MethodDescriptor, ServiceDescriptor, Slow};
 use crate::protocol::{Failure, Payload};
 use crate::scratch;
 use crate::streaming::{Pump, Receiver, StreamOutput, Streaming, fill};
@@ -40,7 +40,7 @@ pub trait Service: Send + Sync + 'static {
 /// A request that has been received whole.
 pub struct Request {
     payload: Payload,
-    method: u64,
+    method: &'static MethodDescriptor,
     context: Context,
     /// What decoding allocated, where it is much.
     charged: OnceLock<u64>,
@@ -54,12 +54,18 @@ const TAKEN_LEN_MIN: usize = 64 << 10;
 const DECODED_FREE: usize = 4096;
 
 impl Request {
-    pub(crate) fn new(payload: Payload, method: u64, context: Context, id: u64, streams: StreamCounts) -> Request {
+    pub(crate) fn new(
+        payload: Payload,
+        method: &'static MethodDescriptor,
+        context: Context,
+        id: u64,
+        streams: StreamCounts,
+    ) -> Request {
         Request { payload, method, context, charged: OnceLock::new(), id, streams }
     }
 
-    /// The id of the method, as [`MethodId`](crate::method::MethodId) computes it.
-    pub fn method(&self) -> u64 {
+    /// The method that is called.
+    pub fn method(&self) -> &'static MethodDescriptor {
         self.method
     }
 
@@ -114,12 +120,13 @@ impl Request {
         Ok(Answer { half, payload })
     }
 
-    /// Sends the items of what the handler returned, until there are no more, or nobody wants more.
+    /// Sends the items of what the handler returned, until there are no more, or nobody wants more. `slow` says what becomes of
+    /// those that have no room.
     ///
     /// # Errors
     ///
     /// If an item cannot be sent.
-    pub async fn stream<O, S>(&self, stream: S) -> Result<Answer, Refusal>
+    pub async fn stream<O, S>(&self, slow: Slow, stream: S) -> Result<Answer, Refusal>
     where
         O: StreamOutput,
         S: Stream<Item = O::Item> + Send,
@@ -128,7 +135,7 @@ impl Request {
         link.reply(self.id, self.context.reply_extras());
         self.context.control().outlive();
         let mut stream = std::pin::pin!(stream);
-        let mut pump = Pump::new(self.id + 2 * (u64::from(self.streams.given) + 1), link);
+        let mut pump = Pump::new(self.id + 2 * (u64::from(self.streams.given) + 1), link, slow);
         let sent = poll_fn(|cx| {
             pump.poll(cx, link, |cx, codec, item_max, out| {
                 fill::<O::Item, O::Form, S>(stream.as_mut(), cx, codec, item_max, out)
@@ -143,14 +150,14 @@ impl Request {
     /// # Errors
     ///
     /// If an item cannot be sent, or the error cannot be encoded.
-    pub async fn try_stream<O, R>(&self, returned: R) -> Result<Answer, Refusal>
+    pub async fn try_stream<O, R>(&self, slow: Slow, returned: R) -> Result<Answer, Refusal>
     where
         O: StreamOutput,
         R: ResultLike<Err = O::Err>,
         R::Ok: Stream<Item = O::Item> + Send,
     {
         let error = match returned.into_halves() {
-            Ok(stream) => return self.stream::<O, R::Ok>(stream).await,
+            Ok(stream) => return self.stream::<O, R::Ok>(slow, stream).await,
             Err(error) => error,
         };
         let mut buffer = Vec::new();
@@ -188,7 +195,7 @@ impl Drop for Request {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
-            .field("method", &format_args!("{:#018x}", self.method))
+            .field("method", &format_args!("{}.{}", self.method.service, self.method.name))
             .field("bytes", &self.payload().len())
             .field("context", &self.context)
             .finish_non_exhaustive()

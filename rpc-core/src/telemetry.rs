@@ -53,7 +53,6 @@
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::task::Poll;
 
 use tracing::field::{Empty, display};
 use tracing::{Span, info_span};
@@ -147,13 +146,6 @@ impl CallSpan {
             (span, ids)
         });
         *ids
-    }
-
-    /// The call may have its outcome.
-    pub(crate) fn end_of<T, E>(&mut self, outcome: &Poll<Result<T, CallError<E>>>) {
-        if let Poll::Ready(outcome) = outcome {
-            self.end(outcome);
-        }
     }
 
     /// The call has its outcome.

@@ -24,6 +24,7 @@ use crate::ledger::Ledger;
 use crate::own_transport::{Handed, Handing, Own, handed};
 use crate::raw::{Raw, raw, raw_ring};
 use crate::service::{Host, Neighbour, OtherServer, SuiteClient, SuiteServer};
+use crate::vault;
 
 /// What carries the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -443,6 +444,7 @@ pub(crate) fn server_builder(setup: &Setup, ledger: &Ledger) -> trunkline::Serve
         .service(OtherServer::new(Neighbour))
         .service(FlowServer::new(Stage { ledger: ledger.clone() }))
         .service(crate::cases::locks::service())
+        .service(vault::service(ledger))
         .service(ErrandServer::new(Messenger))
         .limits(limits(&named));
     if setup.codecs.is_empty() { builder } else { builder.codecs(&codecs(&setup.codecs)) }

@@ -16,10 +16,12 @@ mod cases {
     pub(crate) mod handshake;
     pub(crate) mod isolation;
     pub(crate) mod kills;
+    pub(crate) mod layers;
     pub(crate) mod lifetime;
     pub(crate) mod limits;
     pub(crate) mod locks;
     pub(crate) mod payloads;
+    pub(crate) mod sessions;
     pub(crate) mod streams;
 }
 mod child;
@@ -33,6 +35,7 @@ mod pipes;
 mod raw;
 mod service;
 mod table;
+mod vault;
 
 /// Not a test: what the suite's second process runs. It does nothing where nobody asked for a second process.
 #[test]
@@ -163,6 +166,8 @@ cases! { $
         a_source_that_waits_hears_that_nobody_wants_it,
         a_slow_reader_slows_its_sender_and_nobody_else,
         streams_outlive_the_deadline_of_their_call,
+        what_a_slow_reader_misses_is_what_the_method_says,
+        whoever_keeps_up_misses_nothing,
         an_end_that_is_none_is_told,
         a_stream_keeps_its_connection_and_hears_of_its_end,
         a_drain_tells_streams_and_waits_for_them,
@@ -211,6 +216,18 @@ cases! { $
         calls_in_flight_end_when_the_connection_is_closed,
         a_dropped_server_ends_every_call,
         an_ended_connection_has_no_accounts,
+    }
+    layers {
+        a_layer_refuses_before_arguments_are_decoded,
+        what_a_layer_refuses_afterwards_may_have_run,
+        a_layer_goes_with_its_call,
+        a_call_layer_sees_every_call_and_its_end,
+        a_call_layer_refuses_and_hurries,
+        a_call_layer_adds_metadata,
+    }
+    sessions {
+        each_connection_keeps_values_of_its_own,
+        a_kept_value_goes_with_its_connection,
     }
     drain {
         accepted_calls_finish_and_new_ones_are_refused,

@@ -15,7 +15,7 @@ use crate::trace::TraceContext;
 /// What was asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
-    metadata: Metadata,
+    pub(crate) metadata: Metadata,
     /// What was wrong with it, first.
     invalid: Option<MetadataError>,
     trace: Option<TraceContext>,

@@ -74,16 +74,18 @@ impl Dispatcher {
         }
         // Once for all of them.
         let router = Arc::clone(&self.router);
-        for event in events.drain(..) {
+        // Where they lie: a request is moved once, into the place of its handler.
+        for event in &mut *events {
             match event {
                 Event::Request(incoming) => self.request(&router, incoming),
-                Event::Cancel(id) => self.tasks.stop(id, Stop::Cancelled),
-                Event::Expire(id) => self.tasks.stop(id, Stop::Expired),
+                Event::Cancel(id) => self.tasks.stop(*id, Stop::Cancelled),
+                Event::Expire(id) => self.tasks.stop(*id, Stop::Expired),
             }
         }
+        events.clear();
     }
 
-    fn request(&mut self, router: &Router, incoming: Incoming) {
+    fn request(&mut self, router: &Router, incoming: &mut Incoming) {
         let Some(route) = router.route(incoming.head.method) else {
             let reason = Reason::UnknownMethod { service: String::new(), method: String::new() };
             return self.refuse(incoming.id, reason);
@@ -112,10 +114,10 @@ impl Dispatcher {
     }
 
     /// Puts the request into a place.
-    fn begin(&mut self, route: &Route, incoming: Incoming) -> Running {
-        let Incoming { id, head, timeout, payload, streams, mut extras } = incoming;
-        let span = HandlerSpan::begin(&self.connection, route.method, &mut extras);
-        let mut facts = Facts { id, timeout, extras };
+    fn begin(&mut self, route: &Route, incoming: &mut Incoming) -> Running {
+        let Incoming { id, timeout, ref mut payload, streams, ref mut extras, .. } = *incoming;
+        let span = HandlerSpan::begin(&self.connection, route.method, extras);
+        let mut facts = Facts { id, timeout, extras: extras.take() };
         let context = |facts| Context::new(self.connection.clone(), Arc::clone(&self.share), facts);
         let mut running = match self.pools[route.service].pop() {
             None => Running { place: self.router.place(route.service), context: context(&mut facts), span },
@@ -127,7 +129,8 @@ impl Dispatcher {
                 running
             }
         };
-        let request = Request::new(payload, head.method, running.context.share_out(), id, streams);
+        let payload = std::mem::take(payload);
+        let request = Request::new(payload, route.method, running.context.share_out(), id, streams);
         running.place.start(request);
         running
     }

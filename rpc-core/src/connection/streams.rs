@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::Waker;
 
 use super::shared::{Shared, State};
+use crate::clock;
 use crate::protocol::extras::Extras;
 use crate::protocol::{Failure, Pushed, Took};
 use crate::transport::Transport;
@@ -20,6 +21,9 @@ pub(crate) trait StreamLink {
     fn item_max(&self) -> usize;
     /// Takes items over, to be sent. See [`Pushed`].
     fn push_items(&self, id: u64, items: &mut Vec<u8>, waker: &mut Option<Waker>) -> Pushed;
+    /// Whether items would be taken over now; if not, the waker is called when they would. `singly` and `missed` are said of
+    /// those that are pushed then. See [`Pushed`].
+    fn prepare_items(&self, id: u64, singly: bool, missed: u64, waker: &mut Option<Waker>) -> Pushed;
     /// Whether anybody wants more of a stream; if so, the waker is called when that changes.
     fn watch_stream(&self, id: u64, waker: &mut Option<Waker>) -> bool;
     /// The source of a stream that a call gives has ended.
@@ -51,6 +55,10 @@ impl<T: Transport> StreamLink for Shared<T> {
         pushed
     }
 
+    fn prepare_items(&self, id: u64, singly: bool, missed: u64, waker: &mut Option<Waker>) -> Pushed {
+        self.lock().protocol.prepare_items(id, singly, missed, waker)
+    }
+
     fn watch_stream(&self, id: u64, waker: &mut Option<Waker>) -> bool {
         self.lock().protocol.watch_stream(id, waker)
     }
@@ -66,7 +74,7 @@ impl<T: Transport> StreamLink for Shared<T> {
     fn take_items(&self, id: u64, done: u64, hungry: bool, buffer: &mut Vec<u8>, waker: &mut Option<Waker>) -> Took {
         let (took, dues, sweep) = {
             let mut state = self.lock();
-            let (took, dues) = state.protocol.take_items(id, done, hungry, buffer, waker);
+            let (took, dues) = state.protocol.take_items(id, done, hungry, buffer, waker, clock::now);
             let sweep = if state.protocol.needs_sweep() { state.driver() } else { None };
             (took, dues, sweep)
         };

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::hello::Hello;
 use super::message::{CHUNK_LEN_MIN, Opening, Piece};
 use super::{
-    Class, DRAIN_PING, Drain, Effects, Failure, GOAWAY_FINAL, Phase, Protocol, Side, WINDOW_ITEMS, WINDOW_REPLIES,
-    WINDOW_REQUESTS, fail, halves,
+    Class, DRAIN_PING, Drain, Effects, Failure, GOAWAY_FINAL, Phase, Protocol, Side, WINDOW_ITEMS, WINDOW_MORE,
+    WINDOW_REPLIES, WINDOW_REQUESTS, fail, halves,
 };
 use crate::error::{CloseReason, ConnectionError, HandshakeError, ProtocolError, Reason};
 use crate::frame::{Frame, FrameError, HEAD_LEN_MAX, Kind, tag};
@@ -156,9 +156,9 @@ impl Protocol {
                 return Ok(Some(CloseReason::from_wire(code)));
             }
             Kind::Hello => return Err(ProtocolError::Unexpected("second HELLO")),
-            Kind::Item => self.handle_stream(&frame, &mut effects.wakers, |streams, wakers| {
-                streams.handle_items(frame.id, frame.body, wakers)
-            })?,
+            Kind::Item => {
+                self.handle_stream(&frame, &mut effects.wakers, |streams, wakers| streams.handle_items(&frame, wakers))?
+            }
             Kind::End => {
                 let status = Failure::of_stream(frame.body)?;
                 self.handle_stream(&frame, &mut effects.wakers, |streams, wakers| {
@@ -206,7 +206,12 @@ impl Protocol {
             (0, WINDOW_REQUESTS) => self.caller.handle_credit(bytes),
             (0, WINDOW_REPLIES) => self.callee.handle_credit(bytes),
             (0, WINDOW_ITEMS) => self.handle_item_credit(bytes),
-            (id, WINDOW_ITEMS) => self.handle_stream(frame, wakers, |streams, _| streams.handle_credit(id, bytes)),
+            (id, WINDOW_ITEMS) => {
+                self.handle_stream(frame, wakers, |streams, wakers| streams.handle_credit(id, bytes, wakers))
+            }
+            (1.., WINDOW_MORE) => {
+                self.handle_stream(frame, wakers, |streams, _| streams.handle_growth(frame.id, bytes))
+            }
             _ => Err(ProtocolError::Unexpected("CREDIT for a window that does not exist")),
         }
     }
@@ -216,6 +221,9 @@ impl Protocol {
             self.conclude_drain();
         }
         self.pace.answered(number);
+        if let Some(streams) = &mut self.streams {
+            streams.handle_pong(number);
+        }
     }
 
     fn handle_go_away(&mut self, body: &[u8], wakers: &mut Vec<Waker>) -> Result<(), ProtocolError> {

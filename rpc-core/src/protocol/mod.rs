@@ -13,6 +13,7 @@ pub(crate) mod extras;
 pub(crate) mod fail;
 mod hello;
 mod input;
+mod local;
 mod message;
 mod output;
 mod pace;
@@ -35,6 +36,7 @@ pub(crate) use caller::{Answer, Attempt, Begun, Fed, NewCall, NewWaker};
 pub(crate) use fail::{Class, Failure};
 pub(crate) use hello::HELLO_LEN_MAX;
 pub use hello::{MAJOR, MINOR};
+pub(crate) use local::introduce;
 use message::ChunkLen;
 pub(crate) use message::{APART_LEN_MIN, Progress};
 pub(crate) use payload::Payload;
@@ -133,6 +135,8 @@ const GOAWAY_FINAL: u8 = 1;
 const WINDOW_REQUESTS: u8 = 1;
 const WINDOW_REPLIES: u8 = 2;
 const WINDOW_ITEMS: u8 = 3;
+/// No window of its own: that of a stream grows.
+const WINDOW_MORE: u8 = 4;
 /// The PING that follows GOAWAY; probes carry their own number.
 const DRAIN_PING: u64 = u64::MAX;
 
@@ -168,7 +172,7 @@ pub(crate) struct Config {
 
 impl Config {
     /// The longest frame this side accepts, header included.
-    pub(crate) fn frame_len_max(&self) -> usize {
+    fn frame_len_max(&self) -> usize {
         (self.chunk_len.max(self.whole_len).min(self.limits.message_len) + FRAME_OVERHEAD_MAX).max(HELLO_LEN_MAX)
     }
 }
@@ -244,6 +248,16 @@ impl Protocol {
             frames_in: 0,
             config,
         }
+    }
+
+    /// The longest frame this side accepts, header included.
+    pub(crate) fn frame_len_max(&self) -> usize {
+        self.config.frame_len_max()
+    }
+
+    /// What tells this end from all others.
+    pub(crate) fn instance(&self) -> u128 {
+        self.config.instance
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -549,6 +563,7 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
     });
     let streams = StreamConfig {
         window_in: limits.stream_window as u64,
+        window_max: limits.stream_window_ceiling(),
         window_out: theirs.stream_window,
         items_in: limits.item_window(),
         items_out: theirs.item_window,

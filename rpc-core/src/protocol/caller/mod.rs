@@ -28,7 +28,7 @@ use super::waiting::{Ticket, Waited, Waiting};
 use super::window::{ReceiveWindow, SendWindow};
 use crate::body::{Body, Received};
 use crate::error::Reason;
-use crate::frame::{CallHead, Lead, StreamCounts, TIMEOUT_UNIT_MICROS};
+use crate::frame::{CallHead, Lead, StreamCounts};
 use crate::metadata::Metadata;
 use crate::rare::Rare;
 use crate::wire::Half;
@@ -613,9 +613,4 @@ impl Caller {
             && self.requests.in_use() == 0
             && self.replies.is_at_rest()
     }
-}
-
-/// Rounded up, so that 0 means that no time is left.
-fn timeout_units(left: Duration) -> u32 {
-    u32::try_from(left.as_micros().div_ceil(u128::from(TIMEOUT_UNIT_MICROS))).unwrap_or(u32::MAX)
 }

@@ -1,6 +1,8 @@
 //! What streams and the calls that they belong to have to know of each other.
 
+use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 use super::{Over, Pushed, Streams, Took};
 use crate::error::{ConnectionError, ProtocolError, Reason};
@@ -15,8 +17,8 @@ use crate::wire::Half;
 impl Protocol {
     /// The streams of this connection, which have none of its memory before there are any.
     fn streams(&mut self) -> &mut Streams {
-        let config = self.stream_config;
-        self.streams.get_or_insert_with(|| Box::new(Streams::new(config)))
+        let (config, share) = (self.stream_config, &self.config.share);
+        self.streams.get_or_insert_with(|| Box::new(Streams::new(config, Arc::clone(share))))
     }
 
     /// Whether the peer knows streams.
@@ -190,6 +192,14 @@ impl Protocol {
         }
     }
 
+    /// Whether items of a stream would be taken over now. See [`Streams::prepare`].
+    pub(crate) fn prepare_items(&mut self, id: u64, singly: bool, missed: u64, waker: &mut Option<Waker>) -> Pushed {
+        match &mut self.streams {
+            Some(streams) => streams.prepare(id, singly, missed, waker),
+            None => Pushed::Over,
+        }
+    }
+
     /// Whether anybody wants more of a stream that this side sends. See [`Streams::watch`].
     pub(crate) fn watch_stream(&mut self, id: u64, waker: &mut Option<Waker>) -> bool {
         self.streams.as_mut().is_some_and(|streams| streams.watch(id, waker))
@@ -207,7 +217,8 @@ impl Protocol {
         self.streams.as_mut()?.claim(id)
     }
 
-    /// Takes what has come of a stream. The second value says that `transmit` has something to do. See [`Streams::take`].
+    /// Takes what has come of a stream. The second value says that `transmit` has something to do. See [`Streams::take`]. The
+    /// clock is read where the stream's speed is measured.
     pub(crate) fn take_items(
         &mut self,
         id: u64,
@@ -215,14 +226,21 @@ impl Protocol {
         hungry: bool,
         buffer: &mut Vec<u8>,
         waker: &mut Option<Waker>,
+        clock: impl Fn() -> Instant,
     ) -> (Took, bool) {
-        match &mut self.streams {
-            Some(streams) => {
-                let took = streams.take(id, done, hungry, buffer, waker);
-                (took, streams.has_dues())
+        let Some(streams) = &mut self.streams else {
+            return (Took::Ended(Err(Failure::maybe_executed(Reason::Cancelled))), false);
+        };
+        let took = streams.take(id, done, hungry, buffer, waker);
+        if done > 0 {
+            // One that is yet to go does for both.
+            let number = self.latches.ping.unwrap_or(self.ping_number + 1);
+            if streams.measure(id, done, number, clock) && self.latches.ping.is_none() {
+                self.ping_number = number;
+                self.latches.ping = Some(number);
             }
-            None => (Took::Ended(Err(Failure::maybe_executed(Reason::Cancelled))), false),
         }
+        (took, streams.has_dues())
     }
 
     /// Nobody will take more of a stream.

@@ -14,6 +14,7 @@ mod drain;
 mod ending;
 mod extensions;
 mod extras;
+mod growth;
 mod handshake;
 mod limits;
 mod liveness;

@@ -8,6 +8,7 @@ use crate::limits::Limit;
 use crate::metadata::{MetadataError, MetadataKey};
 use crate::method::MethodId;
 use crate::priority::Priority;
+use crate::protocol::stream::RESERVE;
 
 const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md"));
 
@@ -233,17 +234,31 @@ fn streams(book: &mut Book) {
     book.check(&pair.client.output(), &["items"], &mut pair.server);
     pair.server.protocol.claim_stream(id + 2);
     let mut taken = Vec::new();
-    pair.server.protocol.take_items(id + 2, 0, false, &mut taken, &mut None);
-    pair.server.protocol.take_items(id + 2, taken.len() as u64, true, &mut Vec::new(), &mut None);
+    pair.server.protocol.take_items(id + 2, 0, false, &mut taken, &mut None, Instant::now);
+    pair.server.protocol.take_items(id + 2, taken.len() as u64, true, &mut Vec::new(), &mut None, Instant::now);
     book.check(&pair.server.output(), &["credit-stream"], &mut pair.client);
-    pair.server.now += SWEEP;
+    // Ten bytes beyond those that do not count in the window of all.
+    let mut items = vec![0; RESERVE as usize + 10];
+    pair.client.protocol.push_items(id + 2, &mut items, &mut None);
+    for frame in pair.client.output() {
+        pair.server.receive(&frame).unwrap();
+    }
+    taken.clear();
+    pair.server.protocol.take_items(id + 2, 0, false, &mut taken, &mut None, Instant::now);
     pair.server.timeout();
     pair.server.now += SWEEP;
     pair.server.protocol.handle_timeout(pair.server.now, &mut pair.server.effects).unwrap();
-    let credit: Vec<_> = pair.server.output().into_iter().filter(|frame| frame[24 - 8] == 3).collect();
+    let credit: Vec<_> = pair.server.output().into_iter().filter(|frame| frame[16] == 3 && frame[8] == 0).collect();
     book.check(&credit, &["credit-items"], &mut pair.client);
+    pair.client.receive(&book.bytes("credit-more")).unwrap();
+    pair.server.protocol.prepare_items(id + 4, true, 3, &mut None);
+    pair.server.protocol.push_items(id + 4, &mut item.clone(), &mut None);
+    let items: Vec<_> = pair.server.output().into_iter().filter(|frame| frame[4] == Kind::Item as u8).collect();
+    book.check(&items, &["items-missed"], &mut pair.client);
     pair.server.protocol.unclaim_stream(id + 2, &mut Vec::new(), &mut Vec::new());
-    book.check(&pair.server.output(), &["stop"], &mut pair.client);
+    let (credit, stop) = (Kind::Credit as u8, pair.server.output());
+    let stop: Vec<_> = stop.into_iter().filter(|frame| frame[4] != credit).collect();
+    book.check(&stop, &["stop"], &mut pair.client);
     book.check(&pair.client.output(), &["end"], &mut pair.server);
     pair.server.protocol.reply(id, None, &mut pair.server.out);
     pair.settle();
