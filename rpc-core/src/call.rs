@@ -24,6 +24,7 @@ use crate::error::{CallError, Reason};
 use crate::frame::{CallHead, StreamCounts, timeout_units};
 use crate::method::MethodDescriptor;
 use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
+use crate::rare::Rare;
 use crate::scratch;
 use crate::streaming::Receiver;
 use crate::waiter::block_on;
@@ -50,13 +51,13 @@ pub struct Call<'a, A, R> {
     arguments: A,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
-    options: Option<Box<Options>>,
+    options: Rare<Options>,
     output: PhantomData<fn() -> R>,
 }
 
 impl<'a, A, R> Call<'a, A, R> {
     pub(crate) fn new(client: &'a Client, method: &'static MethodDescriptor, arguments: A) -> Self {
-        Call { client, method, arguments, timeout: None, deadline: None, options: None, output: PhantomData }
+        Call { client, method, arguments, timeout: None, deadline: None, options: Rare::none(), output: PhantomData }
     }
 
     /// Gives the call this long, from when it is first polled. At most
@@ -549,9 +550,10 @@ fn decode<R: Output>(
         Answer::Small { half, bytes, len } => (*half, &bytes[..usize::from(*len)]),
         Answer::Large { half, bytes } => (*half, &**bytes),
         Answer::Failed(failure) => return Err(failed(failure.clone(), method)),
-        Answer::Extended(extended) => match &extended.answer {
-            Ok((half, bytes)) => (*half, &**bytes),
-            Err(failure) => return Err(failed(failure.clone(), method)),
+        Answer::Extended(extended) => match extended.as_ref().map(|extended| &extended.answer) {
+            Some(Ok((half, bytes))) => (*half, &**bytes),
+            Some(Err(failure)) => return Err(failed(failure.clone(), method)),
+            None => (Half::Ok, &[][..]),
         },
     };
     let mut input = bytes;

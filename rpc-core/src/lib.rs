@@ -45,6 +45,7 @@ mod metadata;
 mod priority;
 mod protocol;
 mod random;
+mod rare;
 mod scratch;
 mod share;
 #[cfg(not(feature = "tracing"))]

@@ -30,6 +30,7 @@ use crate::body::{Body, Received};
 use crate::error::Reason;
 use crate::frame::{CallHead, Lead, StreamCounts};
 use crate::metadata::Metadata;
+use crate::rare::Rare;
 use crate::wire::Half;
 
 /// A reply of at most this many bytes lies in its slot and costs no credit.
@@ -134,7 +135,7 @@ pub(crate) enum Answer {
     },
     Failed(Failure),
     /// With the metadata that its caller asked for.
-    Extended(Box<Extended>),
+    Extended(Rare<Extended>),
 }
 
 /// An answer with metadata.
@@ -495,9 +496,9 @@ impl Caller {
                 Answer::Small { half, bytes, len } => Ok((half, Body::from(&bytes[..usize::from(len)]).into())),
                 Answer::Large { half, bytes } => Ok((half, bytes)),
                 Answer::Failed(failure) => Err(failure),
-                Answer::Extended(extended) => extended.answer,
+                Answer::Extended(_) => return true,
             };
-            *answer = Answer::Extended(Box::new(Extended { answer: plain, metadata: *metadata }));
+            *answer = Answer::Extended(Rare::new(Extended { answer: plain, metadata: *metadata }));
         }
         true
     }

@@ -294,8 +294,8 @@ impl Node {
         }
         wakers.into_iter().for_each(Waker::wake);
         self.beside = None;
-        if let Answer::Extended(extended) = answer {
-            let Extended { answer: plain, metadata } = *extended;
+        if let Answer::Extended(mut extended) = answer {
+            let Extended { answer: plain, metadata } = extended.take().unwrap();
             self.beside = Some(metadata);
             answer = match plain {
                 Ok((half, bytes)) if bytes.len() <= REPLY_INLINE_MAX => {
