@@ -18,7 +18,7 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    pub(super) const fn none() -> Witness {
+    pub(super) fn none() -> Witness {
         Witness { began: None, span: CallSpan::none() }
     }
 
