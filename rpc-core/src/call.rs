@@ -16,9 +16,11 @@ use crate::connection::polling::step_back;
 use crate::connection::{Feeding, Link, Next};
 use crate::context::{Scope, waiting_would_deadlock};
 use crate::error::{CallError, Reason};
-use crate::frame::{CallHead, StreamCounts, TIMEOUT_UNIT_MICROS};
+use crate::frame::{CallHead, StreamCounts, TIMEOUT_UNIT_MICROS, tag};
+use crate::limits::Limit;
 use crate::method::MethodDescriptor;
-use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
+use crate::object::{self, Received};
+use crate::protocol::{Answer, Begun, Class, Extra, Failure, NewCall, Ticket, Waited};
 use crate::scratch;
 use crate::streaming::Receiver;
 use crate::waiter::block_on;
@@ -84,7 +86,7 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next };
         let mut answer = Answer::EMPTY;
         let id = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, &mut answer))?;
-        outcome::<R>(client, method, &answer, id, given)
+        outcome::<R>(client, method, &mut answer, id, given)
     }
 
     /// Makes the call and returns once it is on its way, with a handle for its outcome. A long one is when all of it is.
@@ -146,7 +148,7 @@ impl<A: Arguments, R: Output> Future for CallFuture<'_, A, R> {
         let answered = ready!(this.poll_answer(cx, &mut answer));
         coop.made_progress();
         let Call { client, method, arguments, .. } = &this.call;
-        Poll::Ready(answered.and_then(|id| outcome::<R>(client, method, &answer, id, arguments.streams())))
+        Poll::Ready(answered.and_then(|id| outcome::<R>(client, method, &mut answer, id, arguments.streams())))
     }
 }
 
@@ -189,19 +191,30 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
     /// Encodes the arguments, outside any lock, and hands the call to the connection.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
         let link = &**self.call.client.connection().link();
-        let Some(mut call) = self.call.terms(link.id(), R::ONEWAY) else {
-            return Poll::Ready(Err(Reason::DeadlineExceeded));
+        let mut call = match self.call.terms(link, R::ONEWAY) {
+            Ok(call) => call,
+            Err(reason) => return Poll::Ready(Err(reason)),
         };
         call.streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
         let mut payload = scratch::take();
-        let tail = match self.call.arguments.encode(self.call.client.codec, &mut payload) {
+        let codec = self.call.client.codec;
+        let (encoded, passed) = object::collect(|| self.call.arguments.encode(codec, &mut payload));
+        let tail = match encoded {
             Ok(tail) => tail,
             Err(error) => return Poll::Ready(Err(Reason::Unencodable(error.to_string()))),
         };
+        if !passed.is_empty() {
+            object::hand_over(&passed, self.call.client.connection().link(), &mut call.extra)?;
+        }
         let mut waker = Some(cx.waker().clone());
         let parts = Parts { head: &payload, tail };
         let len = parts.len();
-        let begun = link.begin(&call, parts, &mut waker, self.next);
+        let begun = link.begin(&mut call, parts, &mut waker, self.next);
+        if !passed.is_empty() {
+            // Where the call has failed, or will be encoded anew, nobody else would notice.
+            drop(std::mem::take(&mut call.extra));
+            link.tidy();
+        }
         if let Begun::Part { id, room } = begun {
             if tail.is_empty() {
                 link.keep(id, payload.into());
@@ -260,8 +273,8 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
 }
 
 impl<A, R> Call<'_, A, R> {
-    /// How the call is to be made; `None` if it has no time left.
-    fn terms(&self, link: u64, oneway: bool) -> Option<NewCall> {
+    /// How the call is to be made, if it can be.
+    fn terms(&self, link: &dyn Link, oneway: bool) -> Result<NewCall, Reason> {
         let client = self.client;
         let explicit = match (self.timeout, self.deadline) {
             (None, None) => None,
@@ -289,7 +302,7 @@ impl<A, R> Call<'_, A, R> {
             }
         }
         if timeout.is_zero() {
-            return None;
+            return Err(Reason::DeadlineExceeded);
         }
         let units = timeout.as_micros().div_ceil(u128::from(TIMEOUT_UNIT_MICROS));
         let head = CallHead {
@@ -297,8 +310,21 @@ impl<A, R> Call<'_, A, R> {
             fingerprint: self.method.fingerprint,
             timeout: u32::try_from(units).unwrap_or(u32::MAX),
         };
-        let nested = scope.is_some_and(|scope| scope.link == link);
-        Some(NewCall { head, oneway, timeout, deadline, nested, streams: StreamCounts::NONE })
+        let mut extra = Extra::default();
+        let mut nested = false;
+        if let Some(scope) = scope {
+            nested = scope.link == link.id();
+            let hops = scope.hops.saturating_add(1);
+            if hops > link.limits().hops {
+                return Err(Reason::Overloaded { limit: Limit::Hops });
+            }
+            extra.bytes.push(tag::HOPS, &[hops]);
+        }
+        let object = client.object();
+        if object != 0 {
+            extra.bytes.push(tag::OBJECT, &object.to_le_bytes());
+        }
+        Ok(NewCall { head, oneway, timeout, deadline, nested, streams: StreamCounts::NONE, object, extra })
     }
 }
 
@@ -336,7 +362,7 @@ impl<R: Output> Pending<R> {
         let link = Arc::clone(self.client.connection().link());
         let mut answer = Answer::EMPTY;
         let id = block_on(&*link, |cx| self.poll_answer(cx, &mut answer));
-        outcome::<R>(&self.client, self.method, &answer, id, self.given)
+        outcome::<R>(&self.client, self.method, &mut answer, id, self.given)
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
@@ -356,7 +382,7 @@ impl<R: Output> Future for Pending<R> {
         let mut answer = Answer::EMPTY;
         let id = ready!(self.poll_answer(cx, &mut answer));
         coop.made_progress();
-        Poll::Ready(outcome::<R>(&self.client, self.method, &answer, id, self.given))
+        Poll::Ready(outcome::<R>(&self.client, self.method, &mut answer, id, self.given))
     }
 }
 
@@ -437,7 +463,7 @@ impl Exchange {
 fn outcome<R: Output>(
     client: &Client,
     method: &'static MethodDescriptor,
-    answer: &Answer,
+    answer: &mut Answer,
     id: u64,
     given: u8,
 ) -> Result<R::Ok, CallError<R::Err>> {
@@ -456,12 +482,29 @@ fn outcome<R: Output>(
 fn decode<R: Output>(
     client: &Client,
     method: &'static MethodDescriptor,
+    answer: &mut Answer,
+) -> Result<R::Ok, CallError<R::Err>> {
+    match answer {
+        Answer::With(with) => {
+            let (answer, claim) = (&with.0, with.1.take());
+            Received::new(claim, client.connection()).enter(|| decode_bytes::<R>(client, method, answer))
+        }
+        answer => decode_bytes::<R>(client, method, answer),
+    }
+}
+
+/// The same, where what came along is at hand.
+fn decode_bytes<R: Output>(
+    client: &Client,
+    method: &'static MethodDescriptor,
     answer: &Answer,
 ) -> Result<R::Ok, CallError<R::Err>> {
     let (half, bytes) = match answer {
         Answer::Small { half, bytes, len } => (*half, &bytes[..usize::from(*len)]),
         Answer::Large { half, bytes } => (*half, &**bytes),
         Answer::Failed(failure) => return Err(failed(failure.clone(), method)),
+        // It holds no other of its kind.
+        Answer::With(_) => return Err(CallError::MaybeExecuted(Reason::InvalidReply(DecodeError::Malformed))),
     };
     let mut input = bytes;
     let mut budget = DecodeBudget::new(client.decode.0, client.decode.1);

@@ -1,15 +1,25 @@
 //! The client's side of a trait: what every generated client stands on.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer};
+use serde::ser::{self, Serialize, Serializer};
 
 use crate::call::Call;
 use crate::codec::CodecId;
 use crate::connection::Connection;
 use crate::limits::Limits;
 use crate::method::{MethodDescriptor, ServiceDescriptor};
+use crate::object::{self, Closed, Connect, Found, Handle, Object, Passed};
+use crate::service::Service;
 
 /// A client that the macro has written.
+///
+/// It can be an argument or a result of a call, or a part of one, if it was made with `local`: the other side then gets a
+/// client whose calls reach the very service that this one was made of. So can one that came that way, on the connection
+/// that it came by.
 pub trait ServiceClient {
     /// What the service says about itself.
     const SERVICE: &'static ServiceDescriptor;
@@ -21,30 +31,100 @@ pub trait ServiceClient {
 /// A client without a service: makes calls on a connection.
 #[derive(Clone)]
 pub struct Client {
-    connection: Connection,
+    place: Place,
     pub(crate) codec: CodecId,
     pub(crate) deadline_default: Duration,
     pub(crate) deadline_max: Duration,
     pub(crate) decode: (usize, u16),
 }
 
+/// Where its calls go.
+#[derive(Clone)]
+enum Place {
+    /// To the services at the other end.
+    Services(Connection),
+    /// To an object of the peer's.
+    Held(Arc<Handle>),
+    /// To an object of this process.
+    Own(Arc<Object>),
+}
+
 impl Client {
     /// A client on `connection`; where that is its owner's, the client is an owner, too.
     pub fn new(connection: Connection) -> Client {
-        let link = connection.link();
-        let Limits { deadline_default, deadline_max, decode_memory, decode_depth, .. } = *link.limits();
+        let (codec, limits) = (connection.link().codec(), connection.link().limits().clone());
+        Client::with(Place::Services(connection), codec, &limits)
+    }
+
+    /// A client of `service` in this process, which can be handed to peers. What `connect` makes is used for calls from here.
+    pub fn local(service: impl Service, connect: Connect) -> Client {
+        Client::own(Arc::new(Object::new(service, connect)))
+    }
+
+    fn own(object: Arc<Object>) -> Client {
+        Client::with(Place::Own(object), CodecId::SUPPORTED[0], &Limits::default())
+    }
+
+    fn with(place: Place, codec: CodecId, limits: &Limits) -> Client {
+        let Limits { deadline_default, deadline_max, decode_memory, decode_depth, .. } = *limits;
         Client {
-            codec: link.codec(),
+            place,
+            codec,
             deadline_default: deadline_default.min(deadline_max),
             deadline_max,
             decode: (decode_memory, decode_depth),
-            connection,
         }
     }
 
     /// The connection its calls are made on.
     pub fn connection(&self) -> &Connection {
-        &self.connection
+        match &self.place {
+            Place::Services(connection) => connection,
+            Place::Held(handle) => handle.connection(),
+            Place::Own(object) => object.connection(),
+        }
+    }
+
+    /// The object that its calls are made on; 0 = none.
+    pub(crate) fn object(&self) -> u64 {
+        match &self.place {
+            Place::Held(handle) => handle.id(),
+            Place::Services(_) | Place::Own(_) => 0,
+        }
+    }
+
+    /// Waits until it can make no more calls, and says why.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub async fn closed(&self) -> Closed {
+        match &self.place {
+            Place::Services(connection) => Closed::Connection(connection.closed().await),
+            Place::Held(handle) => handle.closed().await,
+            Place::Own(object) => {
+                object.revoked().await;
+                Closed::Revoked
+            }
+        }
+    }
+
+    /// Waits until no peer has the object that it stands for. At once, if none has, or it is none of this process.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub async fn released(&self) {
+        if let Place::Own(object) = &self.place {
+            object.released().await;
+        }
+    }
+
+    /// Lets no peer call the object of this process that it stands for any more.
+    pub fn revoke(&self) {
+        if let Place::Own(object) = &self.place {
+            object.revoke();
+        }
     }
 
     /// A call that nothing has been done for yet.
@@ -57,6 +137,42 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("connection", &self.connection).finish_non_exhaustive()
+        let mut client = f.debug_struct("Client");
+        match &self.place {
+            Place::Services(connection) => client.field("connection", connection),
+            Place::Held(handle) => client.field("object", &handle.id()).field("connection", handle.connection()),
+            Place::Own(object) => client.field("local", object),
+        };
+        client.finish_non_exhaustive()
     }
 }
+
+impl Serialize for Client {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let passed = match &self.place {
+            Place::Own(object) => Passed::Object(Arc::clone(object)),
+            Place::Held(handle) => Passed::Back(Arc::clone(handle)),
+            Place::Services(_) => return Err(ser::Error::custom(NOT_AN_OBJECT)),
+        };
+        let index = object::pass(passed).ok_or_else(|| ser::Error::custom(NOT_IN_A_MESSAGE))?;
+        serializer.serialize_u32(index)
+    }
+}
+
+impl<'de> Deserialize<'de> for Client {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Client, D::Error> {
+        let index = u32::deserialize(deserializer)?;
+        match object::find(index) {
+            Some(Found::Own(object)) => Ok(Client::own(object)),
+            Some(Found::Handle(handle)) => {
+                let (codec, limits) = (handle.connection().link().codec(), handle.connection().link().limits().clone());
+                Ok(Client::with(Place::Held(handle), codec, &limits))
+            }
+            None => Err(de::Error::custom(NOT_IN_A_MESSAGE)),
+        }
+    }
+}
+
+const NOT_AN_OBJECT: &str = "a client that was made with `connect` or taken from a connection cannot be handed over: \
+                             make it with `local`";
+const NOT_IN_A_MESSAGE: &str = "a client can only travel as a part of a call's arguments, or of what a call returns";

@@ -38,6 +38,13 @@ impl Context {
         Arc::get_mut(&mut self.inner).map(|inner| inner.control.reset(timeout)).is_some()
     }
 
+    /// How many handlers the call has come through.
+    pub(crate) fn set_hops(&mut self, hops: u8) {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.control.set_hops(hops);
+        }
+    }
+
     /// The same, for somebody else who has to do with the call.
     pub(crate) fn share_out(&self) -> Context {
         Context { inner: Arc::clone(&self.inner) }
@@ -146,6 +153,8 @@ pub(crate) struct Scope {
     pub(crate) timeout: Duration,
     /// When that ends; not known while the handler is polled for the first time, which has just begun.
     pub(crate) deadline: Option<Instant>,
+    /// How many handlers its call has come through, itself not counted.
+    pub(crate) hops: u8,
 }
 
 thread_local! {

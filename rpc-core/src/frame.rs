@@ -64,6 +64,10 @@ pub enum Kind {
     GoAway = 13,
     /// The connection ends, with a reason.
     Close = 14,
+    /// Objects of the receiver's that nobody here holds any more.
+    Release = 15,
+    /// An object of the sender's is there no more.
+    Gone = 16,
 }
 
 impl Kind {
@@ -84,6 +88,8 @@ impl Kind {
             12 => Kind::Pong,
             13 => Kind::GoAway,
             14 => Kind::Close,
+            15 => Kind::Release,
+            16 => Kind::Gone,
             _ => return None,
         })
     }
@@ -147,7 +153,69 @@ pub mod tag {
     pub const TOTAL: u16 = CRITICAL | 1;
     /// How many streams a call has: those its caller sends, 1 byte, and those it receives, 1 byte.
     pub const STREAMS: u16 = CRITICAL | 2;
+    /// The object that a call is made on, instead of a service: its id, 8 bytes.
+    pub const OBJECT: u16 = CRITICAL | 8;
+    /// The objects that a message hands over: their ids, 8 bytes each.
+    pub const HANDLES: u16 = CRITICAL | 9;
+    /// The id, 8 bytes, by which the caller calls the object that the call will return.
+    pub const RESULT: u16 = CRITICAL | 10;
+    /// How many handlers a call has come through, 1 byte.
+    pub const HOPS: u16 = 11;
 }
+
+/// The most objects that a message can hand over.
+pub(crate) const HANDLES_MAX: usize = 128;
+
+/// Extensions of a message, encoded, beside those that say how it is put together.
+#[derive(Debug, Default)]
+pub(crate) enum ExtraBytes {
+    #[default]
+    None,
+    Short {
+        len: u8,
+        bytes: [u8; ExtraBytes::SHORT_MAX],
+    },
+    Long(Vec<u8>),
+}
+
+impl ExtraBytes {
+    /// Those of a call on an object, inside a handler.
+    const SHORT_MAX: usize = 38;
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        match self {
+            ExtraBytes::None => &[],
+            ExtraBytes::Short { len, bytes } => &bytes[..usize::from(*len)],
+            ExtraBytes::Long(bytes) => bytes,
+        }
+    }
+
+    /// Adds an extension.
+    pub(crate) fn push(&mut self, tag: u16, value: &[u8]) {
+        let before = self.as_slice().len();
+        let len = before + EXTENSION_HEAD_LEN + value.len();
+        if len > ExtraBytes::SHORT_MAX {
+            let mut bytes = self.as_slice().to_vec();
+            bytes.extend_from_slice(&tag.to_le_bytes());
+            bytes.extend_from_slice(&(value.len() as u16).to_le_bytes());
+            bytes.extend_from_slice(value);
+            *self = ExtraBytes::Long(bytes);
+            return;
+        }
+        let mut short = match self {
+            ExtraBytes::Short { bytes, .. } => *bytes,
+            _ => [0; ExtraBytes::SHORT_MAX],
+        };
+        let (head, rest) = short[before..len].split_at_mut(EXTENSION_HEAD_LEN);
+        head[..2].copy_from_slice(&tag.to_le_bytes());
+        head[2..].copy_from_slice(&(value.len() as u16).to_le_bytes());
+        rest.copy_from_slice(value);
+        *self = ExtraBytes::Short { len: len as u8, bytes: short };
+    }
+}
+
+/// Bytes of an extension before its value: tag and length.
+const EXTENSION_HEAD_LEN: usize = 4;
 
 /// How many streams a call has. They own the ids after its own, those that its caller sends first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -379,13 +447,15 @@ impl CallHead {
 
 /// A frame to be sent: everything but the payload, and how to put it into a sender.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Head {
+pub(crate) struct Head<'a> {
     pub(crate) kind: Kind,
     pub(crate) flags: u8,
     pub(crate) id: u64,
     /// The payload bytes of the whole message, where it comes in chunks.
     pub(crate) total: Option<u64>,
     pub(crate) lead: Lead,
+    /// Further extensions, encoded.
+    pub(crate) extra: &'a [u8],
 }
 
 /// What a body begins with.
@@ -404,9 +474,9 @@ pub(crate) enum Lead {
 const TOTAL_EXTENSION_LEN: usize = 4 + 8;
 const STREAMS_EXTENSION_LEN: usize = 4 + 2;
 
-impl Head {
-    pub(crate) fn new(kind: Kind, id: u64) -> Head {
-        Head { kind, flags: 0, id, total: None, lead: Lead::Nothing }
+impl Head<'_> {
+    pub(crate) fn new(kind: Kind, id: u64) -> Self {
+        Head { kind, flags: 0, id, total: None, lead: Lead::Nothing, extra: &[] }
     }
 
     /// Writes a whole frame; `false` if the sender has no room now.
@@ -436,7 +506,14 @@ impl Head {
     /// The same, of a payload that stays where it is. Only for a sender that [gathers](FrameSender::gathers).
     #[must_use]
     pub(crate) fn place_apart<S: FrameSender>(&self, payload: Apart, out: &mut S) -> bool {
-        let mut head = [0; HEADER_LEN + TOTAL_EXTENSION_LEN + STREAMS_EXTENSION_LEN + CALL_HEAD_LEN];
+        const LEN_MAX: usize = HEADER_LEN + TOTAL_EXTENSION_LEN + STREAMS_EXTENSION_LEN + CALL_HEAD_LEN;
+        if self.extra.is_empty() {
+            return self.place_head_and(&mut [0; LEN_MAX], payload, out);
+        }
+        self.place_head_and(&mut vec![0; LEN_MAX + self.extra.len()], payload, out)
+    }
+
+    fn place_head_and<S: FrameSender>(&self, head: &mut [u8], payload: Apart, out: &mut S) -> bool {
         let (first, rest) = head.split_at_mut(FIRST_WORD_LEN);
         let len = FIRST_WORD_LEN + self.write(rest);
         first.copy_from_slice(&self.first_word(len + payload.len()).to_le_bytes());
@@ -445,7 +522,7 @@ impl Head {
 
     fn extensions_len(&self) -> usize {
         let total = if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 };
-        total + if let Lead::Streamed(..) = self.lead { STREAMS_EXTENSION_LEN } else { 0 }
+        total + self.extra.len() + if let Lead::Streamed(..) = self.lead { STREAMS_EXTENSION_LEN } else { 0 }
     }
 
     fn lead_len(&self) -> usize {
@@ -472,6 +549,10 @@ impl Head {
             space[at + 2..at + 4].copy_from_slice(&8u16.to_le_bytes());
             space[at + 4..at + 12].copy_from_slice(&total.to_le_bytes());
             at += TOTAL_EXTENSION_LEN;
+        }
+        if !self.extra.is_empty() {
+            space[at..at + self.extra.len()].copy_from_slice(self.extra);
+            at += self.extra.len();
         }
         match self.lead {
             Lead::Nothing => {}
@@ -584,7 +665,7 @@ mod tests {
     #[test]
     fn every_kind_has_one_number() {
         let known: Vec<u8> = (0..=255).filter(|number| Kind::from_wire(*number).is_some()).collect();
-        assert_eq!(known, (1..=14).collect::<Vec<u8>>());
+        assert_eq!(known, (1..=16).collect::<Vec<u8>>());
         assert!(known.iter().all(|number| Kind::from_wire(*number).is_some_and(|kind| kind as u8 == *number)));
     }
 

@@ -35,6 +35,7 @@ mod clock;
 mod connection;
 mod context;
 mod landing;
+mod object;
 mod protocol;
 mod scratch;
 mod share;
@@ -49,6 +50,7 @@ pub use error::{
 };
 pub use latency::Latency;
 pub use limits::{Limit, Limits};
+pub use object::Closed;
 pub use protocol::{MAJOR, MINOR};
 pub use server::{DrainReport, Server, ServerBuilder, ServerHandle};
 pub use service::Service;

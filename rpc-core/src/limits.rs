@@ -35,6 +35,12 @@ pub struct Limits {
     /// Bytes of a stream's items that its receiver is not done with, and so the longest item. Default 256 KiB. Those that the
     /// receivers of all streams of a connection have not looked at are at most [`memory_in`](Limits::memory_in) together.
     pub stream_window: usize,
+    /// Objects that a connection's peer has of this side's, and again that this side has of the peer's: a client that travels is
+    /// one each time. Default 1,024.
+    pub objects: usize,
+    /// Handlers that a call may have come through: calls that handlers make inherit their count, so that a circle of calls over
+    /// several connections ends. Default 16.
+    pub hops: u8,
     /// Bytes that all connections of a server hold: payloads, what decoding them takes, and the rings of `shm:` connections.
     /// Default 512 MiB.
     pub memory_total: usize,
@@ -76,6 +82,8 @@ impl Default for Limits {
             memory_in: 8 << 20,
             memory_out: 8 << 20,
             stream_window: 256 << 10,
+            objects: 1024,
+            hops: 16,
             memory_total: 512 << 20,
             connections: 1024,
             requests_per_wake: 32,
@@ -125,6 +133,10 @@ setters! {
     memory_out: usize, 64, BYTES_MAX;
     /// Sets the bytes of a stream's items that its receiver has not taken yet, 1 KiB to 1 GiB.
     stream_window: usize, 1024, 1 << 30;
+    /// Sets the objects that a connection hands over and takes, 1 to 1,048,576.
+    objects: usize, 1, IN_FLIGHT_MAX;
+    /// Sets how many handlers a call may have come through, 1 to 255.
+    hops: u8, 1, u8::MAX;
     /// Sets the payload bytes that all connections of a server hold, 64 bytes to 1 TiB.
     memory_total: usize, 64, BYTES_MAX;
     /// Sets the connections of a server, 1 to 1,048,576.
@@ -179,6 +191,12 @@ pub enum Limit {
     MemoryTotal,
     /// Sixteen streams a call.
     StreamsPerCall,
+    /// [`Limits::objects`].
+    Objects,
+    /// 128 objects in a message.
+    ObjectsPerMessage,
+    /// [`Limits::hops`].
+    Hops,
     /// One that a peer of a later version names.
     Unknown(u8),
 }
@@ -193,6 +211,9 @@ impl Limit {
             Limit::MemoryOut => 5,
             Limit::MemoryTotal => 6,
             Limit::StreamsPerCall => 7,
+            Limit::Objects => 8,
+            Limit::ObjectsPerMessage => 9,
+            Limit::Hops => 10,
             Limit::Unknown(code) => code,
         }
     }
@@ -206,6 +227,9 @@ impl Limit {
             5 => Limit::MemoryOut,
             6 => Limit::MemoryTotal,
             7 => Limit::StreamsPerCall,
+            8 => Limit::Objects,
+            9 => Limit::ObjectsPerMessage,
+            10 => Limit::Hops,
             code => Limit::Unknown(code),
         }
     }
@@ -221,6 +245,9 @@ impl fmt::Display for Limit {
             Limit::MemoryOut => "the limit `memory_out`",
             Limit::MemoryTotal => "the limit `memory_total`",
             Limit::StreamsPerCall => "the limit of 16 streams a call",
+            Limit::Objects => "the limit `objects`",
+            Limit::ObjectsPerMessage => "the limit of 128 objects a message",
+            Limit::Hops => "the limit `hops`",
             Limit::Unknown(code) => return write!(f, "limit {code}"),
         })
     }

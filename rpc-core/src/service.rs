@@ -19,7 +19,8 @@ use crate::error::Reason;
 use crate::frame::StreamCounts;
 use crate::limits::{Limit, Limits};
 use crate::method::{MethodDescriptor, ServiceDescriptor};
-use crate::protocol::{Failure, Payload};
+use crate::object::{self, Passed, Received};
+use crate::protocol::{Extra, Failure, Payload};
 use crate::scratch;
 use crate::streaming::{Pump, Receiver, StreamOutput, Streaming, fill};
 use crate::wire::{DeserializeAs, Half, Output, ResultLike, decode_as};
@@ -46,6 +47,8 @@ pub struct Request {
     charged: OnceLock<u64>,
     id: u64,
     streams: StreamCounts,
+    /// The objects that came with it.
+    received: Option<Arc<Received>>,
 }
 
 /// An encoded reply that is shorter is copied out of the thread's buffer, a longer one takes it along.
@@ -54,8 +57,15 @@ const TAKEN_LEN_MIN: usize = 64 << 10;
 const DECODED_FREE: usize = 4096;
 
 impl Request {
-    pub(crate) fn new(payload: Payload, method: u64, context: Context, id: u64, streams: StreamCounts) -> Request {
-        Request { payload, method, context, charged: OnceLock::new(), id, streams }
+    pub(crate) fn new(
+        payload: Payload,
+        method: u64,
+        context: Context,
+        id: u64,
+        streams: StreamCounts,
+        received: Option<Arc<Received>>,
+    ) -> Request {
+        Request { payload, method, context, charged: OnceLock::new(), id, streams, received }
     }
 
     /// The id of the method, as [`MethodId`](crate::method::MethodId) computes it.
@@ -92,17 +102,19 @@ impl Request {
     /// If it cannot be encoded.
     pub async fn answer<O: Output>(&self, returned: O::Returned) -> Result<Answer, Refusal> {
         if O::ONEWAY {
-            return Ok(Answer { half: Half::Ok, payload: Payload::EMPTY });
+            return Ok(Answer::of(Half::Ok, Payload::EMPTY));
         }
         let link = self.context.connection().link();
         if link.is_crowded() {
             poll_fn(|cx| link.poll_encode(cx)).await;
         }
         let mut buffer = scratch::take();
-        let Ok(half) = O::encode(self.context.codec(), &returned, &mut buffer) else {
+        let (encoded, passed) = object::collect(|| O::encode(self.context.codec(), &returned, &mut buffer));
+        let Ok(half) = encoded else {
             scratch::give(buffer);
             return Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply)));
         };
+        let extra = if passed.is_empty() { None } else { Some(self.hand_over(&passed)?) };
         // One that waits is counted by its length, and must not hold much more.
         let payload = if buffer.len() < TAKEN_LEN_MIN || buffer.capacity() / 2 > buffer.len() {
             let payload = Payload::copy(&buffer);
@@ -111,7 +123,19 @@ impl Request {
         } else {
             Payload::from(Body::from(buffer))
         };
-        Ok(Answer { half, payload })
+        Ok(Answer { half, payload, extra })
+    }
+
+    /// Gets ready what the reply hands over.
+    fn hand_over(&self, passed: &[Passed]) -> Result<Box<Extra>, Refusal> {
+        let link = self.context.connection().link();
+        let mut extra = Box::<Extra>::default();
+        object::hand_over(passed, link, &mut extra)
+            .map_err(|reason| Refusal(Failure::maybe_executed(match reason {
+                Reason::Unencodable(_) => Reason::UnencodableReply,
+                reason => reason,
+            })))?;
+        Ok(extra)
     }
 
     /// Sends the items of what the handler returned, until there are no more, or nobody wants more.
@@ -135,7 +159,7 @@ impl Request {
             })
         });
         sent.await.map_err(Refusal)?;
-        Ok(Answer { half: Half::Ok, payload: Payload::EMPTY })
+        Ok(Answer::of(Half::Ok, Payload::EMPTY))
     }
 
     /// The same, or the method's own error.
@@ -155,7 +179,7 @@ impl Request {
         };
         let mut buffer = Vec::new();
         match O::encode_err(self.context.codec(), &error, &mut buffer) {
-            Ok(()) => Ok(Answer { half: Half::Err, payload: Payload::copy(&buffer) }),
+            Ok(()) => Ok(Answer::of(Half::Err, Payload::copy(&buffer))),
             Err(_) => Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply))),
         }
     }
@@ -218,8 +242,12 @@ impl<'a> ArgumentReader<'a> {
     {
         let argument = self.next;
         self.next += 1;
-        decode_as::<T, F>(self.request.context.codec(), &mut self.rest, &mut self.budget)
-            .map_err(|why| Refusal::argument(argument, why))
+        let codec = self.request.context.codec();
+        let decoded = match &self.request.received {
+            None => decode_as::<T, F>(codec, &mut self.rest, &mut self.budget),
+            Some(received) => received.enter(|| decode_as::<T, F>(codec, &mut self.rest, &mut self.budget)),
+        };
+        decoded.map_err(|why| Refusal::argument(argument, why))
     }
 
     /// The next argument, or its default where the caller sent no more.
@@ -318,6 +346,14 @@ impl<'a> ArgumentReader<'a> {
 pub struct Answer {
     pub(crate) half: Half,
     pub(crate) payload: Payload,
+    /// What it hands over.
+    pub(crate) extra: Option<Box<Extra>>,
+}
+
+impl Answer {
+    fn of(half: Half, payload: Payload) -> Answer {
+        Answer { half, payload, extra: None }
+    }
 }
 
 /// A request that no handler was started for, or whose reply could not be encoded.

@@ -16,8 +16,9 @@ use super::{Connection, OnEnd};
 use crate::clock;
 use crate::context::{Context, Scope, allow_wait};
 use crate::error::{ConnectionError, Reason};
-use crate::protocol::{Event, Failure, Finish, Incoming, Payload};
-use crate::service::{Handler, Request, Route, Router};
+use crate::object::{Object, Received};
+use crate::protocol::{Event, Failure, Finish, Incoming, Payload, Target};
+use crate::service::{Answer, Handler, Request, Route, Router};
 use crate::share::Share;
 
 /// Places kept for the next requests of a service on a connection.
@@ -41,6 +42,8 @@ pub(super) struct Dispatcher {
 struct Running {
     place: Box<dyn Handler>,
     context: Context,
+    /// It is of an object: its place goes with it.
+    object: bool,
 }
 
 impl Dispatcher {
@@ -81,7 +84,15 @@ impl Dispatcher {
         }
     }
 
-    fn request(&mut self, router: &Router, incoming: Incoming) {
+    fn request(&mut self, router: &Router, mut incoming: Incoming) {
+        let target = incoming.extras.as_mut().and_then(|extras| extras.target.take());
+        match target.and_then(Target::take) {
+            None => self.request_of(router, None, incoming),
+            Some(object) => self.request_of(object.router(), Some(&object), incoming),
+        }
+    }
+
+    fn request_of(&mut self, router: &Router, object: Option<&Object>, incoming: Incoming) {
         let Some(route) = router.route(incoming.head.method) else {
             let reason = Reason::UnknownMethod { service: String::new(), method: String::new() };
             return self.refuse(incoming.id, reason);
@@ -91,7 +102,7 @@ impl Dispatcher {
             return self.refuse(incoming.id, Reason::SchemaMismatch { ours, theirs });
         }
         let id = incoming.id;
-        let running = self.begin(route, incoming);
+        let running = self.begin(route, object, incoming);
         let options = &route.method.options;
         if options.blocking {
             let mut task = self.task(id, route, running);
@@ -110,19 +121,29 @@ impl Dispatcher {
     }
 
     /// Puts the request into a place.
-    fn begin(&mut self, route: &Route, incoming: Incoming) -> Running {
+    fn begin(&mut self, route: &Route, object: Option<&Object>, incoming: Incoming) -> Running {
         let context = || Context::new(self.connection.clone(), Arc::clone(&self.share), incoming.timeout);
-        let mut running = match self.pools[route.service].pop() {
-            None => Running { place: self.router.place(route.service), context: context() },
-            Some(mut running) => {
+        let mut running = match (object, self.pools.get_mut(route.service).and_then(Vec::pop)) {
+            (Some(object), _) => {
+                Running { place: object.router().place(route.service), context: context(), object: true }
+            }
+            (None, None) => {
+                Running { place: self.router.place(route.service), context: context(), object: false }
+            }
+            (None, Some(mut running)) => {
                 if !running.context.reset(incoming.timeout) {
                     running.context = context();
                 }
                 running
             }
         };
-        let Incoming { id, head, payload, streams, .. } = incoming;
-        let request = Request::new(payload, head.method, running.context.share_out(), id, streams);
+        let Incoming { id, head, payload, streams, hops, extras, .. } = incoming;
+        if hops > 0 {
+            running.context.set_hops(hops);
+        }
+        let claim = extras.and_then(|extras| extras.claim);
+        let received = claim.map(|claim| Received::new(Some(claim), &self.connection));
+        let request = Request::new(payload, head.method, running.context.share_out(), id, streams, received);
         running.place.start(request);
         running
     }
@@ -139,8 +160,11 @@ impl Dispatcher {
         match polled {
             Poll::Ready((how, payload)) => {
                 self.done.push((id, how, payload));
+                if !running.clear() || running.object {
+                    return;
+                }
                 let pool = &mut self.pools[route.service];
-                if running.clear() && pool.len() < POOL_MAX {
+                if pool.len() < POOL_MAX {
                     pool.push(running);
                 }
             }
@@ -205,7 +229,12 @@ impl Running {
         let polled = catch_unwind(AssertUnwindSafe(|| scope.enter(|| self.place.poll(cx))));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Ok(answer))) => Poll::Ready((Finish::Returned(answer.half), answer.payload)),
+            Ok(Poll::Ready(Ok(Answer { half, payload, extra: None }))) => {
+                Poll::Ready((Finish::Returned(half), payload))
+            }
+            Ok(Poll::Ready(Ok(Answer { half, payload, extra: Some(extra) }))) => {
+                Poll::Ready((Finish::Handing(half, extra), payload))
+            }
             Ok(Poll::Ready(Err(refusal))) => Poll::Ready((Finish::Failed(refusal.0), Payload::EMPTY)),
             Err(panic) => {
                 // Its payload is the user's as well, and may panic again when it is dropped.
@@ -338,6 +367,8 @@ pub(crate) struct Control {
     /// The reply is out and streams go on: the deadline was the reply's.
     replied: AtomicBool,
     timeout: Duration,
+    /// How many handlers the call has come through.
+    hops: u8,
     /// When `timeout` ends. Not known as long as the handler is in its first poll and nobody has asked.
     deadline: OnceLock<Instant>,
     /// The task the handler runs in.
@@ -351,6 +382,7 @@ impl Control {
             stop: AtomicU8::new(Stop::No as u8),
             replied: AtomicBool::new(false),
             timeout,
+            hops: 0,
             deadline: OnceLock::new(),
             task: Mutex::new(None),
             stopped: Notify::new(),
@@ -362,8 +394,13 @@ impl Control {
         *self.stop.get_mut() = Stop::No as u8;
         *self.replied.get_mut() = false;
         self.timeout = timeout;
+        self.hops = 0;
         self.deadline.take();
         *self.task.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(crate) fn set_hops(&mut self, hops: u8) {
+        self.hops = hops;
     }
 
     fn why(&self) -> Stop {
@@ -406,9 +443,9 @@ impl Control {
 
     fn scope(&self, link: u64) -> Scope {
         if self.replied.load(Ordering::Relaxed) {
-            return Scope { link, timeout: Duration::MAX, deadline: None };
+            return Scope { link, timeout: Duration::MAX, deadline: None, hops: self.hops };
         }
-        Scope { link, timeout: self.timeout, deadline: self.deadline.get().copied() }
+        Scope { link, timeout: self.timeout, deadline: self.deadline.get().copied(), hops: self.hops }
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

@@ -3,6 +3,7 @@
 mod dispatch;
 mod driver;
 mod inlet;
+mod objects;
 pub(crate) mod polling;
 mod shared;
 mod streams;
@@ -31,6 +32,7 @@ use driver::Driver;
 use shared::Shared;
 
 pub(crate) use dispatch::Control;
+use objects::ObjectLink;
 use streams::StreamLink;
 
 /// A connection to a peer, with any number of clients on it, and any number of services for the peer to call.
@@ -89,14 +91,14 @@ pub(crate) enum Feeding {
 }
 
 /// What callers and handlers ask of a connection, whatever its transport. Every method takes the lock for a moment.
-pub(crate) trait Link: StreamLink + Send + Sync {
+pub(crate) trait Link: StreamLink + ObjectLink + Send + Sync {
     fn id(&self) -> u64;
     fn properties(&self) -> &Properties;
     fn limits(&self) -> &Limits;
     fn codec(&self) -> CodecId;
 
     /// Makes a call, of which `payload` is the payload. See [`Caller::begin`](crate::protocol::caller::Caller::begin).
-    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun;
+    fn begin(&self, call: &mut NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun;
     /// Sends more of a call that has begun in [part](Begun::Part). If there is no room for it, `waker` is called when there
     /// is, or when the call is over.
     fn feed(&self, id: u64, payload: Parts<'_>, waker: &Waker) -> Feeding;
@@ -190,7 +192,7 @@ impl Connection {
     }
 
     /// Waits until `look` has something to say.
-    async fn watch<T>(&self, look: impl Fn(&dyn Link) -> Option<T>) -> T {
+    pub(crate) async fn watch<T>(&self, look: impl Fn(&dyn Link) -> Option<T>) -> T {
         loop {
             // Before looking, so that nothing is missed in between.
             let changed = self.link.changed().notified();

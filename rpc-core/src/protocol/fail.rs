@@ -84,6 +84,7 @@ mod code {
     pub(super) const CANCELLED: u8 = 10;
     pub(super) const UNENCODABLE_REPLY: u8 = 11;
     pub(super) const UNKNOWN_EXTENSION: u8 = 12;
+    pub(super) const OBJECT_GONE: u8 = 13;
 }
 
 /// A reason as it travels: its code, and up to 16 bytes of numbers.
@@ -133,6 +134,7 @@ impl WireReason {
             Reason::Cancelled => WireReason::new(code::CANCELLED, &[]),
             Reason::UnencodableReply => WireReason::new(code::UNENCODABLE_REPLY, &[]),
             Reason::UnknownExtension(tag) => WireReason::new(code::UNKNOWN_EXTENSION, &tag.to_le_bytes()),
+            Reason::ObjectGone => WireReason::new(code::OBJECT_GONE, &[]),
             // The rest is never said to a peer.
             Reason::Unencodable(_)
             | Reason::InvalidReply(_)
@@ -164,6 +166,7 @@ impl WireReason {
                 Reason::ShuttingDown { retry_after }
             }
             code::CANCELLED => Reason::Cancelled,
+            code::OBJECT_GONE => Reason::ObjectGone,
             code::UNENCODABLE_REPLY => Reason::UnencodableReply,
             code::UNKNOWN_EXTENSION => Reason::UnknownExtension(u16::from_le_bytes(*detail.first_chunk::<2>()?)),
             _ => return None,

@@ -104,10 +104,15 @@ impl Protocol {
         if !matches!(frame.kind, Kind::Call | Kind::Reply | Kind::Fail) {
             refuse_critical(&frame)?;
         }
+        if !frame.is_plain() {
+            self.read_extensions(&frame)?;
+        }
         match frame.kind {
             Kind::Call => {
                 let len = landed.as_ref().map_or(record.len(), Landed::len);
                 self.callee.handle_call(&frame, landed, &mut effects.events)?;
+                // It was not taken.
+                self.callee.extras = None;
                 if self.callee.opened.is_empty() {
                     self.note_short(len);
                 } else {
@@ -117,6 +122,7 @@ impl Protocol {
             Kind::Reply => {
                 let payload = Piece::new(frame.body, landed);
                 self.caller.handle_reply(&frame, Half::Ok, payload, &mut effects.wakers)?;
+                self.caller.claim = None;
                 self.note_reply(frame.id);
             }
             Kind::Fail => {
@@ -128,6 +134,7 @@ impl Protocol {
                         self.caller.handle_failure(&frame, class, code, detail, &mut effects.wakers)?;
                     }
                 }
+                self.caller.claim = None;
                 self.note_failure(frame.id, &mut effects.wakers);
             }
             Kind::Chunk if mine => {
@@ -170,6 +177,8 @@ impl Protocol {
                 streams.handle_stop(frame.id, wakers);
                 Ok(())
             })?,
+            Kind::Release => self.objects().handle_release(frame.body)?,
+            Kind::Gone => self.changed |= self.objects().handle_gone(frame.id)?,
         }
         Ok(None)
     }
@@ -192,7 +201,7 @@ impl Protocol {
         self.latches.hello |= self.config.side == Side::Server;
         let theirs = Hello::parse(frame.body)?;
         self.codec = theirs.pick_codec(&self.config.codecs)?;
-        (self.caller, self.callee, self.stream_config) = halves(&self.config, &theirs);
+        (self.caller, self.callee, self.stream_config, self.object_config) = halves(&self.config, &theirs);
         self.phase = Phase::Open;
         self.hello_deadline = None;
         self.changed = true;

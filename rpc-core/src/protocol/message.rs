@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::body::{Body, Parts};
 use crate::error::ProtocolError;
 use crate::frame::{FRAME_OVERHEAD_MAX, Frame, FrameError, Head, Kind, Lead, StreamCounts, flags, tag};
+use super::objects::Extra;
 use crate::landing::{Filling, Landed};
 use crate::transport::{Apart, FrameSender};
 
@@ -25,6 +26,8 @@ pub(crate) struct Message {
     pub(crate) queued: bool,
     /// What is lent is left with its owner, who sends it piece by piece: nothing of it is held here.
     pub(crate) left: bool,
+    /// What else the first frame says, until that is placed.
+    extra: Option<Box<Extra>>,
 }
 
 /// Into what messages are cut.
@@ -72,7 +75,19 @@ impl Message {
     }
 
     fn of(kind: Kind, flags: u8, lead: Lead, payload: Source, total: usize) -> Message {
-        Message { kind, flags, lead, payload, total, sent: 0, begun: false, queued: false, left: false }
+        Message { kind, flags, lead, payload, total, sent: 0, begun: false, queued: false, left: false, extra: None }
+    }
+
+    /// Gives it what else its first frame is to say.
+    pub(crate) fn give(&mut self, extra: &mut Extra) {
+        if !extra.is_none() {
+            self.extra = Some(Box::new(std::mem::take(extra)));
+        }
+    }
+
+    /// Takes that back from a message none of which has been placed.
+    pub(crate) fn take_extra(&mut self) -> Extra {
+        self.extra.take().map_or_else(Extra::default, |extra| *extra)
     }
 
     /// Whether its owner still has the payload.
@@ -108,7 +123,8 @@ impl Message {
     /// Places the next frame of it.
     pub(crate) fn advance<S: FrameSender>(&mut self, id: u64, chunk_len: ChunkLen, out: &mut S) -> Progress {
         let end = self.next_end(chunk_len, out);
-        let (head, more) = self.head(id, end);
+        let extra = self.extra.take();
+        let (head, more) = self.head(id, end, extra.as_deref());
         let placed = if end - self.sent >= APART_LEN_MIN && out.gathers() {
             match self.apart(end) {
                 Some(chunk) => head.place_apart(chunk, out),
@@ -117,7 +133,7 @@ impl Message {
         } else {
             head.place(self.payload.get(self.sent, end), out)
         };
-        self.note(placed, end, more)
+        self.note(placed, end, more, extra)
     }
 
     /// Places the next frame of one that is lent, of which `whole` is the payload. With `lend` it stays where it is: this
@@ -131,13 +147,14 @@ impl Message {
         out: &mut S,
     ) -> Progress {
         let end = self.next_end(chunk_len, out);
-        let (head, more) = self.head(id, end);
+        let extra = self.extra.take();
+        let (head, more) = self.head(id, end, extra.as_deref());
         let placed = if lend && end - self.sent >= APART_LEN_MIN {
             head.place_apart(Apart::lent(self.sent..end), out)
         } else {
             head.place_parts(whole.range(self.sent, end), out)
         };
-        self.note(placed, end, more)
+        self.note(placed, end, more, extra)
     }
 
     /// Up to where the next frame takes the payload.
@@ -147,12 +164,13 @@ impl Message {
     }
 
     /// The head of the frame that takes the payload up to `end`, and whether more follow.
-    fn head(&self, id: u64, end: usize) -> (Head, bool) {
+    fn head<'a>(&self, id: u64, end: usize, extra: Option<&'a Extra>) -> (Head<'a>, bool) {
         let more = end < self.total;
         let mut head = Head::new(if self.begun { Kind::Chunk } else { self.kind }, id);
         if !self.begun {
             head.flags = self.flags;
             head.lead = self.lead;
+            head.extra = extra.map_or(&[], |extra| extra.bytes.as_slice());
             head.total = more.then_some(self.total as u64);
         }
         if more {
@@ -161,11 +179,15 @@ impl Message {
         (head, more)
     }
 
-    fn note(&mut self, placed: bool, end: usize, more: bool) -> Progress {
+    fn note(&mut self, placed: bool, end: usize, more: bool, extra: Option<Box<Extra>>) -> Progress {
         if !placed {
+            self.extra = extra;
             return Progress::Blocked;
         }
         self.begun = true;
+        if let Some(mut extra) = extra {
+            extra.placed();
+        }
         self.sent = end;
         if more { Progress::More } else { Progress::Done }
     }
@@ -335,6 +357,8 @@ pub(crate) struct Opening {
     pub(crate) unknown: Option<u16>,
     /// The streams of a CALL.
     pub(crate) streams: StreamCounts,
+    /// How many handlers a CALL has come through.
+    pub(crate) hops: u8,
 }
 
 impl Opening {
@@ -342,13 +366,13 @@ impl Opening {
     #[inline]
     pub(crate) fn of(frame: &Frame<'_>, len: u64) -> Result<Opening, ProtocolError> {
         if frame.is_plain() {
-            return Ok(Opening { total: len, unknown: None, streams: StreamCounts::NONE });
+            return Ok(Opening { total: len, unknown: None, streams: StreamCounts::NONE, hops: 0 });
         }
         Opening::of_extended(frame, len)
     }
 
     fn of_extended(frame: &Frame<'_>, len: u64) -> Result<Opening, ProtocolError> {
-        let mut opening = Opening { total: len, unknown: None, streams: StreamCounts::NONE };
+        let mut opening = Opening { total: len, unknown: None, streams: StreamCounts::NONE, hops: 0 };
         for extension in frame.extensions() {
             match extension? {
                 (tag::TOTAL, value) => {
@@ -356,6 +380,10 @@ impl Opening {
                     opening.total = u64::from_le_bytes(value);
                 }
                 (tag::STREAMS, value) if frame.kind == Kind::Call => opening.streams = StreamCounts::parse(value)?,
+                // Whoever takes the frame in has looked at them.
+                (tag::OBJECT | tag::RESULT, _) if frame.kind == Kind::Call => {}
+                (tag::HANDLES, _) => {}
+                (tag::HOPS, &[hops]) => opening.hops = hops,
                 (unknown, _) if unknown & tag::CRITICAL != 0 => opening.unknown = Some(unknown),
                 _ => {}
             }

@@ -10,9 +10,11 @@
 pub(crate) mod callee;
 pub(crate) mod caller;
 pub(crate) mod fail;
+mod handing;
 mod hello;
 mod input;
 mod message;
+mod objects;
 mod output;
 mod pace;
 mod payload;
@@ -35,6 +37,7 @@ pub(crate) use hello::HELLO_LEN_MAX;
 pub use hello::{MAJOR, MINOR};
 use message::ChunkLen;
 pub(crate) use message::{APART_LEN_MIN, Progress};
+pub(crate) use objects::{Cargo, Claim, Extra, Held, Spent, Target};
 pub(crate) use payload::Payload;
 pub(crate) use stream::{Pushed, Took};
 pub(crate) use waiting::{Ticket, Waited};
@@ -50,6 +53,7 @@ use crate::transport::FrameSender;
 use callee::{Callee, CalleeConfig};
 use caller::{Caller, CallerConfig};
 use hello::Hello;
+use objects::{ObjectConfig, Objects};
 use pace::Pace;
 use stream::{StreamConfig, Streams};
 
@@ -181,6 +185,9 @@ pub(crate) struct Protocol {
     /// Where there are any, or have been since the last rest.
     streams: Option<Box<Streams>>,
     stream_config: StreamConfig,
+    /// Where one has been handed over, either way.
+    objects: Option<Box<Objects>>,
+    object_config: ObjectConfig,
     latches: Latches,
     pace: Pace,
     /// CLOSE has been placed: nothing goes after it.
@@ -215,7 +222,7 @@ impl Protocol {
     pub(crate) fn new(config: Config) -> Protocol {
         // Both halves get their real limits with the peer's HELLO; until then nothing may pass.
         let nothing = Hello::new(&config.limits, 0, &[], 0);
-        let (caller, callee, stream_config) = halves(&config, &nothing);
+        let (caller, callee, stream_config, object_config) = halves(&config, &nothing);
         Protocol {
             phase: Phase::AwaitHello,
             codec: config.codecs.first().copied().unwrap_or(CodecId::SUPPORTED[0]),
@@ -223,6 +230,8 @@ impl Protocol {
             callee,
             streams: None,
             stream_config,
+            objects: None,
+            object_config,
             latches: Latches { hello: config.side == Side::Client, ..Latches::default() },
             pace: Pace::default(),
             said_close: false,
@@ -269,7 +278,7 @@ impl Protocol {
     /// Makes a call. The second value says that the driver has to look at the time.
     pub(crate) fn begin<S: FrameSender>(
         &mut self,
-        call: &NewCall,
+        call: &mut NewCall,
         payload: Parts<'_>,
         lend: bool,
         copy: &mut Option<Body>,
@@ -285,6 +294,7 @@ impl Protocol {
             Phase::Open if call.streams != StreamCounts::NONE && !self.may_stream() => {
                 Begun::Failed(Reason::UnknownExtension(tag::STREAMS)).into()
             }
+            Phase::Open if call.object != 0 && self.is_gone(call.object) => Begun::Failed(Reason::ObjectGone).into(),
             Phase::Open => self.caller.begin(call, payload, lend, copy, waker, out),
             Phase::AwaitHello => Begun::Failed(Reason::ConnectionLost(ConnectionError::PeerGone)).into(),
             Phase::Ended(error) => Begun::Failed(Reason::ConnectionLost(error.clone())).into(),
@@ -438,6 +448,9 @@ impl Protocol {
         self.end_streams(&error, wakers);
         self.caller.end(&error, written, wakers);
         self.callee.end(wakers);
+        if let Some(objects) = &mut self.objects {
+            objects.end();
+        }
         self.phase = Phase::Ended(error);
         // CLOSE may still have no room.
         self.latches = Latches { close: self.latches.close, ..Latches::default() };
@@ -459,6 +472,9 @@ impl Protocol {
         self.caller.rest();
         self.callee.rest();
         self.streams.take_if(|streams| streams.is_at_rest());
+        if let Some(objects) = &mut self.objects {
+            objects.rest();
+        }
     }
 
     /// How many calls of this side are in flight.
@@ -485,11 +501,14 @@ impl Protocol {
         let (items_held, items_unsent) = streams.map_or((0, 0), |streams| streams.memory());
         let (items_in_use, items_owed) = streams.map_or((0, 0), |streams| streams.credit());
         let streams_open = streams.map_or(0, |streams| streams.len());
+        let (objects_exported, objects_imported) = self.objects.as_ref().map_or((0, 0), |objects| objects.len());
         ConnectionStats {
             calls_in_flight: self.caller.live(),
             calls_waiting: self.caller.waiting(),
             handlers_in_flight: self.callee.live(),
             streams_open,
+            objects_exported,
+            objects_imported,
             memory_in: replies_held + requests_held + items_held,
             memory_out: requests_unsent + replies_unsent + items_unsent,
             credit_in_use: if ended {
@@ -513,7 +532,7 @@ impl Protocol {
 }
 
 /// Both halves, for a peer that said `theirs`, and what streams have to know.
-fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
+fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig, ObjectConfig) {
     let limits = &config.limits;
     // What a frame of ours may carry: their frame length less everything that may stand before a payload.
     let theirs_chunk = usize::try_from(theirs.frame_len).unwrap_or(usize::MAX).saturating_sub(FRAME_OVERHEAD_MAX);
@@ -541,6 +560,7 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
         memory_out_max: limits.memory_out,
         timeout_max: limits.deadline_max,
         stream_window: limits.stream_window as u64,
+        hops_max: limits.hops,
         share: Arc::clone(&config.share),
     });
     let streams = StreamConfig {
@@ -550,5 +570,11 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
         items_out: theirs.item_window,
         chunk_len: chunk_len.len,
     };
-    (caller, callee, streams)
+    let objects = ObjectConfig {
+        side: config.side,
+        export_max: limits.objects.min(theirs.objects as usize),
+        import_max: limits.objects,
+        share: Arc::clone(&config.share),
+    };
+    (caller, callee, streams, objects)
 }

@@ -22,6 +22,7 @@ use super::Event;
 use super::caller::REPLY_INLINE_MAX;
 use super::fail::{Class, Failure, WireReason};
 use super::message::{Assembly, ChunkLen, Fit, Message, Opening, Piece};
+use super::objects::{CallExtras, Extra};
 use super::payload::Payload;
 use super::stream::STREAMS_MAX;
 use super::table::Table;
@@ -41,6 +42,9 @@ pub(crate) struct Incoming {
     pub(crate) timeout: Duration,
     pub(crate) payload: Payload,
     pub(crate) streams: StreamCounts,
+    /// How many handlers it has come through.
+    pub(crate) hops: u8,
+    pub(crate) extras: Option<Box<CallExtras>>,
 }
 
 /// How a call ended on this side.
@@ -48,6 +52,8 @@ pub(crate) struct Incoming {
 pub(crate) enum Finish {
     /// The handler returned; the bytes are beside.
     Returned(Half),
+    /// The same, and the reply hands something over.
+    Handing(Half, Box<Extra>),
     /// It did not, or was never started.
     Failed(Failure),
 }
@@ -57,6 +63,7 @@ enum State {
     Receiving {
         head: CallHead,
         assembly: Assembly,
+        extras: Option<Box<CallExtras>>,
     },
     Running,
     Replying(Message),
@@ -72,6 +79,7 @@ pub(super) struct Entry {
     timeout: Duration,
     deadline: Option<Instant>,
     expired: bool,
+    hops: u8,
     /// It has streams that have not ended.
     streams: StreamCounts,
     /// Payload bytes of the request that count in the window.
@@ -130,10 +138,14 @@ pub(crate) struct Callee {
     unstamped: bool,
     /// What a stream to this side may hold.
     stream_window: u64,
+    /// How many handlers a call may have come through.
+    hops_max: u8,
     /// Entries with streams.
     streaming: usize,
     /// Calls with streams that were taken, for whoever keeps the streams.
     pub(crate) opened: Vec<(u64, StreamCounts)>,
+    /// What few calls have, of the one that is taken in.
+    pub(crate) extras: Option<Box<CallExtras>>,
     /// Calls with streams that a FAIL has ended here.
     pub(crate) concluded: Vec<u64>,
     share: Arc<Share>,
@@ -153,6 +165,7 @@ pub(crate) struct CalleeConfig {
     pub(crate) memory_out_max: usize,
     pub(crate) timeout_max: Duration,
     pub(crate) stream_window: u64,
+    pub(crate) hops_max: u8,
     pub(crate) share: Arc<Share>,
 }
 
@@ -181,8 +194,10 @@ impl Callee {
             silent: false,
             unstamped: false,
             stream_window: config.stream_window,
+            hops_max: config.hops_max,
             streaming: 0,
             opened: Vec::new(),
+            extras: None,
             concluded: Vec::new(),
             share: config.share,
             accepted: 0,
@@ -246,7 +261,7 @@ impl Callee {
         let (head, payload) = CallHead::parse(frame.body)?;
         let payload = Piece::new(payload, landed);
         let len = payload.len() as u64;
-        let Opening { total, unknown, streams } = Opening::of(frame, len)?;
+        let Opening { total, unknown, streams, hops } = Opening::of(frame, len)?;
         if streams != StreamCounts::NONE {
             self.last_id = streams.last_id(frame.id).ok_or(ProtocolError::CallId { id: frame.id, last })?;
         }
@@ -261,6 +276,7 @@ impl Callee {
         }
         let admitted = match unknown {
             Some(tag) => Err(Reason::UnknownExtension(tag)),
+            None if hops > self.hops_max => Err(Reason::Overloaded { limit: Limit::Hops }),
             None => self.admit(head, total, streams),
         };
         if let Err(reason) = admitted {
@@ -276,6 +292,7 @@ impl Callee {
             timeout,
             deadline: None,
             expired: false,
+            hops,
             streams,
             held: len,
             charged: self.charge(total, streams),
@@ -291,13 +308,14 @@ impl Callee {
             if assembly.push(payload, true) != Fit::Part {
                 return Err(ProtocolError::Chunks);
             }
-            entry.state = State::Receiving { head, assembly };
+            entry.state = State::Receiving { head, assembly, extras: self.extras.take() };
         } else {
             let payload = match payload {
                 Piece::Here(payload) => Payload::copy(payload),
                 Piece::Landed(payload) => Payload::from(payload.into_message()),
             };
-            events.push(Event::Request(Incoming { id: frame.id, head, timeout, payload, streams }));
+            let extras = self.extras.take();
+            events.push(Event::Request(Incoming { id: frame.id, head, timeout, payload, streams, hops, extras }));
         }
         self.calls.insert(entry);
         Ok(())
@@ -317,6 +335,9 @@ impl Callee {
         }
         if head.timeout == 0 {
             return Err(Reason::DeadlineExceeded);
+        }
+        if let Some(refused) = self.extras.as_ref().and_then(|extras| extras.refused.clone()) {
+            return Err(refused);
         }
         if self.is_crowded() {
             return Err(Reason::Overloaded { limit: Limit::MemoryOut });
@@ -360,8 +381,8 @@ impl Callee {
         let Some(entry) = self.calls.get_mut(frame.id) else {
             return self.requests.stray(len);
         };
-        let (head, assembly) = match &mut entry.state {
-            State::Receiving { head, assembly } => (head, assembly),
+        let (head, assembly, extras) = match &mut entry.state {
+            State::Receiving { head, assembly, extras } => (head, assembly, extras),
             // It was whole.
             State::Running | State::Streaming => return Err(ProtocolError::Chunks),
             // Its deadline passed while it came in, and the peer has yet to hear of it.
@@ -375,9 +396,10 @@ impl Callee {
         entry.held += len;
         if fit == Fit::Whole {
             let payload = Payload::from(assembly.take().unwrap_or_default());
-            let (id, head, timeout, streams) = (entry.id, *head, entry.timeout, entry.streams);
+            let (id, head, timeout, streams, hops) = (entry.id, *head, entry.timeout, entry.streams, entry.hops);
+            let extras = extras.take();
             entry.state = State::Running;
-            events.push(Event::Request(Incoming { id, head, timeout, payload, streams }));
+            events.push(Event::Request(Incoming { id, head, timeout, payload, streams, hops, extras }));
         }
         Ok(())
     }

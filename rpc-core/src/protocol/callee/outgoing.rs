@@ -31,12 +31,13 @@ impl Callee {
         }
         let bytes = payload.as_slice();
         let len = bytes.len() as u64;
-        let half = match how {
-            Finish::Returned(_) if len > self.reply_max => {
+        let (half, mut extra) = match how {
+            Finish::Returned(_) | Finish::Handing(..) if len > self.reply_max => {
                 let failure = self.too_large(&how, &payload);
                 return failure.into_iter().for_each(|failure| self.fail(id, &failure, out));
             }
-            Finish::Returned(half) => half,
+            Finish::Returned(half) => (half, None),
+            Finish::Handing(half, extra) => (half, Some(extra)),
             Finish::Failed(failure) => return self.fail(id, &failure, out),
         };
         let (kind, lead) = match half {
@@ -50,7 +51,13 @@ impl Callee {
         if at_once && !apart {
             let mut head = Head::new(kind, id);
             head.lead = lead;
+            if let Some(extra) = &extra {
+                head.extra = extra.bytes.as_slice();
+            }
             if head.place(bytes, out) {
+                if let Some(extra) = &mut extra {
+                    extra.placed();
+                }
                 if !free {
                     self.replies.take(len);
                     self.replies.sent(len);
@@ -60,6 +67,9 @@ impl Callee {
             }
         }
         let mut message = Message::new(kind, 0, lead, payload.into_body());
+        if let Some(extra) = &mut extra {
+            message.give(extra);
+        }
         if at_once && apart && message.advance(id, self.chunk_len, out) == Progress::Done {
             self.replies.take(len);
             self.replies.sent(len);
@@ -115,7 +125,7 @@ impl Callee {
     /// What becomes of a reply that the peer does not take.
     pub(crate) fn too_large(&self, how: &Finish, payload: &Payload) -> Option<Failure> {
         let len = payload.as_slice().len() as u64;
-        let too_large = matches!(how, Finish::Returned(_)) && len > self.reply_max;
+        let too_large = !matches!(how, Finish::Failed(_)) && len > self.reply_max;
         too_large.then(|| Failure::maybe_executed(Reason::TooLarge { len, max: self.reply_max }))
     }
 

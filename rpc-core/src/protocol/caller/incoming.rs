@@ -9,6 +9,7 @@ use crate::body::Body;
 use crate::error::{ConnectionError, ProtocolError, Reason};
 use crate::frame::Frame;
 use crate::landing::{Filling, Landed};
+use crate::limits::Limit;
 use crate::protocol::fail::{self, Class, Failure};
 use crate::protocol::message::{Assembly, Fit, Opening, Piece};
 use crate::wire::Half;
@@ -53,6 +54,13 @@ impl Caller {
         }
         if let Some(tag) = unknown {
             slot.decide(Failure::maybe_executed(Reason::UnknownExtension(tag)), wakers);
+        }
+        if let Some(claim) = self.claim.take() {
+            if claim.crowded {
+                let limit = Limit::MemoryTotal;
+                slot.decide(Failure::maybe_executed(Reason::Overloaded { limit }), wakers);
+            }
+            slot.claim = Some(claim);
         }
         let keep = slot.wanted && slot.outcome.is_none();
         if counted && !keep {

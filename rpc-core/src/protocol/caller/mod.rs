@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use super::fail::Failure;
 use super::message::{Assembly, ChunkLen, Message};
+use super::objects::{Claim, Extra};
 use super::waiting::{Ticket, Waited, Waiting};
 use super::window::{ReceiveWindow, SendWindow};
 use crate::body::Received;
@@ -36,7 +37,7 @@ pub(crate) const REPLY_INLINE_MAX: usize = 64;
 const SLOTS_BUSY: usize = 16;
 
 /// A call to be made. Its payload travels beside it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct NewCall {
     pub(crate) head: CallHead,
     pub(crate) oneway: bool,
@@ -47,9 +48,18 @@ pub(crate) struct NewCall {
     /// Made inside a handler that this connection reached: fails rather than waits.
     pub(crate) nested: bool,
     pub(crate) streams: StreamCounts,
+    /// The object of the peer's that it is made on; 0 = a service.
+    pub(crate) object: u64,
+    /// What else its first frame says, the object's id included.
+    pub(crate) extra: Extra,
 }
 
 impl NewCall {
+    /// The same, with what it hands over, to be kept.
+    fn take(&mut self) -> NewCall {
+        NewCall { extra: std::mem::take(&mut self.extra), ..*self }
+    }
+
     fn lead(&self) -> Lead {
         if self.streams == StreamCounts::NONE { Lead::Call(self.head) } else { Lead::Streamed(self.head, self.streams) }
     }
@@ -123,6 +133,8 @@ pub(crate) enum Answer {
     Small { half: Half, bytes: [u8; REPLY_INLINE_MAX], len: u8 },
     Large { half: Half, bytes: Received },
     Failed(Failure),
+    /// The same, with objects that came along.
+    With(Box<(Answer, Option<Claim>)>),
 }
 
 impl Answer {
@@ -177,6 +189,8 @@ struct Slot {
     expired: bool,
     cancel: Cancel,
     waker: Option<Waker>,
+    /// What the reply hands over.
+    claim: Option<Box<Claim>>,
     small: [u8; REPLY_INLINE_MAX],
 }
 
@@ -196,6 +210,7 @@ impl Slot {
             expired: false,
             cancel: Cancel::No,
             waker: None,
+            claim: None,
             small: [0; REPLY_INLINE_MAX],
         }
     }
@@ -255,6 +270,8 @@ pub(crate) struct Caller {
     closing: bool,
     /// A call without a deadline of its own has been placed since the last sweep.
     unstamped: bool,
+    /// What the reply that is taken in hands over.
+    pub(crate) claim: Option<Box<Claim>>,
     /// Replies to calls that are over.
     pub(crate) late_replies: u64,
     /// Calls that failed here because of a limit.
@@ -311,6 +328,7 @@ impl Caller {
             going_away: None,
             closing: false,
             unstamped: false,
+            claim: None,
             late_replies: 0,
             refused: 0,
         }
@@ -457,11 +475,15 @@ impl Caller {
         };
         slot.wanted = false;
         let terminal = slot.terminal;
+        let claim = slot.claim.take();
         if let Answer::Large { bytes, .. } = answer {
             self.replies.release(bytes.len() as u64);
         }
         if terminal {
             self.release(id);
+        }
+        if let Some(claim) = claim {
+            *answer = Answer::With(Box::new((std::mem::replace(answer, Answer::EMPTY), Some(*claim))));
         }
         true
     }
@@ -557,6 +579,7 @@ impl Caller {
         };
         debug_assert!(slot.waker.is_none() || !slot.wanted);
         slot.id = 0;
+        slot.claim = None;
         let was_open = !slot.terminal;
         let was_due = slot.cancel == Cancel::Due;
         self.cancels_due -= usize::from(was_due);

@@ -20,7 +20,7 @@ impl Caller {
     /// where somebody is to be woken: it is not dropped here, under the lock. `lend` as in [`Message::feed`].
     pub(crate) fn begin<S: FrameSender>(
         &mut self,
-        call: &NewCall,
+        call: &mut NewCall,
         payload: Parts<'_>,
         lend: bool,
         copy: &mut Option<Body>,
@@ -67,7 +67,7 @@ impl Caller {
             None => payload.into(),
         };
         self.unstamped |= call.deadline.is_none();
-        Begun::Queued(self.waiting.push(lane, Queued { call: *call, payload }, waker.take())).into()
+        Begun::Queued(self.waiting.push(lane, Queued { call: call.take(), payload }, waker.take())).into()
     }
 
     /// Whether a new message may start now, ahead of nobody who waits in its lane.
@@ -113,7 +113,7 @@ impl Caller {
     }
 
     /// Gives the call an id and a slot and places its first frame; `None` if the sender has no room.
-    fn place<S: FrameSender>(&mut self, call: &NewCall, payload: Source<'_>, out: &mut S) -> Option<u64> {
+    fn place<S: FrameSender>(&mut self, call: &mut NewCall, payload: Source<'_>, out: &mut S) -> Option<u64> {
         let mut id = self.next_id;
         if self.live == self.slots.len() {
             self.grow();
@@ -128,7 +128,8 @@ impl Caller {
         let mut outgoing = None;
         let len = payload.len();
         if len <= self.chunk_len.len && (len < APART_LEN_MIN || !payload.stays(out)) {
-            let head = Head { kind: Kind::Call, flags: oneway, id, total: None, lead };
+            let extra = call.extra.bytes.as_slice();
+            let head = Head { kind: Kind::Call, flags: oneway, id, total: None, lead, extra };
             if !head.place_parts(payload.parts(), out) {
                 return None;
             }
@@ -136,17 +137,21 @@ impl Caller {
             let (message, progress) = match payload {
                 Source::Lent(parts, lend) => {
                     let mut message = Message::lent(Kind::Call, oneway, lead, len);
+                    message.give(&mut call.extra);
                     let progress = message.feed(id, parts, lend, self.chunk_len, out);
                     if progress == Progress::Blocked {
+                        call.extra = message.take_extra();
                         return None;
                     }
                     (message, progress)
                 }
                 Source::Own(body) => {
                     let mut message = Message::new(Kind::Call, oneway, lead, std::mem::take(body));
+                    message.give(&mut call.extra);
                     let progress = message.advance(id, self.chunk_len, out);
                     match progress {
                         Progress::Blocked => {
+                            call.extra = message.take_extra();
                             *body = message.into_payload();
                             return None;
                         }
@@ -159,6 +164,7 @@ impl Caller {
             self.sending_bytes += message.unsent();
             outgoing = Some(message).filter(|_| progress == Progress::More);
         }
+        call.extra.placed();
         let unsent = outgoing.as_ref().map_or(0, Message::unsent);
         self.requests.take(len as u64);
         self.requests.sent((len - unsent) as u64);
@@ -222,12 +228,12 @@ impl Caller {
             let Some(queued) = self.waiting.front_mut(lane) else {
                 break;
             };
-            let call = queued.call;
+            let mut call = queued.call.take();
             let mut payload = std::mem::take(&mut queued.payload);
             let len = payload.len();
-            let Some(id) = self.place(&call, Source::Own(&mut payload), out) else {
+            let Some(id) = self.place(&mut call, Source::Own(&mut payload), out) else {
                 if let Some(queued) = self.waiting.front_mut(lane) {
-                    queued.payload = payload;
+                    (queued.call, queued.payload) = (call, payload);
                 }
                 return false;
             };
