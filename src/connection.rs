@@ -9,9 +9,11 @@ use tokio::runtime::{Builder, Handle};
 use trunkline_core::codec::CodecId;
 use trunkline_core::transport::{BoxTransport, Connector, PeerIdentity, Transport};
 use trunkline_core::{Client, ConnectError, ConnectionError, ConnectionStats, Latency, Limits, Service, ServiceClient};
+use trunkline_transports::mem;
 use trunkline_transports::over::Over;
 
 use crate::endpoint;
+use crate::server::ServerBuilder;
 
 /// A connection to a peer, with any number of clients on it.
 ///
@@ -210,6 +212,37 @@ impl ConnectionBuilder {
         receiver.recv().unwrap_or(Err(ConnectError::Lost(ConnectionError::RuntimeGone)))
     }
 
+    /// Serves `server` inside this process and connects to it, without an endpoint: what holds between two processes holds
+    /// here, deadlines, cancellation, limits, streams and errors alike, since it is the same protocol over a pair of queues.
+    /// The server ends with the connection.
+    ///
+    /// Both ends run on the tokio runtime whose thread this is; where there is none, on the thread that
+    /// [`connect_blocking`](Self::connect_blocking) uses, with handlers and all.
+    ///
+    /// ```
+    /// # #[trunkline::service] trait Kv { async fn get(&self, key: &str) -> Option<String>; }
+    /// # struct Store;
+    /// # impl Kv for Store { async fn get(&self, key: &str) -> Option<String> { Some(key.to_owned()) } }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use trunkline::{Connection, Limits, Server};
+    ///
+    /// let server = Server::builder().service(KvServer::new(Store)).limits(Limits::default().in_flight_per_connection(1));
+    /// let connection = Connection::builder().local(server)?;
+    /// let kv: KvClient = connection.client();
+    /// assert_eq!(kv.get("a").await?.as_deref(), Some("a"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the two sides have no codec in common, or there is no runtime and no thread to be had for one.
+    pub fn local(self, server: ServerBuilder) -> Result<Connection, ConnectError> {
+        let runtime = here_or_background()?;
+        let _entered = runtime.enter();
+        self.inner.local(server.into_inner(), mem::pair_called("local")).map(Connection::from)
+    }
+
     /// Shakes hands over a byte stream that is connected already.
     ///
     /// # Errors
@@ -230,6 +263,21 @@ impl ConnectionBuilder {
     pub async fn over_transport<T: Transport>(self, transport: T) -> Result<Connection, ConnectError> {
         self.inner.over(BoxTransport::new(transport)).await.map(Connection::from)
     }
+}
+
+/// What connects to a server in this process, on the runtime whose thread this is.
+pub(crate) fn connect_here()
+-> Result<Box<dyn Fn(trunkline_core::ServerBuilder) -> trunkline_core::Connection + Send + Sync>, ConnectError> {
+    let runtime = here_or_background()?;
+    Ok(Box::new(move |server| {
+        let _entered = runtime.enter();
+        let connected = trunkline_core::Connection::builder().local(server, mem::pair_called("local"));
+        connected.unwrap_or_else(|error| unreachable!("both ends are made here: {error}"))
+    }))
+}
+
+fn here_or_background() -> Result<Handle, ConnectError> {
+    Handle::try_current().or_else(|_| background().cloned())
 }
 
 /// The runtime of connections without one: a thread that is started when the first is made and lives as long as the

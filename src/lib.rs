@@ -68,9 +68,9 @@ pub use connection::{Connection, ConnectionBuilder};
 pub use futures_core::Stream;
 pub use server::{Server, ServerBuilder, serve};
 pub use trunkline_core::{
-    Call, CallError, CloseReason, ConnectError, ConnectionError, ConnectionStats, Context, DrainReport, Execution,
-    HandshakeError, Latency, Limit, Limits, Peer, Pending, ProtocolError, Reason, ServerHandle, ServerStats, Service,
-    ServiceClient, StreamError, Streaming, allow_wait,
+    Call, CallError, CloseReason, Closed, ConnectError, ConnectionError, ConnectionStats, Context, DrainReport,
+    Execution, HandshakeError, Latency, Limit, Limits, Peer, Pending, ProtocolError, Reason, ServerHandle, ServerStats,
+    Service, ServiceClient, StreamError, Streaming, allow_wait,
 };
 pub use trunkline_macros::service;
 pub use trunkline_transports::BindError;
@@ -119,8 +119,9 @@ pub mod transport {
     pub use trunkline_core::frame::{FrameError, first_record};
     pub use trunkline_core::transport::*;
     pub use trunkline_transports::framing;
+    pub use trunkline_transports::mem;
     #[cfg(feature = "mem")]
-    pub use trunkline_transports::mem::{self, MemConnector, MemListener};
+    pub use trunkline_transports::mem::{MemConnector, MemListener};
     pub use trunkline_transports::over::Over;
     #[cfg(all(unix, feature = "pipe"))]
     pub use trunkline_transports::pipe::{self, Inherited, PipeTransport, Spawn, Stdio};
@@ -143,6 +144,7 @@ pub mod __private {
     pub use trunkline_core::method::{
         ArgumentDescriptor, MethodDescriptor, MethodOptions, ServiceDescriptor, assert_distinct,
     };
+    pub use trunkline_core::serde;
     pub use trunkline_core::service::{Answer, Refusal, Request};
     pub use trunkline_core::streaming::{FallibleStreamed, Fed, Feed, Streamed};
     pub use trunkline_core::wire::{Arg, Block, Fallible, Maybe, Oneway, Plain, Value, assert_serialize};
@@ -186,6 +188,15 @@ pub mod __private {
 
     #[cfg(not(all(unix, feature = "pipe")))]
     pub use crate::no_pipe::{Spawn, spawn};
+
+    /// A client of `service`, in this process.
+    #[track_caller]
+    pub fn local(service: impl crate::Service) -> Client {
+        match crate::connection::connect_here() {
+            Ok(connect) => Client::local(service, connect),
+            Err(error) => panic!("{error}"),
+        }
+    }
 
     /// The connection of a client.
     pub fn connection(client: &Client) -> Connection {

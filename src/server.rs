@@ -77,6 +77,10 @@ impl ServerBuilder {
         Ok(self.listen(listener))
     }
 
+    pub(crate) fn into_inner(self) -> trunkline_core::ServerBuilder {
+        self.inner
+    }
+
     /// Takes connections from a listener: one with options, or one of the program's own.
     pub fn listen(self, listener: impl Listener) -> Server {
         Server { inner: self.inner.listen(listener) }

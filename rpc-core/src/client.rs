@@ -26,6 +26,52 @@ pub trait ServiceClient {
 
     /// Wraps the untyped client.
     fn from_client(client: Client) -> Self;
+
+    /// The untyped client.
+    fn client(&self) -> &Client;
+
+    /// Waits until this client can make no more calls, and says why: its connection has ended, or the object that it was handed
+    /// has been revoked.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    fn closed(&self) -> impl Future<Output = Closed> + Send {
+        let place = self.client().place.clone();
+        async move {
+            match &place {
+                Place::Services(connection) => Closed::Connection(connection.lent().closed().await),
+                Place::Held(handle) => handle.closed().await,
+                Place::Own(object) => {
+                    object.revoked().await;
+                    Closed::Revoked
+                }
+            }
+        }
+    }
+
+    /// Waits until everybody has let go of the server of this client that it was handed to. Ready at once where this client is
+    /// not one that `local` has made, or was handed to nobody.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    fn released(&self) -> impl Future<Output = ()> + Send {
+        let own = self.client().own_object().cloned();
+        async move {
+            if let Some(object) = own {
+                object.released().await;
+            }
+        }
+    }
+
+    /// Lets nobody who was handed the server of this client call it any more. Calls that have begun go on, and so does this
+    /// client. Does nothing where it is not one that `local` has made.
+    fn revoke(&self) {
+        if let Some(object) = self.client().own_object() {
+            object.revoke();
+        }
+    }
 }
 
 /// A client without a service: makes calls on a connection.
@@ -61,6 +107,13 @@ impl Client {
         Client::own(Arc::new(Object::new(service, connect)))
     }
 
+    fn own_object(&self) -> Option<&Arc<Object>> {
+        match &self.place {
+            Place::Own(object) => Some(object),
+            Place::Services(_) | Place::Held(_) => None,
+        }
+    }
+
     fn own(object: Arc<Object>) -> Client {
         Client::with(Place::Own(object), CodecId::SUPPORTED[0], &Limits::default())
     }
@@ -90,40 +143,6 @@ impl Client {
         match &self.place {
             Place::Held(handle) => handle.id(),
             Place::Services(_) | Place::Own(_) => 0,
-        }
-    }
-
-    /// Waits until it can make no more calls, and says why.
-    ///
-    /// # Cancel safety
-    ///
-    /// May be dropped and called again.
-    pub async fn closed(&self) -> Closed {
-        match &self.place {
-            Place::Services(connection) => Closed::Connection(connection.closed().await),
-            Place::Held(handle) => handle.closed().await,
-            Place::Own(object) => {
-                object.revoked().await;
-                Closed::Revoked
-            }
-        }
-    }
-
-    /// Waits until no peer has the object that it stands for. At once, if none has, or it is none of this process.
-    ///
-    /// # Cancel safety
-    ///
-    /// May be dropped and called again.
-    pub async fn released(&self) {
-        if let Place::Own(object) = &self.place {
-            object.released().await;
-        }
-    }
-
-    /// Lets no peer call the object of this process that it stands for any more.
-    pub fn revoke(&self) {
-        if let Place::Own(object) = &self.place {
-            object.revoke();
         }
     }
 

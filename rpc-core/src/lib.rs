@@ -41,6 +41,9 @@ mod scratch;
 mod share;
 mod waiter;
 
+#[doc(hidden)]
+pub use serde;
+
 pub use call::{Call, Pending};
 pub use client::{Client, ServiceClient};
 pub use connection::{Connection, ConnectionBuilder};

@@ -29,7 +29,7 @@ pub(crate) struct Object {
 }
 
 /// Makes a connection to what a router serves, in this process.
-pub type Connect = Box<dyn Fn(ServerBuilder) -> Connection + Send + Sync>;
+pub(crate) type Connect = Box<dyn Fn(ServerBuilder) -> Connection + Send + Sync>;
 
 impl Object {
     pub(crate) fn new(service: impl Service, connect: Connect) -> Object {

@@ -43,6 +43,11 @@ pub struct ServerBuilder {
 }
 
 impl ServerBuilder {
+    /// Serves what a router does.
+    pub(crate) fn of_router(router: Router) -> ServerBuilder {
+        ServerBuilder { router, ..ServerBuilder::default() }
+    }
+
     /// Adds a service. All services share every connection.
     ///
     /// # Panics
@@ -74,6 +79,20 @@ impl ServerBuilder {
         assert!(!codecs.is_empty(), "a server needs a codec");
         self.codecs = Some(codecs.to_vec());
         self
+    }
+
+    /// What a connection needs that is served without a listener.
+    pub(crate) fn into_start(self) -> Start {
+        Start {
+            side: Side::Server,
+            share: Arc::new(Share::new(&self.limits)),
+            limits: self.limits,
+            latency: self.latency,
+            codecs: self.codecs.unwrap_or_else(|| CodecId::SUPPORTED.to_vec()),
+            router: Arc::new(self.router),
+            on_end: None,
+            closing: Closing::No,
+        }
     }
 
     /// Takes connections from a listener.

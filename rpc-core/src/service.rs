@@ -130,11 +130,12 @@ impl Request {
     fn hand_over(&self, passed: &[Passed]) -> Result<Box<Extra>, Refusal> {
         let link = self.context.connection().link();
         let mut extra = Box::<Extra>::default();
-        object::hand_over(passed, link, &mut extra)
-            .map_err(|reason| Refusal(Failure::maybe_executed(match reason {
+        object::hand_over(passed, link, &mut extra).map_err(|reason| {
+            Refusal(Failure::maybe_executed(match reason {
                 Reason::Unencodable(_) => Reason::UnencodableReply,
                 reason => reason,
-            })))?;
+            }))
+        })?;
         Ok(extra)
     }
 

@@ -17,6 +17,7 @@ use trunkline::transport::{
 use trunkline::{BindError, ConnectError, Connection, ConnectionBuilder, DrainReport, Limits, Server, ServerHandle};
 
 use crate::child::Child;
+use crate::exchange::{ExchangeServer, Market};
 use crate::flow::{FlowServer, Stage};
 use crate::harness::{soon, until};
 use crate::ledger::Ledger;
@@ -109,6 +110,7 @@ pub(crate) fn limits(named: &[(&str, u64)]) -> Limits {
             "calls_waiting" => limits.calls_waiting(size),
             "memory_in" => limits.memory_in(size),
             "stream_window" => limits.stream_window(size),
+            "objects" => limits.objects(size),
             "memory_out" => limits.memory_out(size),
             "memory_total" => limits.memory_total(size),
             "connections" => limits.connections(size),
@@ -440,6 +442,7 @@ pub(crate) fn server_builder(setup: &Setup, ledger: &Ledger) -> trunkline::Serve
         .service(SuiteServer::new(Host { ledger: ledger.clone() }))
         .service(OtherServer::new(Neighbour))
         .service(FlowServer::new(Stage { ledger: ledger.clone() }))
+        .service(ExchangeServer::new(Market::new(ledger.clone())))
         .service(crate::cases::locks::service())
         .limits(limits(&named));
     if setup.codecs.is_empty() { builder } else { builder.codecs(&codecs(&setup.codecs)) }

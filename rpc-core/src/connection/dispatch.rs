@@ -127,9 +127,7 @@ impl Dispatcher {
             (Some(object), _) => {
                 Running { place: object.router().place(route.service), context: context(), object: true }
             }
-            (None, None) => {
-                Running { place: self.router.place(route.service), context: context(), object: false }
-            }
+            (None, None) => Running { place: self.router.place(route.service), context: context(), object: false },
             (None, Some(mut running)) => {
                 if !running.context.reset(incoming.timeout) {
                     running.context = context();

@@ -3,6 +3,7 @@
 mod dispatch;
 mod driver;
 mod inlet;
+mod local;
 mod objects;
 pub(crate) mod polling;
 mod shared;
@@ -21,7 +22,7 @@ use crate::error::{CloseReason, ConnectError, ConnectionError};
 use crate::latency::Latency;
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
-use crate::protocol::{Begun, Config, Finish, NewCall, Payload, Side, Ticket, Waited};
+use crate::protocol::{Begun, Config, Finish, NewCall, Payload, Protocol, Side, Ticket, Waited};
 use crate::service::Router;
 use crate::share::Share;
 use crate::stats::ConnectionStats;
@@ -178,6 +179,12 @@ impl Connection {
         self.watch(|link| link.ended()).await
     }
 
+    /// The same connection, with a say in how long it lives.
+    fn owned(self) -> Connection {
+        let owner = Arc::new(Owner { link: Arc::clone(&self.link) });
+        Connection { link: self.link, _owner: Some(owner) }
+    }
+
     /// The same connection, without a say in how long it lives.
     pub(crate) fn lent(&self) -> Connection {
         Connection { link: Arc::clone(&self.link), _owner: None }
@@ -284,7 +291,13 @@ impl ConnectionBuilder {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(ConnectError::NoRuntime);
         }
-        let start = Start {
+        let connection = transport.start(self.into_start());
+        connection.open().await?;
+        Ok(connection)
+    }
+
+    fn into_start(self) -> Start {
+        Start {
             side: Side::Client,
             share: Arc::new(Share::new(&self.limits)),
             limits: self.limits,
@@ -293,10 +306,7 @@ impl ConnectionBuilder {
             router: Arc::new(self.router),
             on_end: None,
             closing: Closing::No,
-        };
-        let connection = transport.start(start);
-        connection.open().await?;
-        Ok(connection)
+        }
     }
 }
 
@@ -317,35 +327,43 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// Joins it to a transport: spawns the driver, on the runtime whose thread this is.
+    /// Joins it to a transport: spawns the driver, on the runtime whose thread this is. What comes back owns it.
     pub(crate) fn run<T: Transport>(self, transport: T) -> Connection {
-        let properties = transport.properties();
-        let config = Config {
+        let protocol = self.protocol(&transport.properties());
+        self.drive(transport, protocol).owned()
+    }
+
+    /// Its protocol, over a transport of which so much is known.
+    fn protocol(&self, properties: &Properties) -> Protocol {
+        Protocol::new(Config {
             side: self.side,
-            limits: self.limits,
-            codecs: self.codecs,
+            limits: self.limits.clone(),
+            codecs: self.codecs.clone(),
             chunk_len: properties.chunk_len,
             whole_len: properties.whole_len,
             silent_loss: properties.silent_loss,
             instance: instance(),
-            share: self.share,
-        };
+            share: Arc::clone(&self.share),
+        })
+    }
+
+    /// Spawns the driver. Nobody owns the connection yet.
+    fn drive<T: Transport>(self, transport: T, protocol: Protocol) -> Connection {
+        let properties = transport.properties();
         // In one process, the runtime that would look again is what makes the other end answer.
         let same_process = properties.peer == PeerIdentity::SameProcess;
         let latency = if same_process { Latency::PowerSave } else { self.latency };
-        let (sender, writer, receiver) = transport.split(config.frame_len_max());
-        let share = Arc::clone(&config.share);
+        let (sender, writer, receiver) = transport.split(protocol.frame_len_max());
         // Handlers are the driver's. Whoever sleeps at once has no use for a thread that looks again.
         let leads = T::Receiver::DETACHES && self.router.services() == 0 && !latency.patience().is_zero();
-        let shared = Arc::new(Shared::<T>::new(config, properties, sender, writer, leads));
+        let shared = Arc::new(Shared::<T>::new(protocol, self.limits, properties, sender, writer, leads));
         let link: Arc<dyn Link> = Arc::clone(&shared) as Arc<dyn Link>;
         // Before the driver can read a HELLO and answer it.
         link.close(self.closing);
-        let owner = Some(Arc::new(Owner { link: Arc::clone(&link) }));
-        let lent = Connection { link: Arc::clone(&link), _owner: None };
-        let dispatcher = Dispatcher::new(lent, self.router, share, self.on_end);
+        let lent = Connection { link, _owner: None };
+        let dispatcher = Dispatcher::new(lent.clone(), self.router, self.share, self.on_end);
         tokio::spawn(Driver::new(shared, receiver, dispatcher, latency).run());
-        Connection { link, _owner: owner }
+        lent
     }
 }
 

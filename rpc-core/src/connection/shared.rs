@@ -19,7 +19,7 @@ use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
-use crate::protocol::{Attempt, Begun, Config, Finish, NewCall, Payload, Protocol, Spent, Ticket, Waited};
+use crate::protocol::{Attempt, Begun, Finish, NewCall, Payload, Protocol, Spent, Ticket, Waited};
 use crate::stats::ConnectionStats;
 use crate::transport::{BatchWriter, FrameSender, Lent, Properties, Transport};
 use crate::waiter::Waiter;
@@ -110,16 +110,16 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl<T: Transport> Shared<T> {
     pub(super) fn new(
-        config: Config,
+        protocol: Protocol,
+        limits: Limits,
         properties: Properties,
         sender: T::Sender,
         writer: T::Writer,
         leads: bool,
     ) -> Shared<T> {
-        let limits = config.limits.clone();
         Shared {
             state: Mutex::new(State {
-                protocol: Protocol::new(config),
+                protocol,
                 sender,
                 taken: 0,
                 blocked: false,

@@ -1,7 +1,7 @@
 //! What objects and the messages that hand them over have to know of each other.
 
-use super::objects::{Cargo, Objects, Spent};
 use super::Protocol;
+use super::objects::{Cargo, Objects, Spent};
 use crate::error::{ProtocolError, Reason};
 use crate::frame::{Frame, Kind, tag};
 use crate::object::{Object, Passed};

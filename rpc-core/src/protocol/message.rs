@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use super::objects::Extra;
 use crate::body::{Body, Parts};
 use crate::error::ProtocolError;
 use crate::frame::{FRAME_OVERHEAD_MAX, Frame, FrameError, Head, Kind, Lead, StreamCounts, flags, tag};
-use super::objects::Extra;
 use crate::landing::{Filling, Landed};
 use crate::transport::{Apart, FrameSender};
 

@@ -13,6 +13,7 @@ pub(crate) mod fail;
 mod handing;
 mod hello;
 mod input;
+mod local;
 mod message;
 mod objects;
 mod output;
@@ -35,9 +36,10 @@ pub(crate) use caller::{Answer, Attempt, Begun, Fed, NewCall, NewWaker};
 pub(crate) use fail::{Class, Failure};
 pub(crate) use hello::HELLO_LEN_MAX;
 pub use hello::{MAJOR, MINOR};
+pub(crate) use local::introduce;
 use message::ChunkLen;
 pub(crate) use message::{APART_LEN_MIN, Progress};
-pub(crate) use objects::{Cargo, Claim, Extra, Held, Spent, Target};
+pub(crate) use objects::{Claim, Extra, Held, Spent, Target};
 pub(crate) use payload::Payload;
 pub(crate) use stream::{Pushed, Took};
 pub(crate) use waiting::{Ticket, Waited};
@@ -170,7 +172,7 @@ pub(crate) struct Config {
 
 impl Config {
     /// The longest frame this side accepts, header included.
-    pub(crate) fn frame_len_max(&self) -> usize {
+    fn frame_len_max(&self) -> usize {
         (self.chunk_len.max(self.whole_len).min(self.limits.message_len) + FRAME_OVERHEAD_MAX).max(HELLO_LEN_MAX)
     }
 }
@@ -251,6 +253,11 @@ impl Protocol {
             frames_in: 0,
             config,
         }
+    }
+
+    /// The longest frame this side accepts, header included.
+    pub(crate) fn frame_len_max(&self) -> usize {
+        self.config.frame_len_max()
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -281,13 +281,18 @@ impl Objects {
                 id
             }
             Passed::Back(handle) => {
-                if let Some(import) = self.imports.get_mut(handle.id()) {
-                    import.pins += 1;
-                }
+                self.pin(handle.id());
                 handle.id()
             }
         });
         Ok(Box::new(Cargo { ids: ids.collect(), drops: Arc::clone(&self.drops), placed: false }))
+    }
+
+    /// A message will give one of the peer's back.
+    fn pin(&mut self, id: u64) {
+        if let Some(import) = self.imports.get_mut(id) {
+            import.pins += 1;
+        }
     }
 
     /// Takes in what a message hands over; `list` is the value of its HANDLES.
@@ -507,6 +512,18 @@ impl Objects {
         self.imports.rest();
         self.owed.shrink_to_fit();
         self.withdrawn.shrink_to_fit();
+    }
+
+    /// As [`pack`](Self::pack), of one of the peer's.
+    #[cfg(test)]
+    pub(super) fn pack_back(&mut self, id: u64) -> Box<Cargo> {
+        self.pin(id);
+        Box::new(Cargo { ids: vec![id], drops: Arc::clone(&self.drops), placed: false })
+    }
+
+    #[cfg(test)]
+    pub(super) fn exported(&self, id: u64) -> Arc<Object> {
+        self.exports.get(id).map(|export| export.object.object()).expect("it is there")
     }
 
     /// Whether every account is as it was at the start.

@@ -147,6 +147,24 @@ const _: () = {
             Self { client }
         }
     }
+    #[automatically_derived]
+    impl ::trunkline::__private::serde::Serialize for KvClient {
+        fn serialize<S: ::trunkline::__private::serde::Serializer>(
+            &self,
+            serializer: S,
+        ) -> ::core::result::Result<S::Ok, S::Error> {
+            ::trunkline::__private::serde::Serialize::serialize(&self.client, serializer)
+        }
+    }
+    #[automatically_derived]
+    impl<'de> ::trunkline::__private::serde::Deserialize<'de> for KvClient {
+        fn deserialize<D: ::trunkline::__private::serde::Deserializer<'de>>(
+            deserializer: D,
+        ) -> ::core::result::Result<Self, D::Error> {
+            ::trunkline::__private::serde::Deserialize::deserialize(deserializer)
+                .map(|client| Self { client })
+        }
+    }
     #[allow(dead_code, clippy::too_many_arguments, clippy::type_complexity)]
     impl KvClient {
         /// Connects to the server at `endpoint`, a URI such as `unix:/run/service.sock`.
@@ -214,6 +232,44 @@ const _: () = {
             ::trunkline::__private::over_transport(transport)
                 .await
                 .map(|client| Self { client })
+        }
+        /// Speaks to `server` inside this process, without an endpoint: with the same deadlines, cancellation, streams and
+        /// errors as over a wire. The last clone of the client ends it.
+        ///
+        /// The client can be an argument or a result of a call. Whoever gets it calls `server` then, which lives until all
+        /// of them have let go of it as well.
+        ///
+        /// # Panics
+        ///
+        /// If there is neither a tokio runtime here nor a thread to be had for one.
+        #[track_caller]
+        pub fn local<__T: Kv>(server: KvServer<__T>) -> Self {
+            Self {
+                client: ::trunkline::__private::local(server),
+            }
+        }
+        /// Waits until this client can make no more calls, and says why: its connection has ended, or the object that it
+        /// was handed has been revoked.
+        ///
+        /// # Cancel safety
+        ///
+        /// May be dropped and called again.
+        pub async fn closed(&self) -> ::trunkline::Closed {
+            self.client.closed().await
+        }
+        /// Waits until everybody has let go of the server of this client that it was handed to. Ready at once where this
+        /// client is not one that `local` has made, or was handed to nobody.
+        ///
+        /// # Cancel safety
+        ///
+        /// May be dropped and called again.
+        pub async fn released(&self) {
+            self.client.released().await;
+        }
+        /// Lets nobody who was handed the server of this client call it any more. Calls that it has begun go on. Does
+        /// nothing where this client is not one that `local` has made.
+        pub fn revoke(&self) {
+            self.client.revoke();
         }
         /// The connection that carries this client's calls.
         pub fn connection(&self) -> ::trunkline::Connection {

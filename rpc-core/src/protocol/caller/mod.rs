@@ -130,8 +130,15 @@ impl From<Waker> for NewWaker {
 /// The answer to a call.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Small { half: Half, bytes: [u8; REPLY_INLINE_MAX], len: u8 },
-    Large { half: Half, bytes: Received },
+    Small {
+        half: Half,
+        bytes: [u8; REPLY_INLINE_MAX],
+        len: u8,
+    },
+    Large {
+        half: Half,
+        bytes: Received,
+    },
     Failed(Failure),
     /// The same, with objects that came along.
     With(Box<(Answer, Option<Claim>)>),

@@ -18,6 +18,7 @@ mod limits;
 mod liveness;
 mod model;
 mod mutation;
+mod objects;
 mod streams;
 mod turns;
 mod vectors;
@@ -240,9 +241,9 @@ impl Node {
         }
     }
 
-    fn begin(&mut self, call: NewCall, payload: Vec<u8>, waker: Option<Waker>) -> Begun {
+    fn begin(&mut self, mut call: NewCall, payload: Vec<u8>, waker: Option<Waker>) -> Begun {
         let (begun, _) = self.protocol.begin(
-            &call,
+            &mut call,
             payload.as_slice().into(),
             false,
             &mut Some(payload.clone().into()),
@@ -357,6 +358,7 @@ impl Node {
             && self.protocol.caller.is_at_rest()
             && self.protocol.callee.is_at_rest()
             && self.protocol.streams.as_ref().is_none_or(|streams| streams.is_at_rest())
+            && self.protocol.objects.as_ref().is_none_or(|objects| objects.is_at_rest())
             && (self.share.calls(), self.share.bytes()) == (0, 0)
     }
 
@@ -481,6 +483,8 @@ fn new_call() -> NewCall {
         deadline: None,
         nested: false,
         streams: StreamCounts::NONE,
+        object: 0,
+        extra: Extra::default(),
     }
 }
 

@@ -152,8 +152,9 @@ impl Model {
         call.oneway = self.random.one_in(8);
         call.nested = self.random.one_in(10);
         let due = now + timeout + if call.deadline.is_none() { SWEEP } else { Duration::ZERO };
+        let oneway = call.oneway;
         let at = match self.node(client).begin(call, payload, None) {
-            Begun::Placed(_) if call.oneway => return,
+            Begun::Placed(_) if oneway => return,
             Begun::Placed(id) | Begun::Part { id, .. } => Where::Placed(id),
             // Who makes it waits only for it to be placed.
             Begun::Queued(ticket) => Where::Queued(ticket),
@@ -163,7 +164,7 @@ impl Model {
                 return;
             }
         };
-        if !call.oneway {
+        if !oneway {
             self.calls.push(Made { by_client: client, number, at, due });
         } else if let Where::Queued(ticket) = at {
             self.node(client).abandon_waiting(ticket);
@@ -230,6 +231,7 @@ impl Model {
             Some(Answer::Failed(failure)) => return self.failed(&call, &failure),
             Some(Answer::Small { bytes, len, .. }) => bytes[..usize::from(len)].to_vec(),
             Some(Answer::Large { bytes, .. }) => bytes.to_vec(),
+            Some(Answer::With(_)) => panic!("nothing was handed over"),
         };
         assert_eq!(reply[..8], call.number.to_le_bytes(), "another call's reply");
         assert_eq!(reply[8..], bytes(reply.len(), id)[8..]);
