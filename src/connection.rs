@@ -1,12 +1,14 @@
 //! Connections that this side makes.
 
+use std::any::Any;
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Handle};
 use trunkline_core::codec::CodecId;
+use trunkline_core::layer::{CallLayer, Layer, Layers, Stack};
 use trunkline_core::transport::{BoxTransport, Connector, PeerIdentity, Transport};
 use trunkline_core::{Client, ConnectError, ConnectionError, ConnectionStats, Latency, Limits, Service, ServiceClient};
 use trunkline_transports::mem;
@@ -62,6 +64,22 @@ impl Connection {
         self.inner.stats()
     }
 
+    /// Keeps a value with the connection, one of each type: for the handlers of the services that this side serves on it,
+    /// which find it with `cx.connection().get()`. It goes when the connection has ended.
+    pub fn insert<T: Any + Send + Sync>(&self, value: T) {
+        self.inner.insert(value);
+    }
+
+    /// The value of this type that is kept with the connection.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.inner.get()
+    }
+
+    /// Takes the value of this type away from the connection.
+    pub fn remove<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.inner.remove()
+    }
+
     /// Whether the peer has said that it takes no new calls.
     pub fn is_peer_draining(&self) -> bool {
         self.inner.is_peer_draining()
@@ -99,16 +117,17 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// What a connection is made with, before it is made.
-#[derive(Clone, Debug)]
+/// What a connection is made with, before it is made. `L` is what is around each service: see
+/// [`layer`](ConnectionBuilder::layer).
+#[derive(Clone)]
 #[must_use]
-pub struct ConnectionBuilder {
-    inner: trunkline_core::ConnectionBuilder,
+pub struct ConnectionBuilder<L = ()> {
+    inner: trunkline_core::ConnectionBuilder<L>,
     /// Whether a URI may start a program.
     exec: bool,
 }
 
-impl ConnectionBuilder {
+impl<L: Layers> ConnectionBuilder<L> {
     /// Sets the limits of this side.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.inner = self.inner.limits(limits);
@@ -128,6 +147,23 @@ impl ConnectionBuilder {
     /// If a service of the same name is there already.
     pub fn service<S: Service>(mut self, service: S) -> Self {
         self.inner = self.inner.service(service);
+        self
+    }
+
+    /// Puts a layer around every call of every service that this side serves. The first is the outermost.
+    ///
+    /// # Panics
+    ///
+    /// If there is a service already: layers come first, so that no service is left without.
+    #[track_caller]
+    pub fn layer<N: Layer>(self, layer: N) -> ConnectionBuilder<Stack<L, N>> {
+        ConnectionBuilder { inner: self.inner.layer(layer), exec: self.exec }
+    }
+
+    /// Has a layer look at every call that this side makes: before it is encoded, when it may still be given another timeout
+    /// or be refused, and when it has ended. The first is the outermost.
+    pub fn call_layer<N: CallLayer>(mut self, layer: N) -> Self {
+        self.inner = self.inner.call_layer(layer);
         self
     }
 
@@ -203,7 +239,10 @@ impl ConnectionBuilder {
     /// # Errors
     ///
     /// As [`connect`](Self::connect).
-    pub fn connect_blocking(self, endpoint: impl AsRef<str>) -> Result<Connection, ConnectError> {
+    pub fn connect_blocking(self, endpoint: impl AsRef<str>) -> Result<Connection, ConnectError>
+    where
+        L: Send + Sync + 'static,
+    {
         let connector = endpoint::connector(endpoint.as_ref(), self.exec)?;
         let (sender, receiver) = mpsc::sync_channel(1);
         background()?.spawn(async move {
@@ -237,7 +276,7 @@ impl ConnectionBuilder {
     /// # Errors
     ///
     /// If the two sides have no codec in common, or there is no runtime and no thread to be had for one.
-    pub fn local(self, server: ServerBuilder) -> Result<Connection, ConnectError> {
+    pub fn local<M: Layers>(self, server: ServerBuilder<M>) -> Result<Connection, ConnectError> {
         let runtime = here_or_background()?;
         let _entered = runtime.enter();
         self.inner.local(server.into_inner(), mem::pair_called("local")).map(Connection::from)
@@ -262,6 +301,12 @@ impl ConnectionBuilder {
     /// If the peer speaks another protocol or version, or vanishes.
     pub async fn over_transport<T: Transport>(self, transport: T) -> Result<Connection, ConnectError> {
         self.inner.over(BoxTransport::new(transport)).await.map(Connection::from)
+    }
+}
+
+impl<L> fmt::Debug for ConnectionBuilder<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
     }
 }
 

@@ -68,12 +68,17 @@ pub use connection::{Connection, ConnectionBuilder};
 pub use futures_core::Stream;
 pub use server::{Server, ServerBuilder, serve};
 pub use trunkline_core::{
-    Call, CallError, CloseReason, Closed, ConnectError, ConnectionError, ConnectionStats, Context, DrainReport,
-    Execution, HandshakeError, Latency, Limit, Limits, Peer, Pending, ProtocolError, Reason, ServerHandle, ServerStats,
-    Service, ServiceClient, StreamError, Streaming, allow_wait,
+    Call, CallError, CallId, CloseReason, Closed, ConnectError, ConnectionError, ConnectionStats, Context, DrainReport,
+    Execution, HandshakeError, Inherited, Latency, Limit, Limits, Metadata, MetadataEntry, MetadataError, MetadataIter,
+    MetadataKey, MetadataName, MetadataValue, Peer, Pending, Priority, ProtocolError, Reason, ServerHandle,
+    ServerStats, Service, ServiceClient, StreamError, Streaming, TraceContext, TraceParseError, WithMetadata,
+    allow_wait,
 };
 pub use trunkline_macros::service;
 pub use trunkline_transports::BindError;
+
+#[cfg(feature = "tracing")]
+pub use trunkline_core::telemetry;
 
 /// How values become bytes.
 pub mod codec {
@@ -84,6 +89,54 @@ pub mod codec {
 pub mod descriptor {
     pub use trunkline_core::method::{
         ArgumentDescriptor, MethodDescriptor, MethodId, MethodOptions, ServiceDescriptor,
+    };
+}
+
+/// What is done around calls, on either side.
+///
+/// A [`Layer`](layer::Layer) is around every call that a server, or a connection's own services, answer: it sees a request
+/// before its arguments are decoded, and may refuse it. A [`CallLayer`](layer::CallLayer) looks at every call that is made on
+/// a connection.
+///
+/// ```
+/// # #[trunkline::service] trait Kv { async fn get(&self, key: &str) -> Option<String>; async fn log_in(&self, name: &str, cx: &trunkline::Context); }
+/// # struct Store;
+/// # impl Kv for Store {
+/// #     async fn get(&self, key: &str) -> Option<String> { Some(key.to_owned()) }
+/// #     async fn log_in(&self, name: &str, cx: &trunkline::Context) { cx.connection().insert(Session { _name: name.to_owned() }); }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use trunkline::layer::{Answer, Layer, Next, Refusal, Request};
+/// use trunkline::{CallError, Connection, Reason, Server, Service};
+///
+/// struct Session {
+///     _name: String,
+/// }
+///
+/// /// Without a session, which `log_in` keeps with the connection, nothing else may be called.
+/// struct Auth;
+///
+/// impl Layer for Auth {
+///     async fn call<S: Service>(&self, request: &Request, next: Next<'_, S>) -> Result<Answer, Refusal> {
+///         let session = request.context().connection().get::<Session>();
+///         if session.is_none() && request.method().name != "log_in" {
+///             return Err(Refusal::new(Reason::PermissionDenied));
+///         }
+///         next.run().await
+///     }
+/// }
+///
+/// let connection = Connection::builder().local(Server::builder().layer(Auth).service(KvServer::new(Store)))?;
+/// let kv: KvClient = connection.client();
+/// assert_eq!(kv.get("a").await, Err(CallError::NotExecuted(Reason::PermissionDenied)));
+/// kv.log_in("ada").await?;
+/// assert_eq!(kv.get("a").await?.as_deref(), Some("a"));
+/// # Ok(()) }
+/// ```
+pub mod layer {
+    pub use trunkline_core::layer::{
+        Answer, CallLayer, CallOutcome, EndedCall, Layer, Layered, Layers, Next, OutgoingCall, Refusal, Request, Stack,
     };
 }
 

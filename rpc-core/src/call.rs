@@ -1,5 +1,9 @@
 //! A call, from the caller's side: a value, then a future, then an outcome.
 
+mod options;
+mod with_metadata;
+mod witness;
+
 use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::marker::PhantomData;
@@ -9,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::body::Parts;
+use crate::call_layer::OutgoingCall;
 use crate::client::Client;
 use crate::clock;
 use crate::codec::{DecodeBudget, DecodeError};
@@ -16,15 +21,20 @@ use crate::connection::polling::step_back;
 use crate::connection::{Feeding, Link, Next};
 use crate::context::{Scope, waiting_would_deadlock};
 use crate::error::{CallError, Reason};
-use crate::frame::{CallHead, StreamCounts, TIMEOUT_UNIT_MICROS, tag};
+use crate::frame::{CallHead, StreamCounts, timeout_units};
 use crate::limits::Limit;
 use crate::method::MethodDescriptor;
-use crate::object::{self, Received};
-use crate::protocol::{Answer, Begun, Class, Extra, Failure, NewCall, Ticket, Waited};
+use crate::object::{self, Passing, Received};
+use crate::protocol::extras::Sent;
+use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
 use crate::scratch;
 use crate::streaming::Receiver;
 use crate::waiter::block_on;
 use crate::wire::{Arguments, Half, Output};
+use options::Options;
+use witness::Witness;
+
+pub use with_metadata::WithMetadata;
 
 /// A call that has not been made yet. It borrows its arguments; nothing has been encoded, sent or allocated.
 ///
@@ -43,12 +53,13 @@ pub struct Call<'a, A, R> {
     arguments: A,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
+    options: Option<Box<Options>>,
     output: PhantomData<fn() -> R>,
 }
 
 impl<'a, A, R> Call<'a, A, R> {
     pub(crate) fn new(client: &'a Client, method: &'static MethodDescriptor, arguments: A) -> Self {
-        Call { client, method, arguments, timeout: None, deadline: None, output: PhantomData }
+        Call { client, method, arguments, timeout: None, deadline: None, options: None, output: PhantomData }
     }
 
     /// Gives the call this long, from when it is first polled. At most
@@ -78,15 +89,22 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     /// As the call's; and [`Reason::WouldBlockRuntime`] on a thread of an async runtime, where it could only deadlock.
     /// It works in `#[rpc(blocking)]` handlers and inside [`allow_wait`](crate::allow_wait).
     pub fn wait(self) -> Result<R::Ok, CallError<R::Err>> {
+        let mut answer = Answer::EMPTY;
+        self.wait_for(&mut answer)
+    }
+
+    /// The same, with the answer.
+    fn wait_for(self, answer: &mut Answer) -> Result<R::Ok, CallError<R::Err>> {
         if waiting_would_deadlock() {
             return Err(CallError::NotExecuted(Reason::WouldBlockRuntime));
         }
         let (client, method, given) = (self.client, self.method, self.arguments.streams());
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Reads };
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next };
-        let mut answer = Answer::EMPTY;
-        let id = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, &mut answer))?;
-        outcome::<R>(client, method, &mut answer, id, given)
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::default() };
+        let answered = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, answer));
+        let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, given));
+        call.witness.end(client, method, &result);
+        result
     }
 
     /// Makes the call and returns once it is on its way, with a handle for its outcome. A long one is when all of it is.
@@ -98,11 +116,18 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     /// If it can't be sent.
     pub async fn send(self) -> Result<Pending<R>, CallError<R::Err>> {
         let client = self.client.clone();
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn };
-        poll_fn(|cx| call.poll_sent(cx)).await?;
+        let method = self.method;
+        let witness = Witness::default();
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn, witness };
+        let sent = poll_fn(|cx| call.poll_sent(cx)).await;
+        if sent.is_err() {
+            call.witness.end(&client, method, &sent);
+        }
+        sent?;
         let exchange = std::mem::take(&mut call.exchange);
         let given = call.call.arguments.streams();
-        Ok(Pending { client, method: call.call.method, exchange, given, output: PhantomData })
+        let witness = std::mem::take(&mut call.witness);
+        Ok(Pending { client, method, exchange, given, witness, output: PhantomData })
     }
 }
 
@@ -122,7 +147,7 @@ impl<'a, A: Arguments, R: Output> IntoFuture for Call<'a, A, R> {
 
     fn into_future(self) -> CallFuture<'a, A, R> {
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Awaits };
-        CallFuture { call: self, exchange: Exchange::Unsent, next }
+        CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::default() }
     }
 }
 
@@ -132,6 +157,7 @@ pub struct CallFuture<'a, A, R> {
     call: Call<'a, A, R>,
     exchange: Exchange,
     next: Next,
+    witness: Witness,
 }
 
 // Nothing in it is ever pinned: arguments are only encoded.
@@ -141,18 +167,25 @@ impl<A: Arguments, R: Output> Future for CallFuture<'_, A, R> {
     type Output = Result<R::Ok, CallError<R::Err>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // A future that is always ready would own its thread: charge the task's budget, as sockets and channels do.
-        let coop = ready!(tokio::task::coop::poll_proceed(cx));
-        let this = self.get_mut();
         let mut answer = Answer::EMPTY;
-        let answered = ready!(this.poll_answer(cx, &mut answer));
-        coop.made_progress();
-        let Call { client, method, arguments, .. } = &this.call;
-        Poll::Ready(answered.and_then(|id| outcome::<R>(client, method, &mut answer, id, arguments.streams())))
+        self.get_mut().poll_outcome(cx, &mut answer)
     }
 }
 
 impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
+    /// The outcome, and the answer that it was in.
+    #[inline]
+    fn poll_outcome(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<R::Ok, CallError<R::Err>>> {
+        // A future that is always ready would own its thread: charge the task's budget, as sockets and channels do.
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let answered = ready!(self.poll_answer(cx, answer));
+        coop.made_progress();
+        let Call { client, method, arguments, .. } = &self.call;
+        let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams()));
+        self.witness.end(client, method, &result);
+        Poll::Ready(result)
+    }
+
     /// The id of the call, when it has its answer.
     fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<u64, CallError<R::Err>>> {
         let fresh = matches!(self.exchange, Exchange::Unsent);
@@ -190,29 +223,38 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
 
     /// Encodes the arguments, outside any lock, and hands the call to the connection.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
+        if self.call.client.layers.is_some() && !self.witness.has_begun() {
+            self.ask_layers()?;
+        }
         let link = &**self.call.client.connection().link();
-        let mut call = match self.call.terms(link, R::ONEWAY) {
+        let scope = Scope::current();
+        let mut call = match self.call.terms(scope, link, R::ONEWAY) {
             Ok(call) => call,
+            Err(reason) => return Poll::Ready(Err(reason)),
+        };
+        call.extras = match self.call.extras(scope, &mut self.witness.span) {
+            Ok(extras) => extras,
             Err(reason) => return Poll::Ready(Err(reason)),
         };
         call.streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
         let mut payload = scratch::take();
-        let codec = self.call.client.codec;
-        let (encoded, passed) = object::collect(|| self.call.arguments.encode(codec, &mut payload));
-        let tail = match encoded {
+        let passing = Passing::begin();
+        let tail = match self.call.arguments.encode(self.call.client.codec, &mut payload) {
             Ok(tail) => tail,
             Err(error) => return Poll::Ready(Err(Reason::Unencodable(error.to_string()))),
         };
-        if !passed.is_empty() {
-            object::hand_over(&passed, self.call.client.connection().link(), &mut call.extra)?;
+        let passed = passing.end();
+        if let Some(passed) = &passed {
+            let cargo = object::hand_over(passed, self.call.client.connection().link())?;
+            call.extras = Sent::load(call.extras, cargo);
         }
         let mut waker = Some(cx.waker().clone());
         let parts = Parts { head: &payload, tail };
         let len = parts.len();
-        let begun = link.begin(&mut call, parts, &mut waker, self.next);
-        if !passed.is_empty() {
+        let begun = link.begin(&call, parts, &mut waker, self.next);
+        if passed.is_some() {
             // Where the call has failed, or will be encoded anew, nobody else would notice.
-            drop(std::mem::take(&mut call.extra));
+            call.extras = None;
             link.tidy();
         }
         if let Begun::Part { id, room } = begun {
@@ -240,6 +282,26 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             }
         };
         Poll::Ready(Ok(()))
+    }
+
+    /// Has the connection's layers look at the call before it is encoded.
+    #[cold]
+    fn ask_layers(&mut self) -> Result<(), Reason> {
+        let Call { client, method, timeout, deadline, .. } = &mut self.call;
+        let Some(layers) = &client.layers else {
+            return Ok(());
+        };
+        let given = match (*timeout, *deadline) {
+            (Some(timeout), _) => timeout,
+            (None, Some(deadline)) => deadline.saturating_duration_since(clock::now()),
+            (None, None) => method.options.timeout.unwrap_or(client.deadline_default),
+        };
+        let mut call = OutgoingCall { method, peer: client.connection().peer(), timeout: given, is_set: false };
+        self.witness.begin(layers.begin(&mut call)?);
+        if call.is_set {
+            (*timeout, *deadline) = (Some(call.timeout), None);
+        }
+        Ok(())
     }
 
     /// Sends more of a long call, as far as there is room.
@@ -274,7 +336,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
 
 impl<A, R> Call<'_, A, R> {
     /// How the call is to be made, if it can be.
-    fn terms(&self, link: &dyn Link, oneway: bool) -> Result<NewCall, Reason> {
+    fn terms(&self, scope: Option<Scope>, link: &dyn Link, oneway: bool) -> Result<NewCall, Reason> {
         let client = self.client;
         let explicit = match (self.timeout, self.deadline) {
             (None, None) => None,
@@ -291,7 +353,6 @@ impl<A, R> Call<'_, A, R> {
         let default = self.method.options.timeout.unwrap_or(client.deadline_default).min(client.deadline_max);
         let mut timeout = explicit.map_or(default, |(timeout, _)| timeout);
         let mut deadline = explicit.map(|(_, deadline)| deadline);
-        let scope = Scope::current();
         if let Some(scope) = scope {
             let (left, ends) = match scope.deadline {
                 Some(ends) => (ends.saturating_duration_since(clock::now()), Some(ends)),
@@ -304,33 +365,28 @@ impl<A, R> Call<'_, A, R> {
         if timeout.is_zero() {
             return Err(Reason::DeadlineExceeded);
         }
-        let units = timeout.as_micros().div_ceil(u128::from(TIMEOUT_UNIT_MICROS));
         let head = CallHead {
             method: self.method.id.0,
             fingerprint: self.method.fingerprint,
-            timeout: u32::try_from(units).unwrap_or(u32::MAX),
+            timeout: timeout_units(timeout),
         };
-        let mut extra = Extra::default();
-        let mut nested = false;
+        let (mut nested, mut hops) = (false, 0);
         if let Some(scope) = scope {
             nested = scope.link == link.id();
-            let hops = scope.hops.saturating_add(1);
+            hops = scope.hops;
             if hops > link.limits().hops {
                 return Err(Reason::Overloaded { limit: Limit::Hops });
             }
-            extra.bytes.push(tag::HOPS, &[hops]);
         }
-        let object = client.object();
-        if object != 0 {
-            extra.bytes.push(tag::OBJECT, &object.to_le_bytes());
-        }
-        Ok(NewCall { head, oneway, timeout, deadline, nested, streams: StreamCounts::NONE, object, extra })
+        let (streams, object) = (StreamCounts::NONE, client.object());
+        Ok(NewCall { head, oneway, timeout, deadline, nested, streams, extras: None, hops, object })
     }
 }
 
 impl<A, R> Drop for CallFuture<'_, A, R> {
     fn drop(&mut self) {
         self.exchange.abandon(&**self.call.client.connection().link());
+        self.witness.dropped(self.call.client, self.call.method);
     }
 }
 
@@ -346,6 +402,7 @@ pub struct Pending<R> {
     exchange: Exchange,
     /// Streams among its arguments.
     given: u8,
+    witness: Witness,
     output: PhantomData<fn() -> R>,
 }
 
@@ -355,14 +412,27 @@ impl<R: Output> Pending<R> {
     /// # Errors
     ///
     /// As [`Call::wait`]; a refusal to block cancels the call.
-    pub fn wait(mut self) -> Result<R::Ok, CallError<R::Err>> {
+    pub fn wait(self) -> Result<R::Ok, CallError<R::Err>> {
+        let mut answer = Answer::EMPTY;
+        self.wait_for(&mut answer)
+    }
+
+    /// The same, with the answer.
+    fn wait_for(mut self, answer: &mut Answer) -> Result<R::Ok, CallError<R::Err>> {
         if waiting_would_deadlock() {
             return Err(CallError::MaybeExecuted(Reason::WouldBlockRuntime));
         }
         let link = Arc::clone(self.client.connection().link());
-        let mut answer = Answer::EMPTY;
-        let id = block_on(&*link, |cx| self.poll_answer(cx, &mut answer));
-        outcome::<R>(&self.client, self.method, &mut answer, id, self.given)
+        let id = block_on(&*link, |cx| self.poll_answer(cx, answer));
+        self.conclude(answer, id)
+    }
+
+    /// The outcome, and the answer that it was in.
+    fn poll_outcome(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<R::Ok, CallError<R::Err>>> {
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let id = ready!(self.poll_answer(cx, answer));
+        coop.made_progress();
+        Poll::Ready(self.conclude(answer, id))
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
@@ -372,17 +442,20 @@ impl<R: Output> Pending<R> {
         }
         self.exchange.poll_answer(&**self.client.connection().link(), cx, answer)
     }
+
+    fn conclude(&mut self, answer: &mut Answer, id: u64) -> Result<R::Ok, CallError<R::Err>> {
+        let result = outcome::<R>(&self.client, self.method, answer, id, self.given);
+        self.witness.end(&self.client, self.method, &result);
+        result
+    }
 }
 
 impl<R: Output> Future for Pending<R> {
     type Output = Result<R::Ok, CallError<R::Err>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let coop = ready!(tokio::task::coop::poll_proceed(cx));
         let mut answer = Answer::EMPTY;
-        let id = ready!(self.poll_answer(cx, &mut answer));
-        coop.made_progress();
-        Poll::Ready(outcome::<R>(&self.client, self.method, &mut answer, id, self.given))
+        self.poll_outcome(cx, &mut answer)
     }
 }
 
@@ -398,6 +471,7 @@ impl<R> fmt::Debug for Pending<R> {
 impl<R> Drop for Pending<R> {
     fn drop(&mut self) {
         self.exchange.abandon(&**self.client.connection().link());
+        self.witness.dropped(&self.client, self.method);
     }
 }
 
@@ -484,27 +558,17 @@ fn decode<R: Output>(
     method: &'static MethodDescriptor,
     answer: &mut Answer,
 ) -> Result<R::Ok, CallError<R::Err>> {
-    match answer {
-        Answer::With(with) => {
-            let (answer, claim) = (&with.0, with.1.take());
-            Received::new(claim, client.connection()).enter(|| decode_bytes::<R>(client, method, answer))
-        }
-        answer => decode_bytes::<R>(client, method, answer),
-    }
-}
-
-/// The same, where what came along is at hand.
-fn decode_bytes<R: Output>(
-    client: &Client,
-    method: &'static MethodDescriptor,
-    answer: &Answer,
-) -> Result<R::Ok, CallError<R::Err>> {
     let (half, bytes) = match answer {
         Answer::Small { half, bytes, len } => (*half, &bytes[..usize::from(*len)]),
         Answer::Large { half, bytes } => (*half, &**bytes),
         Answer::Failed(failure) => return Err(failed(failure.clone(), method)),
-        // It holds no other of its kind.
-        Answer::With(_) => return Err(CallError::MaybeExecuted(Reason::InvalidReply(DecodeError::Malformed))),
+        Answer::Extended(extended) => {
+            let (answer, beside) = &mut **extended;
+            let Some(claim) = beside.claim.take() else {
+                return decode::<R>(client, method, answer);
+            };
+            return Received::new(claim, client.connection()).enter(|| decode::<R>(client, method, answer));
+        }
     };
     let mut input = bytes;
     let mut budget = DecodeBudget::new(client.decode.0, client.decode.1);

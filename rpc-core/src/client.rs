@@ -8,6 +8,7 @@ use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{self, Serialize, Serializer};
 
 use crate::call::Call;
+use crate::call_layer::CallLayers;
 use crate::codec::CodecId;
 use crate::connection::Connection;
 use crate::limits::Limits;
@@ -82,6 +83,7 @@ pub struct Client {
     pub(crate) deadline_default: Duration,
     pub(crate) deadline_max: Duration,
     pub(crate) decode: (usize, u16),
+    pub(crate) layers: Option<Arc<CallLayers>>,
 }
 
 /// Where its calls go.
@@ -98,8 +100,8 @@ enum Place {
 impl Client {
     /// A client on `connection`; where that is its owner's, the client is an owner, too.
     pub fn new(connection: Connection) -> Client {
-        let (codec, limits) = (connection.link().codec(), connection.link().limits().clone());
-        Client::with(Place::Services(connection), codec, &limits)
+        let link = Arc::clone(connection.link());
+        Client::with(Place::Services(connection), link.codec(), link.limits(), link.call_layers())
     }
 
     /// A client of `service` in this process, which can be handed to peers. What `connect` makes is used for calls from here.
@@ -115,10 +117,10 @@ impl Client {
     }
 
     fn own(object: Arc<Object>) -> Client {
-        Client::with(Place::Own(object), CodecId::SUPPORTED[0], &Limits::default())
+        Client::with(Place::Own(object), CodecId::SUPPORTED[0], &Limits::default(), None)
     }
 
-    fn with(place: Place, codec: CodecId, limits: &Limits) -> Client {
+    fn with(place: Place, codec: CodecId, limits: &Limits, layers: Option<&Arc<CallLayers>>) -> Client {
         let Limits { deadline_default, deadline_max, decode_memory, decode_depth, .. } = *limits;
         Client {
             place,
@@ -126,6 +128,7 @@ impl Client {
             deadline_default: deadline_default.min(deadline_max),
             deadline_max,
             decode: (decode_memory, decode_depth),
+            layers: layers.cloned(),
         }
     }
 
@@ -184,8 +187,8 @@ impl<'de> Deserialize<'de> for Client {
         match object::find(index) {
             Some(Found::Own(object)) => Ok(Client::own(object)),
             Some(Found::Handle(handle)) => {
-                let (codec, limits) = (handle.connection().link().codec(), handle.connection().link().limits().clone());
-                Ok(Client::with(Place::Held(handle), codec, &limits))
+                let link = Arc::clone(handle.connection().link());
+                Ok(Client::with(Place::Held(handle), link.codec(), link.limits(), link.call_layers()))
             }
             None => Err(de::Error::custom(NOT_IN_A_MESSAGE)),
         }

@@ -3,15 +3,22 @@
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::LocalKey;
 use std::time::{Duration, Instant};
 
+use crate::call_id::CallId;
 use crate::client::ServiceClient;
 use crate::clock;
 use crate::codec::CodecId;
 use crate::connection::{Connection, Control};
+use crate::inherit::Inherited;
+use crate::metadata::{Metadata, MetadataError, MetadataName};
+use crate::priority::Priority;
+use crate::protocol::Cargo;
+use crate::protocol::extras::{CallExtras, Extras, Sent};
 use crate::share::Share;
+use crate::trace::TraceContext;
 use crate::transport::PeerIdentity;
 
 /// What a handler knows of its call. An argument `cx: &Context` is given by the server and does not travel.
@@ -24,25 +31,36 @@ struct Inner {
     share: Arc<Share>,
     codec: CodecId,
     control: Control,
+    /// The id of the call's first frame.
+    id: u64,
+    /// What came beside the call.
+    extras: Option<Box<CallExtras>>,
+    /// What is to go beside its reply. The lock is taken by handlers that have something to say there.
+    reply: OnceLock<Box<Mutex<Reply>>>,
+    /// How many handlers the call has come through, with this one.
+    hops: u8,
 }
 
 impl Context {
-    pub(crate) fn new(connection: Connection, share: Arc<Share>, timeout: Duration) -> Context {
+    pub(crate) fn new(connection: Connection, share: Arc<Share>, call: &mut Facts) -> Context {
         let codec = connection.link().codec();
-        let inner = Inner { peer: Peer { connection }, share, codec, control: Control::new(timeout) };
-        Context { inner: Arc::new(inner) }
+        let Facts { id, timeout, hops, extras } = call;
+        let (id, control, hops, extras) = (*id, Control::new(*timeout), *hops, extras.take());
+        let reply = OnceLock::new();
+        Context { inner: Arc::new(Inner { peer: Peer { connection }, share, codec, control, id, extras, reply, hops }) }
     }
 
     /// Makes it the context of another call, if nobody has kept it from the last one.
-    pub(crate) fn reset(&mut self, timeout: Duration) -> bool {
-        Arc::get_mut(&mut self.inner).map(|inner| inner.control.reset(timeout)).is_some()
-    }
-
-    /// How many handlers the call has come through.
-    pub(crate) fn set_hops(&mut self, hops: u8) {
-        if let Some(inner) = Arc::get_mut(&mut self.inner) {
-            inner.control.set_hops(hops);
-        }
+    pub(crate) fn reset(&mut self, call: &mut Facts) -> bool {
+        let Some(inner) = Arc::get_mut(&mut self.inner) else {
+            return false;
+        };
+        inner.control.reset(call.timeout);
+        inner.id = call.id;
+        inner.extras = call.extras.take();
+        inner.reply.take();
+        inner.hops = call.hops;
+        true
     }
 
     /// The same, for somebody else who has to do with the call.
@@ -60,6 +78,94 @@ impl Context {
 
     pub(crate) fn codec(&self) -> CodecId {
         self.inner.codec
+    }
+
+    /// What calls made while its handler is polled inherit; `link` is the connection that reached it.
+    pub(crate) fn handed_down(&self, link: u64) -> Scope {
+        let (timeout, deadline) = self.inner.control.time();
+        let hops = self.inner.hops.saturating_add(1);
+        let mut scope = Scope { link, timeout, deadline, trace: None, priority: Priority::Normal, hops };
+        if let Some(extras) = &self.inner.extras {
+            (scope.trace, scope.priority) = (extras.handed_down, extras.priority.inherited());
+        }
+        scope
+    }
+
+    /// What goes beside the reply.
+    #[inline]
+    pub(crate) fn reply_extras(&self) -> Extras {
+        self.inner.reply.get().and_then(|reply| lock(reply).extras())
+    }
+
+    /// The reply hands something over.
+    pub(crate) fn hand_over(&self, cargo: Box<Cargo>) {
+        lock(self.inner.reply.get_or_init(Box::default)).cargo = Some(cargo);
+    }
+
+    /// The metadata that came with the call.
+    pub fn metadata(&self) -> &Metadata {
+        static NONE: Metadata = Metadata::new();
+        self.inner.extras.as_ref().map_or(&NONE, |extras| &extras.metadata)
+    }
+
+    /// Sends a value with the reply, also with one that is the method's own error; instead of the one that was given under
+    /// that name before. A caller that asks for it gets it by [`Call::with_metadata`](crate::Call::with_metadata).
+    ///
+    /// Where the call fails for a reason of the framework's, nothing goes with that.
+    ///
+    /// # Errors
+    ///
+    /// If the name is none, or there would be more than [`Limits::metadata_len`](crate::Limits::metadata_len) allows: then
+    /// nothing changes. Or if the reply is out already, as that of a method that returns a stream is before its items.
+    pub fn set_reply_metadata<N: MetadataName>(
+        &self,
+        name: N,
+        value: impl AsRef<N::Value>,
+    ) -> Result<(), MetadataError> {
+        if self.inner.control.has_replied() {
+            return Err(MetadataError::TooLate);
+        }
+        let max = self.connection().link().limits().metadata_len;
+        lock(self.inner.reply.get_or_init(Box::default)).metadata.insert_within(max, name, value)
+    }
+
+    /// The trace that the call belongs to, if its caller said so, and the caller's span in it. Calls made in the handler belong
+    /// to it as well, without anything being done for that.
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.inner.extras.as_ref()?.trace
+    }
+
+    /// What tells the call from others: the id that its caller gave it, which is the same when the call is made again, or one
+    /// that no other call of this connection or another has. See [`CallId`].
+    pub fn call_id(&self) -> CallId {
+        let given = self.inner.extras.as_ref().and_then(|extras| extras.call_id);
+        let own = || CallId::from_u128(self.connection().link().instance().wrapping_add(u128::from(self.inner.id)));
+        given.unwrap_or_else(own)
+    }
+
+    /// How urgent its caller said that the call is.
+    pub fn priority(&self) -> Priority {
+        self.inner.extras.as_ref().map_or(Priority::Normal, |extras| extras.priority)
+    }
+
+    /// What calls made in this handler inherit, for tasks and threads that go on beside it.
+    pub fn inherit(&self) -> Inherited {
+        // The time runs from now on at the latest.
+        self.deadline();
+        Inherited::new(self.handed_down(self.connection().link().id()))
+    }
+
+    /// A future whose calls inherit what those of this handler do: its deadline, its trace, its priority. For tasks.
+    ///
+    /// ```no_run
+    /// # use trunkline_core::Context;
+    /// # async fn audit() {}
+    /// # async fn handler(cx: &Context) {
+    /// tokio::spawn(cx.scope(async { audit().await }));
+    /// # }
+    /// ```
+    pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        self.inherit().scope(future)
     }
 
     /// When the caller stops waiting.
@@ -144,7 +250,37 @@ impl fmt::Debug for Peer {
     }
 }
 
-/// What calls made while a handler is polled inherit. Lost across `tokio::spawn`.
+/// What is of one call alone.
+pub(crate) struct Facts {
+    pub(crate) id: u64,
+    pub(crate) timeout: Duration,
+    /// How many handlers the call has come through.
+    pub(crate) hops: u8,
+    pub(crate) extras: Option<Box<CallExtras>>,
+}
+
+/// What goes beside a reply.
+#[derive(Default)]
+struct Reply {
+    metadata: Metadata,
+    cargo: Option<Box<Cargo>>,
+}
+
+impl Reply {
+    fn extras(&mut self) -> Extras {
+        let extras = Sent::with_reply(&self.metadata);
+        match self.cargo.take() {
+            None => extras,
+            Some(cargo) => Sent::load(extras, cargo),
+        }
+    }
+}
+
+fn lock(reply: &Mutex<Reply>) -> MutexGuard<'_, Reply> {
+    reply.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What calls made while a handler is polled inherit. Lost across `tokio::spawn`, unless [`Inherited`] takes it along.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scope {
     /// The connection that reached the handler.
@@ -153,7 +289,9 @@ pub(crate) struct Scope {
     pub(crate) timeout: Duration,
     /// When that ends; not known while the handler is polled for the first time, which has just begun.
     pub(crate) deadline: Option<Instant>,
-    /// How many handlers its call has come through, itself not counted.
+    pub(crate) trace: Option<TraceContext>,
+    pub(crate) priority: Priority,
+    /// How many handlers calls made in it have come through.
     pub(crate) hops: u8,
 }
 
@@ -168,6 +306,10 @@ impl Scope {
     pub(crate) fn current() -> Option<Scope> {
         SCOPE.get()
     }
+
+    /// That of nobody's handler.
+    pub(crate) const NONE: Scope =
+        Scope { link: 0, timeout: Duration::MAX, deadline: None, trace: None, priority: Priority::Normal, hops: 0 };
 
     /// Polls a handler in this scope.
     pub(crate) fn enter<R>(self, f: impl FnOnce() -> R) -> R {

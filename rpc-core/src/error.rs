@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::codec::DecodeError;
 use crate::frame::FrameError;
 use crate::limits::Limit;
+use crate::metadata::MetadataError;
 
 /// Why a call gave no value. `E` is the method's own error, [`Infallible`] for a method without one.
 ///
@@ -189,6 +190,12 @@ pub enum Reason {
     /// A message required something that its receiver, of an earlier version, does not know: a critical extension.
     #[error("the message requires extension {0:#06x}, which its receiver does not know")]
     UnknownExtension(u16),
+    /// Metadata that cannot be sent, or that its receiver does not accept.
+    #[error("{0}")]
+    Metadata(MetadataError),
+    /// A message had an extension that makes no sense: its sender is not in order.
+    #[error("the message has an extension {0:#06x} that makes no sense")]
+    MalformedExtension(u16),
     /// A code from a peer of a later version.
     #[error("reason {0}, which this version does not know")]
     Unknown(u8),

@@ -9,6 +9,8 @@
 //!
 //! The whole format, with byte-exact examples, stands in `docs/protocol.md`.
 
+use std::time::Duration;
+
 use crate::body::Parts;
 use crate::transport::{Apart, FrameSender};
 
@@ -26,8 +28,9 @@ pub const FAIL_HEAD_LEN: usize = 2;
 pub const EXTENSIONS_LEN_MAX: usize = 4096;
 /// What a frame may need beside a payload of a whole chunk: header, call head, and room for every extension.
 pub const FRAME_OVERHEAD_MAX: usize = HEADER_LEN + CALL_HEAD_LEN + EXTENSIONS_LEN_MAX;
-/// What a frame of this version has before its payload is no longer: header, total, streams, call head.
-pub const HEAD_LEN_MAX: usize = 64;
+/// What a frame of this version has before its payload is no longer, unless it has metadata: then the payload is received
+/// like any other bytes.
+pub const HEAD_LEN_MAX: usize = 128;
 /// A CALL's timeout counts units of 100 microseconds.
 pub const TIMEOUT_UNIT_MICROS: u64 = 100;
 
@@ -139,10 +142,12 @@ pub mod flags {
     pub const MORE: u8 = 0x01;
     /// Nobody waits for this call's reply.
     pub const ONEWAY: u8 = 0x02;
+    /// These items do not count in the window of all streams.
+    pub const FREE: u8 = 0x04;
     /// The half a receiver must know.
     pub const CRITICAL: u8 = 0x0f;
     /// The critical flags of this version.
-    pub(crate) const KNOWN: u8 = MORE | ONEWAY;
+    pub(crate) const KNOWN: u8 = MORE | ONEWAY | FREE;
 }
 
 /// Tags of extensions. The top bit says that a receiver must know it.
@@ -157,65 +162,20 @@ pub mod tag {
     pub const OBJECT: u16 = CRITICAL | 8;
     /// The objects that a message hands over: their ids, 8 bytes each.
     pub const HANDLES: u16 = CRITICAL | 9;
-    /// The id, 8 bytes, by which the caller calls the object that the call will return.
-    pub const RESULT: u16 = CRITICAL | 10;
     /// How many handlers a call has come through, 1 byte.
-    pub const HOPS: u16 = 11;
+    pub const HOPS: u16 = 0x0b;
+    /// Metadata of a call or a reply: `flags[1] name_len[1] value_len[2] name value`, again and again.
+    pub const METADATA: u16 = 0x10;
+    /// The trace that a call belongs to: trace id 16 bytes, parent id 8, flags 1, in the order of W3C's text form.
+    pub const TRACE: u16 = 0x11;
+    /// A call's own id, 16 bytes.
+    pub const CALL_ID: u16 = 0x12;
+    /// How urgent a call is, 1 byte.
+    pub const PRIORITY: u16 = 0x13;
 }
 
 /// The most objects that a message can hand over.
 pub(crate) const HANDLES_MAX: usize = 128;
-
-/// Extensions of a message, encoded, beside those that say how it is put together.
-#[derive(Debug, Default)]
-pub(crate) enum ExtraBytes {
-    #[default]
-    None,
-    Short {
-        len: u8,
-        bytes: [u8; ExtraBytes::SHORT_MAX],
-    },
-    Long(Vec<u8>),
-}
-
-impl ExtraBytes {
-    /// Those of a call on an object, inside a handler.
-    const SHORT_MAX: usize = 38;
-
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        match self {
-            ExtraBytes::None => &[],
-            ExtraBytes::Short { len, bytes } => &bytes[..usize::from(*len)],
-            ExtraBytes::Long(bytes) => bytes,
-        }
-    }
-
-    /// Adds an extension.
-    pub(crate) fn push(&mut self, tag: u16, value: &[u8]) {
-        let before = self.as_slice().len();
-        let len = before + EXTENSION_HEAD_LEN + value.len();
-        if len > ExtraBytes::SHORT_MAX {
-            let mut bytes = self.as_slice().to_vec();
-            bytes.extend_from_slice(&tag.to_le_bytes());
-            bytes.extend_from_slice(&(value.len() as u16).to_le_bytes());
-            bytes.extend_from_slice(value);
-            *self = ExtraBytes::Long(bytes);
-            return;
-        }
-        let mut short = match self {
-            ExtraBytes::Short { bytes, .. } => *bytes,
-            _ => [0; ExtraBytes::SHORT_MAX],
-        };
-        let (head, rest) = short[before..len].split_at_mut(EXTENSION_HEAD_LEN);
-        head[..2].copy_from_slice(&tag.to_le_bytes());
-        head[2..].copy_from_slice(&(value.len() as u16).to_le_bytes());
-        rest.copy_from_slice(value);
-        *self = ExtraBytes::Short { len: len as u8, bytes: short };
-    }
-}
-
-/// Bytes of an extension before its value: tag and length.
-const EXTENSION_HEAD_LEN: usize = 4;
 
 /// How many streams a call has. They own the ids after its own, those that its caller sends first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -374,6 +334,16 @@ impl<'a> Frame<'a> {
         self.extensions.is_empty() && !self.more()
     }
 
+    /// Whether it has any extensions.
+    pub(crate) fn is_extended(&self) -> bool {
+        !self.extensions.is_empty()
+    }
+
+    /// Whether it says anything of objects.
+    pub(crate) fn has_objects(&self) -> bool {
+        self.extensions().any(|extension| matches!(extension, Ok((tag::OBJECT | tag::HANDLES, _))))
+    }
+
     /// Walks the extensions.
     pub fn extensions(&self) -> Extensions<'a> {
         Extensions { rest: self.extensions }
@@ -405,6 +375,23 @@ impl<'a> Iterator for Extensions<'a> {
         self.rest = rest;
         Some(Ok((tag, value)))
     }
+}
+
+/// A time as a CALL says it, rounded up, so that 0 means that none is left.
+pub(crate) fn timeout_units(time: Duration) -> u32 {
+    const PER_SECOND: u64 = 1_000_000 / TIMEOUT_UNIT_MICROS;
+    const NANOS: u32 = TIMEOUT_UNIT_MICROS as u32 * 1000;
+    let units =
+        time.as_secs().saturating_mul(PER_SECOND).saturating_add(u64::from(time.subsec_nanos().div_ceil(NANOS)));
+    u32::try_from(units).unwrap_or(u32::MAX)
+}
+
+/// Appends an extension of at most 65,535 bytes.
+pub(crate) fn push_extension(tag: u16, value: &[u8], out: &mut Vec<u8>) {
+    debug_assert!(value.len() <= usize::from(u16::MAX));
+    out.extend_from_slice(&tag.to_le_bytes());
+    out.extend_from_slice(&(value.len() as u16).to_le_bytes());
+    out.extend_from_slice(value);
 }
 
 /// The fixed part of a CALL's body.
@@ -454,8 +441,8 @@ pub(crate) struct Head<'a> {
     /// The payload bytes of the whole message, where it comes in chunks.
     pub(crate) total: Option<u64>,
     pub(crate) lead: Lead,
-    /// Further extensions, encoded.
-    pub(crate) extra: &'a [u8],
+    /// Extensions that are encoded already, beside those that the other fields are.
+    pub(crate) extensions: &'a [u8],
 }
 
 /// What a body begins with.
@@ -463,20 +450,68 @@ pub(crate) struct Head<'a> {
 pub(crate) enum Lead {
     Nothing,
     Call(CallHead),
-    /// A call with streams. An extension says how many; it stands here because only such a call has it.
-    Streamed(CallHead, StreamCounts),
+    /// A call with extensions of a fixed length; they stand here because only such a call has them.
+    Extended(CallHead, CallTraits),
     Fail {
         class: u8,
         code: u8,
     },
 }
 
+/// What few calls are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CallTraits {
+    pub(crate) streams: StreamCounts,
+    /// How many handlers it has come through.
+    pub(crate) hops: u8,
+    /// The object of the receiver's that it is made on; 0 = a service.
+    pub(crate) object: u64,
+}
+
+impl CallTraits {
+    pub(crate) const NONE: CallTraits = CallTraits { streams: StreamCounts::NONE, hops: 0, object: 0 };
+
+    const LEN_MAX: usize = STREAMS_EXTENSION_LEN + HOPS_EXTENSION_LEN + OBJECT_EXTENSION_LEN;
+
+    fn extensions_len(self) -> usize {
+        let streams = if self.streams == StreamCounts::NONE { 0 } else { STREAMS_EXTENSION_LEN };
+        let hops = if self.hops == 0 { 0 } else { HOPS_EXTENSION_LEN };
+        let object = if self.object == 0 { 0 } else { OBJECT_EXTENSION_LEN };
+        streams + hops + object
+    }
+
+    /// Writes them; how long they are.
+    fn write(self, space: &mut [u8]) -> usize {
+        let mut at = 0;
+        if self.streams != StreamCounts::NONE {
+            let StreamCounts { given, returned } = self.streams;
+            at += write_extension(tag::STREAMS, &[given, returned], &mut space[at..]);
+        }
+        if self.hops != 0 {
+            at += write_extension(tag::HOPS, &[self.hops], &mut space[at..]);
+        }
+        if self.object != 0 {
+            at += write_extension(tag::OBJECT, &self.object.to_le_bytes(), &mut space[at..]);
+        }
+        at
+    }
+}
+
+fn write_extension(tag: u16, value: &[u8], space: &mut [u8]) -> usize {
+    space[..2].copy_from_slice(&tag.to_le_bytes());
+    space[2..4].copy_from_slice(&(value.len() as u16).to_le_bytes());
+    space[4..4 + value.len()].copy_from_slice(value);
+    4 + value.len()
+}
+
 const TOTAL_EXTENSION_LEN: usize = 4 + 8;
 const STREAMS_EXTENSION_LEN: usize = 4 + 2;
+const HOPS_EXTENSION_LEN: usize = 4 + 1;
+const OBJECT_EXTENSION_LEN: usize = 4 + 8;
 
 impl Head<'_> {
     pub(crate) fn new(kind: Kind, id: u64) -> Self {
-        Head { kind, flags: 0, id, total: None, lead: Lead::Nothing, extra: &[] }
+        Head { kind, flags: 0, id, total: None, lead: Lead::Nothing, extensions: &[] }
     }
 
     /// Writes a whole frame; `false` if the sender has no room now.
@@ -506,14 +541,15 @@ impl Head<'_> {
     /// The same, of a payload that stays where it is. Only for a sender that [gathers](FrameSender::gathers).
     #[must_use]
     pub(crate) fn place_apart<S: FrameSender>(&self, payload: Apart, out: &mut S) -> bool {
-        const LEN_MAX: usize = HEADER_LEN + TOTAL_EXTENSION_LEN + STREAMS_EXTENSION_LEN + CALL_HEAD_LEN;
-        if self.extra.is_empty() {
-            return self.place_head_and(&mut [0; LEN_MAX], payload, out);
+        const PLAIN_LEN_MAX: usize = HEADER_LEN + TOTAL_EXTENSION_LEN + CallTraits::LEN_MAX + CALL_HEAD_LEN;
+        if self.extensions.is_empty() {
+            return self.place_apart_by(&mut [0; PLAIN_LEN_MAX], payload, out);
         }
-        self.place_head_and(&mut vec![0; LEN_MAX + self.extra.len()], payload, out)
+        self.place_apart_by(&mut vec![0; PLAIN_LEN_MAX + self.extensions.len()], payload, out)
     }
 
-    fn place_head_and<S: FrameSender>(&self, head: &mut [u8], payload: Apart, out: &mut S) -> bool {
+    /// The same, with what comes before the payload put together in `head`.
+    fn place_apart_by<S: FrameSender>(&self, head: &mut [u8], payload: Apart, out: &mut S) -> bool {
         let (first, rest) = head.split_at_mut(FIRST_WORD_LEN);
         let len = FIRST_WORD_LEN + self.write(rest);
         first.copy_from_slice(&self.first_word(len + payload.len()).to_le_bytes());
@@ -522,13 +558,15 @@ impl Head<'_> {
 
     fn extensions_len(&self) -> usize {
         let total = if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 };
-        total + self.extra.len() + if let Lead::Streamed(..) = self.lead { STREAMS_EXTENSION_LEN } else { 0 }
+        total
+            + self.extensions.len()
+            + if let Lead::Extended(_, traits) = self.lead { traits.extensions_len() } else { 0 }
     }
 
     fn lead_len(&self) -> usize {
         match self.lead {
             Lead::Nothing => 0,
-            Lead::Call(_) | Lead::Streamed(..) => CALL_HEAD_LEN,
+            Lead::Call(_) | Lead::Extended(..) => CALL_HEAD_LEN,
             Lead::Fail { .. } => FAIL_HEAD_LEN,
         }
     }
@@ -550,17 +588,15 @@ impl Head<'_> {
             space[at + 4..at + 12].copy_from_slice(&total.to_le_bytes());
             at += TOTAL_EXTENSION_LEN;
         }
-        if !self.extra.is_empty() {
-            space[at..at + self.extra.len()].copy_from_slice(self.extra);
-            at += self.extra.len();
+        if !self.extensions.is_empty() {
+            space[at..at + self.extensions.len()].copy_from_slice(self.extensions);
+            at += self.extensions.len();
         }
         match self.lead {
             Lead::Nothing => {}
             Lead::Call(head) => space[at..at + CALL_HEAD_LEN].copy_from_slice(&head.to_bytes()),
-            Lead::Streamed(head, StreamCounts { given, returned }) => {
-                space[at..at + 2].copy_from_slice(&tag::STREAMS.to_le_bytes());
-                space[at + 2..at + STREAMS_EXTENSION_LEN].copy_from_slice(&[2, 0, given, returned]);
-                at += STREAMS_EXTENSION_LEN;
+            Lead::Extended(head, traits) => {
+                at += traits.write(&mut space[at..]);
                 space[at..at + CALL_HEAD_LEN].copy_from_slice(&head.to_bytes());
             }
             Lead::Fail { class, code } => space[at..at + FAIL_HEAD_LEN].copy_from_slice(&[class, code]),
@@ -660,6 +696,15 @@ mod tests {
         assert_eq!(pad_len(u64::from_le_bytes(*bytes.first_chunk().unwrap())), None);
         bytes[4] = KIND_PAD;
         assert_eq!(Frame::parse(&bytes), Err(FrameError::UnknownKind(KIND_PAD)));
+    }
+
+    #[test]
+    fn a_time_is_rounded_up() {
+        let nanos = |nanos| timeout_units(Duration::from_nanos(nanos));
+        assert_eq!((nanos(0), nanos(1), nanos(100_000), nanos(100_001)), (0, 1, 1, 2));
+        assert_eq!((nanos(999_900_001), nanos(1_000_000_000), nanos(2_000_000_001)), (10_000, 10_000, 20_001));
+        assert_eq!(timeout_units(Duration::from_millis(u64::from(u32::MAX) / 10)), u32::MAX - 5);
+        assert_eq!(timeout_units(Duration::MAX), u32::MAX);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::metadata::METADATA_LEN_MAX;
+
 /// What a connection and a server may use.
 ///
 /// Lengths are in bytes. Setters take the value by its name; values out of range are brought into it, and the range
@@ -32,9 +34,16 @@ pub struct Limits {
     pub memory_in: usize,
     /// Payload bytes that a connection holds of what it will send. Default 8 MiB.
     pub memory_out: usize,
-    /// Bytes of a stream's items that its receiver is not done with, and so the longest item. Default 256 KiB. Those that the
-    /// receivers of all streams of a connection have not looked at are at most [`memory_in`](Limits::memory_in) together.
+    /// The longest metadata that this side sends with a call or a reply, or accepts. Default 2 KiB.
+    pub metadata_len: usize,
+    /// Bytes of a stream's items that its receiver has not taken, at first, and so the longest item. Default 256 KiB. Those that
+    /// the receivers of all streams of a connection have not looked at are at most [`memory_in`](Limits::memory_in) together, and
+    /// 16 KiB a stream.
     pub stream_window: usize,
+    /// The same for a stream whose sender has to wait for room though its receiver takes what comes: where the way is long, so
+    /// many bytes may be on it. It grows up to here by itself, at most to [`memory_in`](Limits::memory_in), and what it grows by
+    /// counts in [`memory_total`](Limits::memory_total). Default 8 MiB, which is 50 ms at 1.3 Gbit/s.
+    pub stream_window_max: usize,
     /// Objects that a connection's peer has of this side's, and again that this side has of the peer's: a client that travels is
     /// one each time. Default 1,024.
     pub objects: usize,
@@ -81,7 +90,9 @@ impl Default for Limits {
             calls_waiting: 1024,
             memory_in: 8 << 20,
             memory_out: 8 << 20,
+            metadata_len: 2 << 10,
             stream_window: 256 << 10,
+            stream_window_max: 8 << 20,
             objects: 1024,
             hops: 16,
             memory_total: 512 << 20,
@@ -131,8 +142,12 @@ setters! {
     memory_in: usize, 64, BYTES_MAX;
     /// Sets the payload bytes held of what will be sent, 64 bytes to 1 TiB.
     memory_out: usize, 64, BYTES_MAX;
+    /// Sets the longest metadata of a call or a reply, 0 (none at all) to 2,816 bytes.
+    metadata_len: usize, 0, METADATA_LEN_MAX;
     /// Sets the bytes of a stream's items that its receiver has not taken yet, 1 KiB to 1 GiB.
     stream_window: usize, 1024, 1 << 30;
+    /// Sets up to where the window of a stream grows, 1 KiB to 1 GiB. Never less than what it begins with.
+    stream_window_max: usize, 1024, 1 << 30;
     /// Sets the objects that a connection hands over and takes, 1 to 1,048,576.
     objects: usize, 1, IN_FLIGHT_MAX;
     /// Sets how many handlers a call may have come through, 1 to 255.
@@ -167,6 +182,11 @@ impl Limits {
         self.memory_in.max(self.message_len) as u64
     }
 
+    /// Up to where the window of a stream grows.
+    pub(crate) fn stream_window_ceiling(&self) -> u64 {
+        self.stream_window_max.min(self.memory_in).max(self.stream_window) as u64
+    }
+
     /// A window for the items of all streams of one direction.
     pub(crate) fn item_window(&self) -> u64 {
         self.memory_in.max(self.stream_window) as u64
@@ -197,6 +217,8 @@ pub enum Limit {
     ObjectsPerMessage,
     /// [`Limits::hops`].
     Hops,
+    /// One of the service's own, that a [layer](crate::layer::Layer) keeps.
+    Application,
     /// One that a peer of a later version names.
     Unknown(u8),
 }
@@ -214,6 +236,7 @@ impl Limit {
             Limit::Objects => 8,
             Limit::ObjectsPerMessage => 9,
             Limit::Hops => 10,
+            Limit::Application => 32,
             Limit::Unknown(code) => code,
         }
     }
@@ -230,6 +253,7 @@ impl Limit {
             8 => Limit::Objects,
             9 => Limit::ObjectsPerMessage,
             10 => Limit::Hops,
+            32 => Limit::Application,
             code => Limit::Unknown(code),
         }
     }
@@ -248,6 +272,7 @@ impl fmt::Display for Limit {
             Limit::Objects => "the limit `objects`",
             Limit::ObjectsPerMessage => "the limit of 128 objects a message",
             Limit::Hops => "the limit `hops`",
+            Limit::Application => "a limit of the service's own",
             Limit::Unknown(code) => return write!(f, "limit {code}"),
         })
     }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::connection::{Connection, Link};
 use crate::error::{ConnectionError, Reason};
-use crate::protocol::{Claim, Extra, Held};
+use crate::protocol::{Cargo, Claim, Held};
 use crate::server::ServerBuilder;
 use crate::service::{Router, Service};
 
@@ -213,11 +213,11 @@ impl Passed {
 }
 
 /// Gets ready what a message on `link` hands over.
-pub(crate) fn hand_over(passed: &[Passed], link: &Arc<dyn Link>, extra: &mut Extra) -> Result<(), Reason> {
+pub(crate) fn hand_over(passed: &[Passed], link: &Arc<dyn Link>) -> Result<Box<Cargo>, Reason> {
     if !passed.iter().all(|passed| passed.may_pass(link)) {
         return Err(Reason::Unencodable(ELSEWHERE.to_owned()));
     }
-    link.pack(passed, extra)
+    link.pack(passed)
 }
 
 const ELSEWHERE: &str = "a client received over one connection cannot be handed over on another: \
@@ -238,9 +238,8 @@ pub(crate) enum Found {
 
 impl Received {
     /// Of a message that came by `connection`.
-    pub(crate) fn new(claim: Option<Claim>, connection: &Connection) -> Arc<Received> {
-        let held = claim.map_or_else(Vec::new, Claim::into_held);
-        let found = held.into_iter().map(|held| match held {
+    pub(crate) fn new(claim: Claim, connection: &Connection) -> Arc<Received> {
+        let found = claim.into_held().into_iter().map(|held| match held {
             Held::Theirs(id) => Found::Handle(Arc::new(Handle { connection: connection.clone(), id })),
             Held::Ours(object) => Found::Own(object),
         });
@@ -290,33 +289,34 @@ pub(crate) fn pass(passed: Passed) -> Option<u32> {
     u32::try_from(count - 1).ok()
 }
 
-/// Encodes a message, and says what is to be handed over with it.
-#[inline]
-pub(crate) fn collect<R>(encode: impl FnOnce() -> R) -> (R, Vec<Passed>) {
-    let outer = Outer(PASSING.replace(1));
-    let encoded = encode();
-    let count = PASSING.get() - 1;
-    let passed = if count == 0 { Vec::new() } else { outer.take(count) };
-    (encoded, passed)
-}
+/// A message is being encoded. What this thread was encoding before, and goes on with after it, also after a panic.
+pub(crate) struct Passing(usize);
 
-/// What this thread was encoding before, and goes on to, also after a panic.
-struct Outer(usize);
+impl Passing {
+    #[inline]
+    pub(crate) fn begin() -> Passing {
+        Passing(PASSING.replace(1))
+    }
 
-impl Outer {
+    /// It has been encoded; what is to be handed over with it.
+    #[inline]
+    pub(crate) fn end(self) -> Option<Vec<Passed>> {
+        if PASSING.get() > 1 { Some(Passing::take()) } else { None }
+    }
+
     #[cold]
-    fn take(&self, count: usize) -> Vec<Passed> {
-        PASSING.set(1);
+    fn take() -> Vec<Passed> {
+        let count = PASSING.replace(1) - 1;
         PASSED.with_borrow_mut(|all| all.split_off(all.len() - count))
     }
 }
 
-impl Drop for Outer {
+impl Drop for Passing {
+    #[inline]
     fn drop(&mut self) {
-        let left = PASSING.replace(self.0).saturating_sub(1);
-        if left > 0 {
-            drop(self.take(left));
-            PASSING.set(self.0);
+        if PASSING.get() > 1 {
+            drop(Passing::take());
         }
+        PASSING.set(self.0);
     }
 }

@@ -19,8 +19,8 @@ use crate::error::Reason;
 use crate::frame::StreamCounts;
 use crate::limits::{Limit, Limits};
 use crate::method::{MethodDescriptor, ServiceDescriptor};
-use crate::object::{self, Passed, Received};
-use crate::protocol::{Extra, Failure, Payload};
+use crate::object::{self, Passed, Passing, Received};
+use crate::protocol::{Failure, Payload};
 use crate::scratch;
 use crate::streaming::{Pump, Receiver, StreamOutput, Streaming, fill};
 use crate::wire::{DeserializeAs, Half, Output, ResultLike, decode_as};
@@ -41,7 +41,7 @@ pub trait Service: Send + Sync + 'static {
 /// A request that has been received whole.
 pub struct Request {
     payload: Payload,
-    method: u64,
+    method: &'static MethodDescriptor,
     context: Context,
     /// What decoding allocated, where it is much.
     charged: OnceLock<u64>,
@@ -59,7 +59,7 @@ const DECODED_FREE: usize = 4096;
 impl Request {
     pub(crate) fn new(
         payload: Payload,
-        method: u64,
+        method: &'static MethodDescriptor,
         context: Context,
         id: u64,
         streams: StreamCounts,
@@ -68,8 +68,8 @@ impl Request {
         Request { payload, method, context, charged: OnceLock::new(), id, streams, received }
     }
 
-    /// The id of the method, as [`MethodId`](crate::method::MethodId) computes it.
-    pub fn method(&self) -> u64 {
+    /// The method that is called.
+    pub fn method(&self) -> &'static MethodDescriptor {
         self.method
     }
 
@@ -102,19 +102,21 @@ impl Request {
     /// If it cannot be encoded.
     pub async fn answer<O: Output>(&self, returned: O::Returned) -> Result<Answer, Refusal> {
         if O::ONEWAY {
-            return Ok(Answer::of(Half::Ok, Payload::EMPTY));
+            return Ok(Answer { half: Half::Ok, payload: Payload::EMPTY });
         }
         let link = self.context.connection().link();
         if link.is_crowded() {
             poll_fn(|cx| link.poll_encode(cx)).await;
         }
         let mut buffer = scratch::take();
-        let (encoded, passed) = object::collect(|| O::encode(self.context.codec(), &returned, &mut buffer));
-        let Ok(half) = encoded else {
+        let passing = Passing::begin();
+        let Ok(half) = O::encode(self.context.codec(), &returned, &mut buffer) else {
             scratch::give(buffer);
             return Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply)));
         };
-        let extra = if passed.is_empty() { None } else { Some(self.hand_over(&passed)?) };
+        if let Some(passed) = passing.end() {
+            self.hand_over(&passed)?;
+        }
         // One that waits is counted by its length, and must not hold much more.
         let payload = if buffer.len() < TAKEN_LEN_MIN || buffer.capacity() / 2 > buffer.len() {
             let payload = Payload::copy(&buffer);
@@ -123,20 +125,18 @@ impl Request {
         } else {
             Payload::from(Body::from(buffer))
         };
-        Ok(Answer { half, payload, extra })
+        Ok(Answer { half, payload })
     }
 
-    /// Gets ready what the reply hands over.
-    fn hand_over(&self, passed: &[Passed]) -> Result<Box<Extra>, Refusal> {
-        let link = self.context.connection().link();
-        let mut extra = Box::<Extra>::default();
-        object::hand_over(passed, link, &mut extra).map_err(|reason| {
-            Refusal(Failure::maybe_executed(match reason {
-                Reason::Unencodable(_) => Reason::UnencodableReply,
-                reason => reason,
-            }))
-        })?;
-        Ok(extra)
+    /// Has the reply hand something over.
+    #[cold]
+    fn hand_over(&self, passed: &[Passed]) -> Result<(), Refusal> {
+        match object::hand_over(passed, self.context.connection().link()) {
+            Ok(cargo) => self.context.hand_over(cargo),
+            Err(Reason::Unencodable(_)) => return Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply))),
+            Err(reason) => return Err(Refusal(Failure::maybe_executed(reason))),
+        }
+        Ok(())
     }
 
     /// Sends the items of what the handler returned, until there are no more, or nobody wants more.
@@ -150,7 +150,7 @@ impl Request {
         S: Stream<Item = O::Item> + Send,
     {
         let link = &**self.context.connection().link();
-        link.reply(self.id);
+        link.reply(self.id, self.context.reply_extras());
         self.context.control().outlive();
         let mut stream = std::pin::pin!(stream);
         let mut pump = Pump::new(self.id + 2 * (u64::from(self.streams.given) + 1), link);
@@ -160,7 +160,7 @@ impl Request {
             })
         });
         sent.await.map_err(Refusal)?;
-        Ok(Answer::of(Half::Ok, Payload::EMPTY))
+        Ok(Answer { half: Half::Ok, payload: Payload::EMPTY })
     }
 
     /// The same, or the method's own error.
@@ -180,7 +180,7 @@ impl Request {
         };
         let mut buffer = Vec::new();
         match O::encode_err(self.context.codec(), &error, &mut buffer) {
-            Ok(()) => Ok(Answer::of(Half::Err, Payload::copy(&buffer))),
+            Ok(()) => Ok(Answer { half: Half::Err, payload: Payload::copy(&buffer) }),
             Err(_) => Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply))),
         }
     }
@@ -213,7 +213,7 @@ impl Drop for Request {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
-            .field("method", &format_args!("{:#018x}", self.method))
+            .field("method", &format_args!("{}.{}", self.method.service, self.method.name))
             .field("bytes", &self.payload().len())
             .field("context", &self.context)
             .finish_non_exhaustive()
@@ -347,14 +347,6 @@ impl<'a> ArgumentReader<'a> {
 pub struct Answer {
     pub(crate) half: Half,
     pub(crate) payload: Payload,
-    /// What it hands over.
-    pub(crate) extra: Option<Box<Extra>>,
-}
-
-impl Answer {
-    fn of(half: Half, payload: Payload) -> Answer {
-        Answer { half, payload, extra: None }
-    }
 }
 
 /// A request that no handler was started for, or whose reply could not be encoded.

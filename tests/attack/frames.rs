@@ -288,7 +288,7 @@ fn frames_no_honest_peer_sends() {
         ("an empty CLOSE", vec![frame(kind::CLOSE, 0, &[])]),
         ("a second HELLO", vec![Hello::honest().bytes()]),
     ];
-    for flag in [0x04, 0x08, 0x0c] {
+    for flag in [0x08, 0x09, 0x0c] {
         scripts.push(("an unknown critical flag", vec![frame_with(kind::PING, flag, 0, &[], &[0; 8])]));
     }
     for kind in [0, 7, 8, 9].into_iter().chain(15..0x80) {

@@ -216,7 +216,14 @@ impl<'de, L: Layout> Deserializer<'de> for Decoder<'_, '_, 'de, L> {
 
     #[inline]
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, DecodeError> {
-        visitor.visit_seq(self.enter(size_of::<V::Value>())?.fields(len))
+        let size = size_of::<V::Value>();
+        let Decoder { source, depth_left, .. } = self.enter(size)?;
+        // Nobody else sees this copy, so it can stay in registers from field to field, and an array be read as a whole.
+        let mut near = Source { input: source.input, budget: &mut *source.budget };
+        let decoder = Decoder::<L> { source: &mut near, depth_left, paid: size, layout: PhantomData };
+        let value = visitor.visit_seq(decoder.fields(len))?;
+        source.input = near.input;
+        Ok(value)
     }
 
     #[inline]

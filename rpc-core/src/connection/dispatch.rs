@@ -14,12 +14,13 @@ use tokio::sync::Notify;
 
 use super::{Connection, OnEnd};
 use crate::clock;
-use crate::context::{Context, Scope, allow_wait};
+use crate::context::{Context, Facts, allow_wait};
 use crate::error::{ConnectionError, Reason};
 use crate::object::{Object, Received};
-use crate::protocol::{Event, Failure, Finish, Incoming, Payload, Target};
-use crate::service::{Answer, Handler, Request, Route, Router};
+use crate::protocol::{Brought, Event, Failure, Finish, Incoming, Payload, Target};
+use crate::service::{Handler, Request, Route, Router};
 use crate::share::Share;
+use crate::telemetry::HandlerSpan;
 
 /// Places kept for the next requests of a service on a connection.
 const POOL_MAX: usize = 32;
@@ -42,6 +43,7 @@ pub(super) struct Dispatcher {
 struct Running {
     place: Box<dyn Handler>,
     context: Context,
+    span: HandlerSpan,
     /// It is of an object: its place goes with it.
     object: bool,
 }
@@ -75,24 +77,43 @@ impl Dispatcher {
         }
         // Once for all of them.
         let router = Arc::clone(&self.router);
-        for event in events.drain(..) {
+        // Where they lie: a request is moved once, into the place of its handler.
+        for event in &mut *events {
             match event {
                 Event::Request(incoming) => self.request(&router, incoming),
-                Event::Cancel(id) => self.tasks.stop(id, Stop::Cancelled),
-                Event::Expire(id) => self.tasks.stop(id, Stop::Expired),
+                Event::Cancel(id) => self.tasks.stop(*id, Stop::Cancelled),
+                Event::Expire(id) => self.tasks.stop(*id, Stop::Expired),
             }
         }
+        events.clear();
     }
 
-    fn request(&mut self, router: &Router, mut incoming: Incoming) {
-        let target = incoming.extras.as_mut().and_then(|extras| extras.target.take());
-        match target.and_then(Target::take) {
-            None => self.request_of(router, None, incoming),
-            Some(object) => self.request_of(object.router(), Some(&object), incoming),
+    fn request(&mut self, router: &Router, incoming: &mut Incoming) {
+        let brought = incoming.extras.as_mut().and_then(|extras| extras.brought.take());
+        match brought {
+            None => self.request_of(router, None, None, incoming),
+            Some(brought) => self.request_with(router, *brought, incoming),
         }
     }
 
-    fn request_of(&mut self, router: &Router, object: Option<&Object>, incoming: Incoming) {
+    /// A request that has to do with objects.
+    #[cold]
+    fn request_with(&mut self, router: &Router, brought: Brought, incoming: &mut Incoming) {
+        let received = brought.claim.map(|claim| Received::new(claim, &self.connection));
+        match brought.target.and_then(Target::take) {
+            None => self.request_of(router, None, received, incoming),
+            Some(object) => self.request_of(object.router(), Some(&object), received, incoming),
+        }
+    }
+
+    #[inline]
+    fn request_of(
+        &mut self,
+        router: &Router,
+        object: Option<&Object>,
+        received: Option<Arc<Received>>,
+        incoming: &mut Incoming,
+    ) {
         let Some(route) = router.route(incoming.head.method) else {
             let reason = Reason::UnknownMethod { service: String::new(), method: String::new() };
             return self.refuse(incoming.id, reason);
@@ -102,7 +123,7 @@ impl Dispatcher {
             return self.refuse(incoming.id, Reason::SchemaMismatch { ours, theirs });
         }
         let id = incoming.id;
-        let running = self.begin(route, object, incoming);
+        let running = self.begin(route, object, received, incoming);
         let options = &route.method.options;
         if options.blocking {
             let mut task = self.task(id, route, running);
@@ -121,27 +142,34 @@ impl Dispatcher {
     }
 
     /// Puts the request into a place.
-    fn begin(&mut self, route: &Route, object: Option<&Object>, incoming: Incoming) -> Running {
-        let context = || Context::new(self.connection.clone(), Arc::clone(&self.share), incoming.timeout);
-        let mut running = match (object, self.pools.get_mut(route.service).and_then(Vec::pop)) {
-            (Some(object), _) => {
-                Running { place: object.router().place(route.service), context: context(), object: true }
+    fn begin(
+        &mut self,
+        route: &Route,
+        object: Option<&Object>,
+        received: Option<Arc<Received>>,
+        incoming: &mut Incoming,
+    ) -> Running {
+        let Incoming { id, timeout, ref mut payload, streams, hops, ref mut extras, .. } = *incoming;
+        let span = HandlerSpan::begin(&self.connection, route.method, extras);
+        let mut facts = Facts { id, timeout, hops, extras: extras.take() };
+        let context = |facts| Context::new(self.connection.clone(), Arc::clone(&self.share), facts);
+        let pooled = if object.is_some() { None } else { self.pools[route.service].pop() };
+        let mut running = match pooled {
+            None => {
+                let router = object.map_or(&self.router, Object::router);
+                let (place, object) = (router.place(route.service), object.is_some());
+                Running { place, context: context(&mut facts), span, object }
             }
-            (None, None) => Running { place: self.router.place(route.service), context: context(), object: false },
-            (None, Some(mut running)) => {
-                if !running.context.reset(incoming.timeout) {
-                    running.context = context();
+            Some(mut running) => {
+                running.span = span;
+                if !running.context.reset(&mut facts) {
+                    running.context = context(&mut facts);
                 }
                 running
             }
         };
-        let Incoming { id, head, payload, streams, hops, extras, .. } = incoming;
-        if hops > 0 {
-            running.context.set_hops(hops);
-        }
-        let claim = extras.and_then(|extras| extras.claim);
-        let received = claim.map(|claim| Received::new(Some(claim), &self.connection));
-        let request = Request::new(payload, head.method, running.context.share_out(), id, streams, received);
+        let payload = std::mem::take(payload);
+        let request = Request::new(payload, route.method, running.context.share_out(), id, streams, received);
         running.place.start(request);
         running
     }
@@ -223,24 +251,22 @@ impl Drop for Dispatcher {
 impl Running {
     /// Polls the handler, in its scope. A panic ends the call and nothing else.
     fn poll(&mut self, link: u64, cx: &mut task::Context<'_>) -> Poll<(Finish, Payload)> {
-        let scope = self.context.control().scope(link);
-        let polled = catch_unwind(AssertUnwindSafe(|| scope.enter(|| self.place.poll(cx))));
-        match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Ok(Answer { half, payload, extra: None }))) => {
-                Poll::Ready((Finish::Returned(half), payload))
-            }
-            Ok(Poll::Ready(Ok(Answer { half, payload, extra: Some(extra) }))) => {
-                Poll::Ready((Finish::Handing(half, extra), payload))
-            }
-            Ok(Poll::Ready(Err(refusal))) => Poll::Ready((Finish::Failed(refusal.0), Payload::EMPTY)),
+        let scope = self.context.handed_down(link);
+        let (span, place) = (&self.span, &mut self.place);
+        let polled = catch_unwind(AssertUnwindSafe(|| span.enter(|| scope.enter(|| place.poll(cx)))));
+        let (how, payload) = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(Ok(answer))) => (Finish::Returned(answer.half, self.context.reply_extras()), answer.payload),
+            Ok(Poll::Ready(Err(refusal))) => (Finish::Failed(refusal.0), Payload::EMPTY),
             Err(panic) => {
                 // Its payload is the user's as well, and may panic again when it is dropped.
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
                 self.clear();
-                Poll::Ready((Finish::Failed(Failure::maybe_executed(Reason::Panicked)), Payload::EMPTY))
+                (Finish::Failed(Failure::maybe_executed(Reason::Panicked)), Payload::EMPTY)
             }
-        }
+        };
+        self.span.end(&how);
+        Poll::Ready((how, payload))
     }
 
     /// Drops the handler; `false` if that panicked, so that the place is not used again.
@@ -321,15 +347,17 @@ impl Future for Task {
 impl Task {
     /// Drops the handler and says so.
     fn end(&mut self, why: Stop) {
-        if let Some(mut running) = self.running.take() {
-            running.clear();
-        }
         let reason = match why {
             Stop::Expired => Reason::DeadlineExceeded,
             Stop::No | Stop::Cancelled | Stop::Lost => Reason::Cancelled,
         };
         let failure = if self.started { Failure::maybe_executed(reason) } else { Failure::not_executed(reason) };
-        self.finish(Finish::Failed(failure), Payload::EMPTY);
+        let how = Finish::Failed(failure);
+        if let Some(mut running) = self.running.take() {
+            running.clear();
+            running.span.end(&how);
+        }
+        self.finish(how, Payload::EMPTY);
     }
 
     fn finish(&mut self, how: Finish, payload: Payload) {
@@ -365,8 +393,6 @@ pub(crate) struct Control {
     /// The reply is out and streams go on: the deadline was the reply's.
     replied: AtomicBool,
     timeout: Duration,
-    /// How many handlers the call has come through.
-    hops: u8,
     /// When `timeout` ends. Not known as long as the handler is in its first poll and nobody has asked.
     deadline: OnceLock<Instant>,
     /// The task the handler runs in.
@@ -380,7 +406,6 @@ impl Control {
             stop: AtomicU8::new(Stop::No as u8),
             replied: AtomicBool::new(false),
             timeout,
-            hops: 0,
             deadline: OnceLock::new(),
             task: Mutex::new(None),
             stopped: Notify::new(),
@@ -392,13 +417,8 @@ impl Control {
         *self.stop.get_mut() = Stop::No as u8;
         *self.replied.get_mut() = false;
         self.timeout = timeout;
-        self.hops = 0;
         self.deadline.take();
         *self.task.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    pub(crate) fn set_hops(&mut self, hops: u8) {
-        self.hops = hops;
     }
 
     fn why(&self) -> Stop {
@@ -439,11 +459,17 @@ impl Control {
         self.replied.store(true, Ordering::Relaxed);
     }
 
-    fn scope(&self, link: u64) -> Scope {
-        if self.replied.load(Ordering::Relaxed) {
-            return Scope { link, timeout: Duration::MAX, deadline: None, hops: self.hops };
+    /// Whether the reply is out.
+    pub(crate) fn has_replied(&self) -> bool {
+        self.replied.load(Ordering::Relaxed)
+    }
+
+    /// The time that the handler's calls have, and when that ends, if it is known.
+    pub(crate) fn time(&self) -> (Duration, Option<Instant>) {
+        if self.has_replied() {
+            return (Duration::MAX, None);
         }
-        Scope { link, timeout: self.timeout, deadline: self.deadline.get().copied(), hops: self.hops }
+        (self.timeout, self.deadline.get().copied())
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

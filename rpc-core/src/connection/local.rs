@@ -2,18 +2,23 @@
 
 use super::{Connection, ConnectionBuilder};
 use crate::error::{ConnectError, ConnectionError, ProtocolError};
+use crate::layer::Layers;
 use crate::protocol::introduce;
 use crate::server::ServerBuilder;
 use crate::transport::Transport;
 
-impl ConnectionBuilder {
+impl<L: Layers> ConnectionBuilder<L> {
     /// Serves `server` at one end of `pair` and connects the other to it. There is no handshake to wait for, and no listener:
     /// the server ends with the connection. Needs a tokio runtime.
     ///
     /// # Errors
     ///
     /// If the two sides have no codec in common.
-    pub fn local<T: Transport>(self, server: ServerBuilder, pair: (T, T)) -> Result<Connection, ConnectError> {
+    pub fn local<T: Transport, M: Layers>(
+        self,
+        server: ServerBuilder<M>,
+        pair: (T, T),
+    ) -> Result<Connection, ConnectError> {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(ConnectError::NoRuntime);
         }

@@ -8,6 +8,7 @@ mod objects;
 pub(crate) mod polling;
 mod shared;
 mod streams;
+mod values;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,13 +17,16 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 
 use crate::body::{Body, Parts};
+use crate::call_layer::CallLayers;
 use crate::client::{Client, ServiceClient};
 use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError};
 use crate::latency::Latency;
+use crate::layer::{CallLayer, LAYERS_FIRST, Layer, Layers, Stack};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
 use crate::protocol::{Begun, Config, Finish, NewCall, Payload, Protocol, Side, Ticket, Waited};
+use crate::random;
 use crate::service::Router;
 use crate::share::Share;
 use crate::stats::ConnectionStats;
@@ -35,6 +39,7 @@ use shared::Shared;
 pub(crate) use dispatch::Control;
 use objects::ObjectLink;
 use streams::StreamLink;
+use values::Values;
 
 /// A connection to a peer, with any number of clients on it, and any number of services for the peer to call.
 ///
@@ -94,12 +99,16 @@ pub(crate) enum Feeding {
 /// What callers and handlers ask of a connection, whatever its transport. Every method takes the lock for a moment.
 pub(crate) trait Link: StreamLink + ObjectLink + Send + Sync {
     fn id(&self) -> u64;
+    /// The number that HELLO gives this end of the connection.
+    fn instance(&self) -> u128;
     fn properties(&self) -> &Properties;
     fn limits(&self) -> &Limits;
     fn codec(&self) -> CodecId;
+    fn values(&self) -> &Values;
+    fn call_layers(&self) -> Option<&Arc<CallLayers>>;
 
     /// Makes a call, of which `payload` is the payload. See [`Caller::begin`](crate::protocol::caller::Caller::begin).
-    fn begin(&self, call: &mut NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun;
+    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun;
     /// Sends more of a call that has begun in [part](Begun::Part). If there is no room for it, `waker` is called when there
     /// is, or when the call is over.
     fn feed(&self, id: u64, payload: Parts<'_>, waker: &Waker) -> Feeding;
@@ -234,17 +243,19 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// What a connection is made with, before it is made.
-#[derive(Clone, Debug, Default)]
+/// What a connection is made with, before it is made. `L` is what is around each service.
+#[derive(Clone, Default)]
 #[must_use]
-pub struct ConnectionBuilder {
+pub struct ConnectionBuilder<L = ()> {
     limits: Limits,
     latency: Latency,
     router: Router,
+    layers: L,
+    call_layers: CallLayers,
     codecs: Option<Vec<CodecId>>,
 }
 
-impl ConnectionBuilder {
+impl<L: Layers> ConnectionBuilder<L> {
     /// Sets the limits of this side.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -263,7 +274,25 @@ impl ConnectionBuilder {
     ///
     /// If a service of the same name is there already.
     pub fn service<S: crate::service::Service>(mut self, service: S) -> Self {
-        self.router.add(service);
+        self.router.add(self.layers.around(service));
+        self
+    }
+
+    /// Puts a layer around every call of every service that this side serves. The first is the outermost.
+    ///
+    /// # Panics
+    ///
+    /// If there is a service already: layers come first, so that no service is left without.
+    #[track_caller]
+    pub fn layer<N: Layer>(self, layer: N) -> ConnectionBuilder<Stack<L, N>> {
+        assert!(self.router.services() == 0, "{LAYERS_FIRST}");
+        let ConnectionBuilder { limits, latency, router, layers, call_layers, codecs } = self;
+        ConnectionBuilder { limits, latency, router, layers: Stack::new(layers, layer), call_layers, codecs }
+    }
+
+    /// Has a layer look at every call that this side makes. The first is the outermost.
+    pub fn call_layer<N: CallLayer>(mut self, layer: N) -> Self {
+        self.call_layers.add(layer);
         self
     }
 
@@ -296,7 +325,7 @@ impl ConnectionBuilder {
         Ok(connection)
     }
 
-    fn into_start(self) -> Start {
+    pub(super) fn into_start(self) -> Start {
         Start {
             side: Side::Client,
             share: Arc::new(Share::new(&self.limits)),
@@ -304,9 +333,16 @@ impl ConnectionBuilder {
             latency: self.latency,
             codecs: self.codecs.unwrap_or_else(|| CodecId::SUPPORTED.to_vec()),
             router: Arc::new(self.router),
+            call_layers: self.call_layers.shared(),
             on_end: None,
             closing: Closing::No,
         }
+    }
+}
+
+impl<L> fmt::Debug for ConnectionBuilder<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionBuilder").field("services", &self.router).finish_non_exhaustive()
     }
 }
 
@@ -320,6 +356,7 @@ pub(crate) struct Start {
     pub(crate) latency: Latency,
     pub(crate) codecs: Vec<CodecId>,
     pub(crate) router: Arc<Router>,
+    pub(crate) call_layers: Option<Arc<CallLayers>>,
     pub(crate) share: Arc<Share>,
     pub(crate) on_end: Option<OnEnd>,
     /// Whether it is to be closed as soon as it begins.
@@ -342,7 +379,7 @@ impl Start {
             chunk_len: properties.chunk_len,
             whole_len: properties.whole_len,
             silent_loss: properties.silent_loss,
-            instance: instance(),
+            instance: random::bits128(),
             share: Arc::clone(&self.share),
         })
     }
@@ -356,7 +393,8 @@ impl Start {
         let (sender, writer, receiver) = transport.split(protocol.frame_len_max());
         // Handlers are the driver's. Whoever sleeps at once has no use for a thread that looks again.
         let leads = T::Receiver::DETACHES && self.router.services() == 0 && !latency.patience().is_zero();
-        let shared = Arc::new(Shared::<T>::new(protocol, self.limits, properties, sender, writer, leads));
+        let shared =
+            Arc::new(Shared::<T>::new(protocol, self.limits, properties, self.call_layers, (sender, writer), leads));
         let link: Arc<dyn Link> = Arc::clone(&shared) as Arc<dyn Link>;
         // Before the driver can read a HELLO and answer it.
         link.close(self.closing);
@@ -365,11 +403,4 @@ impl Start {
         tokio::spawn(Driver::new(shared, receiver, dispatcher, latency).run());
         lent
     }
-}
-
-/// A number that tells this connection's end from all others, from the randomness that std keeps for its hash maps.
-fn instance() -> u128 {
-    use std::hash::{BuildHasher, RandomState};
-    let half = || u128::from(RandomState::new().hash_one(std::process::id()));
-    half() << 64 | half()
 }

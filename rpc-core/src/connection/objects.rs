@@ -3,13 +3,13 @@
 use super::shared::{Shared, State};
 use crate::error::Reason;
 use crate::object::{Object, Passed};
-use crate::protocol::Extra;
+use crate::protocol::Cargo;
 use crate::transport::Transport;
 
 /// The part of [`Link`](super::Link) that belongs to objects.
 pub(crate) trait ObjectLink {
     /// Gets ready what a message will hand over.
-    fn pack(&self, passed: &[Passed], extra: &mut Extra) -> Result<(), Reason>;
+    fn pack(&self, passed: &[Passed]) -> Result<Box<Cargo>, Reason>;
     /// Nobody here has an object of the peer's any more.
     fn release(&self, id: u64);
     /// An object of this side's is not to be called any more.
@@ -21,10 +21,8 @@ pub(crate) trait ObjectLink {
 }
 
 impl<T: Transport> ObjectLink for Shared<T> {
-    fn pack(&self, passed: &[Passed], extra: &mut Extra) -> Result<(), Reason> {
-        let cargo = self.lock().protocol.pack(passed)?;
-        extra.load(cargo);
-        Ok(())
+    fn pack(&self, passed: &[Passed]) -> Result<Box<Cargo>, Reason> {
+        self.lock().protocol.pack(passed)
     }
 
     fn release(&self, id: u64) {

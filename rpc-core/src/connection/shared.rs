@@ -12,8 +12,10 @@ use tokio::sync::Notify;
 
 use self::writing::{Pen, WriteTurn};
 use super::inlet::Berth;
+use super::values::Values;
 use super::{Closing, Feeding, Link, Next};
 use crate::body::{self, Body, Parts};
+use crate::call_layer::CallLayers;
 use crate::clock;
 use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
@@ -51,8 +53,11 @@ pub(super) struct Shared<T: Transport> {
     /// Somebody wants more of the driver than that it reads. Set before it is woken.
     called: AtomicBool,
     pub(super) id: u64,
+    instance: u128,
     pub(super) properties: Properties,
     pub(super) limits: Limits,
+    values: Values,
+    call_layers: Option<Arc<CallLayers>>,
     /// The driver's, where streams are driven as well.
     pub(super) runtime: Handle,
 }
@@ -113,10 +118,11 @@ impl<T: Transport> Shared<T> {
         protocol: Protocol,
         limits: Limits,
         properties: Properties,
-        sender: T::Sender,
-        writer: T::Writer,
+        call_layers: Option<Arc<CallLayers>>,
+        (sender, writer): (T::Sender, T::Writer),
         leads: bool,
     ) -> Shared<T> {
+        let instance = protocol.instance();
         Shared {
             state: Mutex::new(State {
                 protocol,
@@ -143,8 +149,11 @@ impl<T: Transport> Shared<T> {
             called: AtomicBool::new(true),
             // Unique, and ordered with nothing.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            instance,
             properties,
             limits,
+            values: Values::default(),
+            call_layers,
             runtime: Handle::current(),
         }
     }
@@ -236,7 +245,7 @@ impl<T: Transport> Shared<T> {
 
     fn attempt(
         &self,
-        call: &mut NewCall,
+        call: &NewCall,
         payload: Parts<'_>,
         copy: &mut Option<Body>,
         waker: &mut Option<Waker>,
@@ -432,6 +441,10 @@ impl<T: Transport> Link for Shared<T> {
         self.id
     }
 
+    fn instance(&self) -> u128 {
+        self.instance
+    }
+
     fn properties(&self) -> &Properties {
         &self.properties
     }
@@ -444,7 +457,15 @@ impl<T: Transport> Link for Shared<T> {
         self.lock().protocol.codec()
     }
 
-    fn begin(&self, call: &mut NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun {
+    fn values(&self) -> &Values {
+        &self.values
+    }
+
+    fn call_layers(&self) -> Option<&Arc<CallLayers>> {
+        self.call_layers.as_ref()
+    }
+
+    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun {
         let mut copy = None;
         let begun = loop {
             match self.attempt(call, payload, &mut copy, waker, next) {
@@ -577,6 +598,7 @@ pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
 }
 
 /// Drops what belongs to the program, also where that panics.
+#[cold]
 fn drop_all(spent: &mut Vec<Spent>) {
     for spent in spent.drain(..) {
         let _ = catch_unwind(AssertUnwindSafe(|| drop(spent)));
@@ -616,6 +638,7 @@ impl<T: Transport> Drop for EndGuard<T> {
         };
         drop(outlet);
         self.0.lock().sender.release();
+        self.0.values.end();
         body::forget_spare();
     }
 }

@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::task::Waker;
 
 use super::shared::{Shared, State};
+use crate::clock;
+use crate::protocol::extras::Extras;
 use crate::protocol::{Failure, Pushed, Took};
 use crate::transport::Transport;
 
@@ -14,7 +16,7 @@ pub(crate) type Feeder = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// The part of [`Link`](super::Link) that belongs to streams.
 pub(crate) trait StreamLink {
     /// REPLY for a handler that goes on to send items.
-    fn reply(&self, id: u64);
+    fn reply(&self, id: u64, extras: Extras);
     /// The longest item, with its head, that the peer takes.
     fn item_max(&self) -> usize;
     /// Takes items over, to be sent. See [`Pushed`].
@@ -36,8 +38,8 @@ pub(crate) trait StreamLink {
 }
 
 impl<T: Transport> StreamLink for Shared<T> {
-    fn reply(&self, id: u64) {
-        self.with(|State { protocol, sender, .. }, _| protocol.reply(id, sender));
+    fn reply(&self, id: u64, extras: Extras) {
+        self.with(|State { protocol, sender, .. }, _| protocol.reply(id, extras, sender));
     }
 
     fn item_max(&self) -> usize {
@@ -65,7 +67,7 @@ impl<T: Transport> StreamLink for Shared<T> {
     fn take_items(&self, id: u64, done: u64, hungry: bool, buffer: &mut Vec<u8>, waker: &mut Option<Waker>) -> Took {
         let (took, dues, sweep) = {
             let mut state = self.lock();
-            let (took, dues) = state.protocol.take_items(id, done, hungry, buffer, waker);
+            let (took, dues) = state.protocol.take_items(id, done, hungry, buffer, waker, clock::now);
             let sweep = if state.protocol.needs_sweep() { state.driver() } else { None };
             (took, dues, sweep)
         };

@@ -6,6 +6,7 @@ use crate::codec::DecodeError;
 use crate::error::Reason;
 use crate::frame::{FAIL_HEAD_LEN, FrameError, Lead};
 use crate::limits::Limit;
+use crate::metadata::MetadataError;
 
 /// What a FAIL says of the handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,8 @@ mod code {
     pub(super) const UNENCODABLE_REPLY: u8 = 11;
     pub(super) const UNKNOWN_EXTENSION: u8 = 12;
     pub(super) const OBJECT_GONE: u8 = 13;
+    pub(super) const MALFORMED_EXTENSION: u8 = 20;
+    pub(super) const METADATA_TOO_LONG: u8 = 21;
 }
 
 /// A reason as it travels: its code, and up to 16 bytes of numbers.
@@ -134,12 +137,18 @@ impl WireReason {
             Reason::Cancelled => WireReason::new(code::CANCELLED, &[]),
             Reason::UnencodableReply => WireReason::new(code::UNENCODABLE_REPLY, &[]),
             Reason::UnknownExtension(tag) => WireReason::new(code::UNKNOWN_EXTENSION, &tag.to_le_bytes()),
+            Reason::MalformedExtension(tag) => WireReason::new(code::MALFORMED_EXTENSION, &tag.to_le_bytes()),
+            Reason::Metadata(MetadataError::TooLong { len, max }) => {
+                let [len, max] = [len, max].map(|n| u32::try_from(*n).unwrap_or(u32::MAX).to_le_bytes());
+                WireReason::new(code::METADATA_TOO_LONG, &pair(&len, &max))
+            }
             Reason::ObjectGone => WireReason::new(code::OBJECT_GONE, &[]),
             // The rest is never said to a peer.
             Reason::Unencodable(_)
             | Reason::InvalidReply(_)
             | Reason::ConnectionLost(_)
             | Reason::WouldBlockRuntime
+            | Reason::Metadata(_)
             | Reason::Unknown(_) => WireReason::new(0, &[]),
         }
     }
@@ -169,6 +178,10 @@ impl WireReason {
             code::OBJECT_GONE => Reason::ObjectGone,
             code::UNENCODABLE_REPLY => Reason::UnencodableReply,
             code::UNKNOWN_EXTENSION => Reason::UnknownExtension(u16::from_le_bytes(*detail.first_chunk::<2>()?)),
+            code::MALFORMED_EXTENSION => Reason::MalformedExtension(u16::from_le_bytes(*detail.first_chunk::<2>()?)),
+            code::METADATA_TOO_LONG => {
+                Reason::Metadata(MetadataError::TooLong { len: u32_at(0)? as usize, max: u32_at(4)? as usize })
+            }
             _ => return None,
         })
     }
@@ -211,6 +224,8 @@ mod tests {
             Reason::Cancelled,
             Reason::UnencodableReply,
             Reason::UnknownExtension(0x8007),
+            Reason::MalformedExtension(0x10),
+            Reason::Metadata(MetadataError::TooLong { len: 3000, max: 2048 }),
         ];
         for reason in reasons {
             let wire = WireReason::from_reason(&reason);

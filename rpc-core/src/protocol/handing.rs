@@ -1,9 +1,11 @@
 //! What objects and the messages that hand them over have to know of each other.
 
+use std::task::Waker;
+
 use super::Protocol;
 use super::objects::{Cargo, Objects, Spent};
 use crate::error::{ProtocolError, Reason};
-use crate::frame::{Frame, Kind, tag};
+use crate::frame::{Frame, Kind};
 use crate::object::{Object, Passed};
 
 impl Protocol {
@@ -21,16 +23,21 @@ impl Protocol {
         }
     }
 
-    /// What a CALL or the answer to one says beside how it is put together. It counts from now on, whatever becomes of the
+    /// What a CALL or the answer to one hands over, and on what object it is made. It counts from now on, whatever becomes of the
     /// message.
-    pub(in crate::protocol) fn read_extensions(&mut self, frame: &Frame<'_>) -> Result<(), ProtocolError> {
-        let ours = |tag| matches!(tag, tag::OBJECT | tag::HANDLES);
-        if !frame.extensions().any(|extension| extension.is_ok_and(|(tag, _)| ours(tag))) {
-            return Ok(());
-        }
+    #[cold]
+    pub(in crate::protocol) fn take_objects(
+        &mut self,
+        frame: &Frame<'_>,
+        wakers: &mut Vec<Waker>,
+    ) -> Result<(), ProtocolError> {
         match frame.kind {
-            Kind::Call => self.callee.extras = Some(Box::new(self.objects().read(frame)?)),
-            Kind::Reply | Kind::Fail => self.caller.claim = self.objects().read_reply(frame)?.map(Box::new),
+            Kind::Call => self.callee.brought = Some(Box::new(self.objects().read(frame)?)),
+            Kind::Reply | Kind::Fail => {
+                if let Some(claim) = self.objects().read_reply(frame)? {
+                    self.caller.attach(frame.id, claim, wakers);
+                }
+            }
             _ => {}
         }
         Ok(())

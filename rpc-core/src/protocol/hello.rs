@@ -4,6 +4,7 @@
 //! body := "TRNK" major[1] minor[1] (tag[2] len[2] value[len])*
 //! ```
 
+use super::window::WINDOW_MAX;
 use crate::codec::CodecId;
 use crate::error::HandshakeError;
 use crate::frame::{HEADER_LEN, Head, Kind, tag};
@@ -186,9 +187,6 @@ impl Hello {
         theirs.find(|codec| ours.contains(codec)).ok_or_else(|| HandshakeError::NoCommonCodec { ours: names(ours) })
     }
 }
-
-/// Far above any window, far below where sums could overflow.
-const WINDOW_MAX: u64 = 1 << 48;
 
 fn names(codecs: &[CodecId]) -> String {
     codecs.iter().map(|codec| codec.name()).collect::<Vec<_>>().join(", ")

@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::hello::Hello;
 use super::message::{CHUNK_LEN_MIN, Opening, Piece};
 use super::{
-    Class, DRAIN_PING, Drain, Effects, Failure, GOAWAY_FINAL, Phase, Protocol, Side, WINDOW_ITEMS, WINDOW_REPLIES,
-    WINDOW_REQUESTS, fail, halves,
+    Class, DRAIN_PING, Drain, Effects, Failure, GOAWAY_FINAL, Phase, Protocol, Side, WINDOW_ITEMS, WINDOW_MORE,
+    WINDOW_REPLIES, WINDOW_REQUESTS, fail, halves,
 };
 use crate::error::{CloseReason, ConnectionError, HandshakeError, ProtocolError, Reason};
-use crate::frame::{Frame, FrameError, HEAD_LEN_MAX, Kind, tag};
+use crate::frame::{Frame, FrameError, HEAD_LEN_MAX, Kind, flags, tag};
 use crate::landing::{Filling, Landed, Landing, Lease, Partial};
 use crate::wire::Half;
 
@@ -104,15 +104,15 @@ impl Protocol {
         if !matches!(frame.kind, Kind::Call | Kind::Reply | Kind::Fail) {
             refuse_critical(&frame)?;
         }
-        if !frame.is_plain() {
-            self.read_extensions(&frame)?;
+        if frame.is_extended() && frame.has_objects() {
+            self.take_objects(&frame, &mut effects.wakers)?;
         }
         match frame.kind {
             Kind::Call => {
                 let len = landed.as_ref().map_or(record.len(), Landed::len);
                 self.callee.handle_call(&frame, landed, &mut effects.events)?;
-                // It was not taken.
-                self.callee.extras = None;
+                // Where it was not taken.
+                self.callee.brought = None;
                 if self.callee.opened.is_empty() {
                     self.note_short(len);
                 } else {
@@ -122,7 +122,6 @@ impl Protocol {
             Kind::Reply => {
                 let payload = Piece::new(frame.body, landed);
                 self.caller.handle_reply(&frame, Half::Ok, payload, &mut effects.wakers)?;
-                self.caller.claim = None;
                 self.note_reply(frame.id);
             }
             Kind::Fail => {
@@ -134,7 +133,6 @@ impl Protocol {
                         self.caller.handle_failure(&frame, class, code, detail, &mut effects.wakers)?;
                     }
                 }
-                self.caller.claim = None;
                 self.note_failure(frame.id, &mut effects.wakers);
             }
             Kind::Chunk if mine => {
@@ -164,7 +162,7 @@ impl Protocol {
             }
             Kind::Hello => return Err(ProtocolError::Unexpected("second HELLO")),
             Kind::Item => self.handle_stream(&frame, &mut effects.wakers, |streams, wakers| {
-                streams.handle_items(frame.id, frame.body, wakers)
+                streams.handle_items(frame.id, frame.body, frame.flags & flags::FREE != 0, wakers)
             })?,
             Kind::End => {
                 let status = Failure::of_stream(frame.body)?;
@@ -216,6 +214,9 @@ impl Protocol {
             (0, WINDOW_REPLIES) => self.callee.handle_credit(bytes),
             (0, WINDOW_ITEMS) => self.handle_item_credit(bytes),
             (id, WINDOW_ITEMS) => self.handle_stream(frame, wakers, |streams, _| streams.handle_credit(id, bytes)),
+            (1.., WINDOW_MORE) => {
+                self.handle_stream(frame, wakers, |streams, _| streams.handle_growth(frame.id, bytes))
+            }
             _ => Err(ProtocolError::Unexpected("CREDIT for a window that does not exist")),
         }
     }
@@ -225,6 +226,9 @@ impl Protocol {
             self.conclude_drain();
         }
         self.pace.answered(number);
+        if let Some(streams) = &mut self.streams {
+            streams.handle_pong(number);
+        }
     }
 
     fn handle_go_away(&mut self, body: &[u8], wakers: &mut Vec<Waker>) -> Result<(), ProtocolError> {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::objects::Extra;
+use super::extras::{Extras, Sent};
 use crate::body::{Body, Parts};
 use crate::error::ProtocolError;
 use crate::frame::{FRAME_OVERHEAD_MAX, Frame, FrameError, Head, Kind, Lead, StreamCounts, flags, tag};
 use crate::landing::{Filling, Landed};
+use crate::priority::Priority;
 use crate::transport::{Apart, FrameSender};
 
 /// A CALL, REPLY or FAIL whose payload is encoded, and how much of it has been placed.
@@ -15,6 +16,7 @@ pub(crate) struct Message {
     pub(crate) kind: Kind,
     pub(crate) flags: u8,
     pub(crate) lead: Lead,
+    extras: Extras,
     payload: Source,
     /// Payload bytes.
     total: usize,
@@ -26,8 +28,6 @@ pub(crate) struct Message {
     pub(crate) queued: bool,
     /// What is lent is left with its owner, who sends it piece by piece: nothing of it is held here.
     pub(crate) left: bool,
-    /// What else the first frame says, until that is placed.
-    extra: Option<Box<Extra>>,
 }
 
 /// Into what messages are cut.
@@ -64,30 +64,23 @@ pub(crate) enum Progress {
 }
 
 impl Message {
-    pub(crate) fn new(kind: Kind, flags: u8, lead: Lead, payload: Body) -> Message {
+    pub(crate) fn new(kind: Kind, flags: u8, lead: Lead, extras: Extras, payload: Body) -> Message {
         let total = payload.len();
-        Message::of(kind, flags, lead, Source::Own { body: payload, start: 0 }, total)
+        Message::of(kind, flags, lead, extras, Source::Own { body: payload, start: 0 }, total)
     }
 
     /// One whose payload of `total` bytes its owner still has, and [feeds](Message::feed).
-    pub(crate) fn lent(kind: Kind, flags: u8, lead: Lead, total: usize) -> Message {
-        Message::of(kind, flags, lead, Source::Lent, total)
+    pub(crate) fn lent(kind: Kind, flags: u8, lead: Lead, extras: Extras, total: usize) -> Message {
+        Message::of(kind, flags, lead, extras, Source::Lent, total)
     }
 
-    fn of(kind: Kind, flags: u8, lead: Lead, payload: Source, total: usize) -> Message {
-        Message { kind, flags, lead, payload, total, sent: 0, begun: false, queued: false, left: false, extra: None }
+    fn of(kind: Kind, flags: u8, lead: Lead, extras: Extras, payload: Source, total: usize) -> Message {
+        Message { kind, flags, lead, extras, payload, total, sent: 0, begun: false, queued: false, left: false }
     }
 
-    /// Gives it what else its first frame is to say.
-    pub(crate) fn give(&mut self, extra: &mut Extra) {
-        if !extra.is_none() {
-            self.extra = Some(Box::new(std::mem::take(extra)));
-        }
-    }
-
-    /// Takes that back from a message none of which has been placed.
-    pub(crate) fn take_extra(&mut self) -> Extra {
-        self.extra.take().map_or_else(Extra::default, |extra| *extra)
+    /// How urgent it is; of a reply, its call knows.
+    pub(crate) fn priority(&self) -> Priority {
+        Sent::priority(&self.extras)
     }
 
     /// Whether its owner still has the payload.
@@ -123,8 +116,8 @@ impl Message {
     /// Places the next frame of it.
     pub(crate) fn advance<S: FrameSender>(&mut self, id: u64, chunk_len: ChunkLen, out: &mut S) -> Progress {
         let end = self.next_end(chunk_len, out);
-        let extra = self.extra.take();
-        let (head, more) = self.head(id, end, extra.as_deref());
+        let extras = self.extras_now();
+        let (head, more) = self.head(id, end, &extras);
         let placed = if end - self.sent >= APART_LEN_MIN && out.gathers() {
             match self.apart(end) {
                 Some(chunk) => head.place_apart(chunk, out),
@@ -133,7 +126,7 @@ impl Message {
         } else {
             head.place(self.payload.get(self.sent, end), out)
         };
-        self.note(placed, end, more, extra)
+        self.note(placed, end, more)
     }
 
     /// Places the next frame of one that is lent, of which `whole` is the payload. With `lend` it stays where it is: this
@@ -147,14 +140,14 @@ impl Message {
         out: &mut S,
     ) -> Progress {
         let end = self.next_end(chunk_len, out);
-        let extra = self.extra.take();
-        let (head, more) = self.head(id, end, extra.as_deref());
+        let extras = self.extras_now();
+        let (head, more) = self.head(id, end, &extras);
         let placed = if lend && end - self.sent >= APART_LEN_MIN {
             head.place_apart(Apart::lent(self.sent..end), out)
         } else {
             head.place_parts(whole.range(self.sent, end), out)
         };
-        self.note(placed, end, more, extra)
+        self.note(placed, end, more)
     }
 
     /// Up to where the next frame takes the payload.
@@ -163,15 +156,20 @@ impl Message {
         self.total.min(self.sent + len)
     }
 
+    /// What the next frame carries beside its part of the payload.
+    fn extras_now(&self) -> Extras {
+        if self.begun { None } else { self.extras.clone() }
+    }
+
     /// The head of the frame that takes the payload up to `end`, and whether more follow.
-    fn head<'a>(&self, id: u64, end: usize, extra: Option<&'a Extra>) -> (Head<'a>, bool) {
+    fn head<'a>(&self, id: u64, end: usize, extras: &'a Extras) -> (Head<'a>, bool) {
         let more = end < self.total;
         let mut head = Head::new(if self.begun { Kind::Chunk } else { self.kind }, id);
         if !self.begun {
             head.flags = self.flags;
             head.lead = self.lead;
-            head.extra = extra.map_or(&[], |extra| extra.bytes.as_slice());
             head.total = more.then_some(self.total as u64);
+            head.extensions = Sent::bytes(extras);
         }
         if more {
             head.flags |= flags::MORE;
@@ -179,15 +177,14 @@ impl Message {
         (head, more)
     }
 
-    fn note(&mut self, placed: bool, end: usize, more: bool, extra: Option<Box<Extra>>) -> Progress {
+    fn note(&mut self, placed: bool, end: usize, more: bool) -> Progress {
         if !placed {
-            self.extra = extra;
             return Progress::Blocked;
         }
-        self.begun = true;
-        if let Some(mut extra) = extra {
-            extra.placed();
+        if !self.begun {
+            Sent::placed(&self.extras);
         }
+        self.begun = true;
         self.sent = end;
         if more { Progress::More } else { Progress::Done }
     }
@@ -380,10 +377,10 @@ impl Opening {
                     opening.total = u64::from_le_bytes(value);
                 }
                 (tag::STREAMS, value) if frame.kind == Kind::Call => opening.streams = StreamCounts::parse(value)?,
-                // Whoever takes the frame in has looked at them.
-                (tag::OBJECT | tag::RESULT, _) if frame.kind == Kind::Call => {}
-                (tag::HANDLES, _) => {}
                 (tag::HOPS, &[hops]) => opening.hops = hops,
+                // Looked at when the frame was taken in.
+                (tag::OBJECT, _) if frame.kind == Kind::Call => {}
+                (tag::HANDLES, _) => {}
                 (unknown, _) if unknown & tag::CRITICAL != 0 => opening.unknown = Some(unknown),
                 _ => {}
             }

@@ -9,6 +9,7 @@
 
 pub(crate) mod callee;
 pub(crate) mod caller;
+pub(crate) mod extras;
 pub(crate) mod fail;
 mod handing;
 mod hello;
@@ -19,6 +20,7 @@ mod objects;
 mod output;
 mod pace;
 mod payload;
+mod ranked;
 pub(crate) mod stream;
 mod table;
 #[cfg(test)]
@@ -39,7 +41,7 @@ pub use hello::{MAJOR, MINOR};
 pub(crate) use local::introduce;
 use message::ChunkLen;
 pub(crate) use message::{APART_LEN_MIN, Progress};
-pub(crate) use objects::{Claim, Extra, Held, Spent, Target};
+pub(crate) use objects::{Brought, Cargo, Claim, Held, Spent, Target};
 pub(crate) use payload::Payload;
 pub(crate) use stream::{Pushed, Took};
 pub(crate) use waiting::{Ticket, Waited};
@@ -137,6 +139,8 @@ const GOAWAY_FINAL: u8 = 1;
 const WINDOW_REQUESTS: u8 = 1;
 const WINDOW_REPLIES: u8 = 2;
 const WINDOW_ITEMS: u8 = 3;
+/// No window of its own: that of a stream grows.
+const WINDOW_MORE: u8 = 4;
 /// The PING that follows GOAWAY; probes carry their own number.
 const DRAIN_PING: u64 = u64::MAX;
 
@@ -260,6 +264,11 @@ impl Protocol {
         self.config.frame_len_max()
     }
 
+    /// What tells this end from all others.
+    pub(crate) fn instance(&self) -> u128 {
+        self.config.instance
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
@@ -285,7 +294,7 @@ impl Protocol {
     /// Makes a call. The second value says that the driver has to look at the time.
     pub(crate) fn begin<S: FrameSender>(
         &mut self,
-        call: &mut NewCall,
+        call: &NewCall,
         payload: Parts<'_>,
         lend: bool,
         copy: &mut Option<Body>,
@@ -554,6 +563,7 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig, Obj
         memory_max: limits.memory_out,
         message_max: theirs.message_len,
         reply_max: limits.message_len as u64,
+        metadata_max: limits.metadata_len,
         chunk_len,
     });
     let callee = Callee::new(CalleeConfig {
@@ -566,12 +576,14 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig, Obj
         chunk_len,
         memory_out_max: limits.memory_out,
         timeout_max: limits.deadline_max,
+        metadata_max: limits.metadata_len,
         stream_window: limits.stream_window as u64,
         hops_max: limits.hops,
         share: Arc::clone(&config.share),
     });
     let streams = StreamConfig {
         window_in: limits.stream_window as u64,
+        window_max: limits.stream_window_ceiling(),
         window_out: theirs.stream_window,
         items_in: limits.item_window(),
         items_out: theirs.item_window,

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::table::{Keyed, Table};
 use crate::error::{ProtocolError, Reason};
-use crate::frame::{ExtraBytes, Frame, FrameError, HANDLES_MAX, Head, Kind, tag};
+use crate::frame::{Frame, FrameError, HANDLES_MAX, Head, Kind, tag};
 use crate::limits::Limit;
 use crate::object::{Exported, Object, Passed};
 use crate::protocol::Side;
@@ -31,45 +31,32 @@ const OWED_MANY: usize = 64;
 /// Ids in a RELEASE.
 const RELEASE_MAX: usize = 500;
 
-/// The extensions of a message that is to be sent, and what the message hands over.
-#[derive(Debug, Default)]
-pub(crate) struct Extra {
-    pub(crate) bytes: ExtraBytes,
-    cargo: Option<Box<Cargo>>,
-}
-
-impl Extra {
-    /// Hands over what is in the cargo.
-    pub(crate) fn load(&mut self, cargo: Box<Cargo>) {
-        let ids: Vec<u8> = cargo.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-        self.bytes.push(tag::HANDLES, &ids);
-        self.cargo = Some(cargo);
-    }
-
-    /// The message's first frame is placed: the peer will have what was in it.
-    pub(crate) fn placed(&mut self) {
-        if let Some(mut cargo) = self.cargo.take() {
-            cargo.placed = true;
-        }
-    }
-
-    pub(crate) fn is_none(&self) -> bool {
-        matches!(self.bytes, ExtraBytes::None)
-    }
-}
-
 /// What a message hands over, until its first frame is placed.
 #[derive(Debug)]
 pub(crate) struct Cargo {
     drops: Arc<Drops>,
     /// All of it, in order.
     ids: Vec<u64>,
-    placed: bool,
+    /// Set under the lock, and read when it is dropped.
+    placed: AtomicBool,
+}
+
+impl Cargo {
+    /// The value of HANDLES.
+    pub(crate) fn list(&self) -> Vec<u8> {
+        self.ids.iter().flat_map(|id| id.to_le_bytes()).collect()
+    }
+
+    /// The message's first frame is placed: the peer will have what was in it.
+    pub(crate) fn placed(&self) {
+        self.placed.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Cargo {
     fn drop(&mut self) {
-        self.drops.push(Dropped::Cargo { ids: std::mem::take(&mut self.ids), placed: self.placed });
+        let (ids, placed) = (std::mem::take(&mut self.ids), *self.placed.get_mut());
+        self.drops.push(Dropped::Cargo { ids, placed });
     }
 }
 
@@ -205,9 +192,9 @@ impl Keyed for Import {
     }
 }
 
-/// What few calls have, as it comes in.
+/// What a call that has to do with objects brings along.
 #[derive(Debug, Default)]
-pub(crate) struct CallExtras {
+pub(crate) struct Brought {
     /// The object it is made on, instead of a service.
     pub(crate) target: Option<Target>,
     /// What it hands over.
@@ -285,7 +272,7 @@ impl Objects {
                 handle.id()
             }
         });
-        Ok(Box::new(Cargo { ids: ids.collect(), drops: Arc::clone(&self.drops), placed: false }))
+        Ok(Box::new(Cargo { ids: ids.collect(), drops: Arc::clone(&self.drops), placed: AtomicBool::new(false) }))
     }
 
     /// A message will give one of the peer's back.
@@ -336,29 +323,31 @@ impl Objects {
     }
 
     /// What a CALL's extensions say; an object that it hands over counts from now on.
-    pub(crate) fn read(&mut self, frame: &Frame<'_>) -> Result<CallExtras, ProtocolError> {
-        let mut extras = CallExtras::default();
+    pub(crate) fn read(&mut self, frame: &Frame<'_>) -> Result<Brought, ProtocolError> {
+        let mut brought = Brought::default();
         for extension in frame.extensions() {
             match extension? {
                 (tag::OBJECT, value) => {
                     let id = value.try_into().map_err(|_| FrameError::Truncated { what: "id of an object" })?;
-                    extras.target = self.named(u64::from_le_bytes(id))?;
-                    if extras.target.is_none() {
-                        extras.refused = Some(Reason::ObjectGone);
+                    brought.target = self.named(u64::from_le_bytes(id))?;
+                    if brought.target.is_none() {
+                        brought.refused = Some(Reason::ObjectGone);
                     }
                 }
-                (tag::HANDLES, _) if extras.claim.is_some() => return Err(ProtocolError::Unexpected("second HANDLES")),
+                (tag::HANDLES, _) if brought.claim.is_some() => {
+                    return Err(ProtocolError::Unexpected("second HANDLES"));
+                }
                 (tag::HANDLES, value) => {
                     let claim = self.claim(value)?;
                     if claim.crowded {
-                        extras.refused = Some(Reason::Overloaded { limit: Limit::MemoryTotal });
+                        brought.refused = Some(Reason::Overloaded { limit: Limit::MemoryTotal });
                     }
-                    extras.claim = Some(claim);
+                    brought.claim = Some(claim);
                 }
                 _ => {}
             }
         }
-        Ok(extras)
+        Ok(brought)
     }
 
     /// What a reply hands over.
@@ -518,7 +507,7 @@ impl Objects {
     #[cfg(test)]
     pub(super) fn pack_back(&mut self, id: u64) -> Box<Cargo> {
         self.pin(id);
-        Box::new(Cargo { ids: vec![id], drops: Arc::clone(&self.drops), placed: false })
+        Box::new(Cargo { ids: vec![id], drops: Arc::clone(&self.drops), placed: AtomicBool::new(false) })
     }
 
     #[cfg(test)]

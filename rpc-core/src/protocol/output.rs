@@ -144,7 +144,7 @@ impl Protocol {
         let items = self.streams.as_mut().map(|streams| (WINDOW_ITEMS, streams.window()));
         for (name, window) in windows.into_iter().chain(items) {
             if window.pressing() || (all && window.owed() > 0) {
-                if !place_credit(name, 0, window, out) {
+                if !place_credit(name, 0, window.owed(), out) {
                     return false;
                 }
                 window.grant();

@@ -2,6 +2,9 @@
 
 use crate::error::ProtocolError;
 
+/// No window is larger: far above what anybody has, far below where sums could overflow.
+pub(crate) const WINDOW_MAX: u64 = 1 << 48;
+
 /// The sender's side of a window.
 #[derive(Debug)]
 pub(crate) struct SendWindow {
@@ -55,6 +58,14 @@ impl SendWindow {
         self.available += len;
     }
 
+    /// The receiver allows `len` bytes more at a time than before.
+    pub(crate) fn grow(&mut self, len: u64) -> Result<(), ProtocolError> {
+        let size = self.size.checked_add(len).filter(|size| *size <= WINDOW_MAX);
+        self.size = size.ok_or(ProtocolError::CreditOverflow)?;
+        self.available += len;
+        Ok(())
+    }
+
     /// The receiver has let go of `len` bytes.
     pub(crate) fn give(&mut self, len: u64) -> Result<(), ProtocolError> {
         let outstanding = self.size - self.available - self.reserved;
@@ -83,6 +94,21 @@ pub(crate) struct ReceiveWindow {
 impl ReceiveWindow {
     pub(crate) fn new(size: u64) -> ReceiveWindow {
         ReceiveWindow { size, granted: size, promised: 0, held: 0, owed: 0 }
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The caller has placed the CREDIT frame that says so.
+    pub(crate) fn grow(&mut self, len: u64) {
+        self.size += len;
+        self.granted += len;
+    }
+
+    /// Whether the sender has used all of it.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.granted == 0
     }
 
     pub(crate) fn held(&self) -> u64 {
@@ -182,5 +208,10 @@ mod tests {
         window.unsend(1);
         assert_eq!(window.in_use(), 0);
         assert_eq!(window.give(1), Err(ProtocolError::CreditOverflow));
+        window.grow(5).unwrap();
+        assert_eq!((window.available(), window.in_use()), (15, 0));
+        for much in [WINDOW_MAX, u64::MAX] {
+            assert_eq!(window.grow(much), Err(ProtocolError::CreditOverflow));
+        }
     }
 }

@@ -27,7 +27,7 @@ pub struct Receiver {
     at: usize,
     /// The beginning of an item whose end was not fetched yet, head included.
     cut: Vec<u8>,
-    /// Bytes of items taken that the connection does not know of.
+    /// Bytes that have left `buffer`, of which the connection does not know.
     done: u64,
     /// Up to where in `buffer` the task has paid for, and for how many bytes at a time it pays.
     paid: usize,
@@ -98,7 +98,6 @@ impl Receiver {
             Place::Buffer(range) => &self.buffer[range.clone()],
             Place::Cut(item) => &item[ITEM_HEAD_LEN..],
         };
-        self.done += (ITEM_HEAD_LEN + input.len()) as u64;
         let mut budget = DecodeBudget::new(self.decode.0, self.decode.1);
         let item = match decode(self.codec, &mut input, &mut budget) {
             Ok(_) if !input.is_empty() => Err(DecodeError::TrailingBytes { left: input.len() }),
@@ -120,10 +119,12 @@ impl Receiver {
                 if rest.len() >= len {
                     let place = self.at + ITEM_HEAD_LEN..self.at + len;
                     self.at += len;
+                    self.done += len as u64;
                     return Ok(Some(Place::Buffer(place)));
                 }
             }
             self.cut.extend_from_slice(rest);
+            self.done += rest.len() as u64;
             self.at = self.buffer.len();
             return Ok(None);
         }
@@ -139,7 +140,10 @@ impl Receiver {
             }
             let missing = len.unwrap_or(ITEM_HEAD_LEN) - self.cut.len();
             let some = rest.get(..missing).unwrap_or(rest);
+            // No more than twice what is there, and no more than all of it.
+            self.cut.reserve_exact(missing.min(some.len().max(self.cut.len())));
             self.cut.extend_from_slice(some);
+            self.done += some.len() as u64;
             self.at += some.len();
         }
     }

@@ -77,7 +77,7 @@ fn dispatch(service: &Service) -> TokenStream {
                 request: &#krate::__private::Request,
             ) -> ::core::result::Result<#krate::__private::Answer, #krate::__private::Refusal> {
                 let mut args = request.arguments();
-                match request.method() {
+                match request.method().id.0 {
                     #(#arms)*
                     _ => ::core::result::Result::Err(request.unknown_method()),
                 }

@@ -358,7 +358,7 @@ const _: () = {
             ::trunkline::__private::Refusal,
         > {
             let mut args = request.arguments();
-            match request.method() {
+            match request.method().id.0 {
                 __id_watch => {
                     args.streams(0u8, 1u8)?;
                     match <__T as Chat>::watch(

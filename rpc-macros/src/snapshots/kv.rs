@@ -366,7 +366,7 @@ const _: () = {
             ::trunkline::__private::Refusal,
         > {
             let mut args = request.arguments();
-            match request.method() {
+            match request.method().id.0 {
                 __id_get => {
                     let returned = <__T as Kv>::get(
                             &*self.service,

@@ -20,10 +20,12 @@ use std::time::{Duration, Instant};
 
 use super::Event;
 use super::caller::REPLY_INLINE_MAX;
+use super::extras::{CallExtras, Extras};
 use super::fail::{Class, Failure, WireReason};
 use super::message::{Assembly, ChunkLen, Fit, Message, Opening, Piece};
-use super::objects::{CallExtras, Extra};
+use super::objects::Brought;
 use super::payload::Payload;
+use super::ranked::Line;
 use super::stream::STREAMS_MAX;
 use super::table::Table;
 use super::window::{ReceiveWindow, SendWindow};
@@ -31,6 +33,7 @@ use crate::error::{ProtocolError, Reason};
 use crate::frame::{CallHead, Frame, Kind, StreamCounts, TIMEOUT_UNIT_MICROS};
 use crate::landing::{Filling, Landed};
 use crate::limits::Limit;
+use crate::priority::Priority;
 use crate::share::Share;
 use crate::wire::Half;
 
@@ -51,9 +54,7 @@ pub(crate) struct Incoming {
 #[derive(Debug)]
 pub(crate) enum Finish {
     /// The handler returned; the bytes are beside.
-    Returned(Half),
-    /// The same, and the reply hands something over.
-    Handing(Half, Box<Extra>),
+    Returned(Half, Extras),
     /// It did not, or was never started.
     Failed(Failure),
 }
@@ -62,8 +63,9 @@ pub(crate) enum Finish {
 enum State {
     Receiving {
         head: CallHead,
-        assembly: Assembly,
+        hops: u8,
         extras: Option<Box<CallExtras>>,
+        assembly: Assembly,
     },
     Running,
     Replying(Message),
@@ -79,7 +81,8 @@ pub(super) struct Entry {
     timeout: Duration,
     deadline: Option<Instant>,
     expired: bool,
-    hops: u8,
+    /// How urgent its caller says that it is.
+    priority: Priority,
     /// It has streams that have not ended.
     streams: StreamCounts,
     /// Payload bytes of the request that count in the window.
@@ -114,6 +117,11 @@ pub(crate) struct Callee {
     requests: ReceiveWindow,
     replies: SendWindow,
     message_max: u64,
+    metadata_max: usize,
+    /// How many handlers a call may have come through.
+    hops_max: u8,
+    /// What the call that is taken in brings along.
+    pub(crate) brought: Option<Box<Brought>>,
     reply_max: u64,
     chunk_len: ChunkLen,
     memory_out_max: usize,
@@ -121,10 +129,10 @@ pub(crate) struct Callee {
     /// Refusals that wait for room, at most `limit`.
     refusals: VecDeque<Refusal>,
     /// Calls whose reply waits for room only.
-    backlog_free: VecDeque<u64>,
+    backlog_free: Line<u64>,
     /// Calls whose reply waits for credit, too.
-    backlog_credit: VecDeque<u64>,
-    sending: VecDeque<u64>,
+    backlog_credit: Line<u64>,
+    sending: Line<u64>,
     /// Bytes of encoded replies not yet placed.
     reply_bytes: usize,
     /// Handlers that may not encode their reply before there is memory for it.
@@ -138,14 +146,10 @@ pub(crate) struct Callee {
     unstamped: bool,
     /// What a stream to this side may hold.
     stream_window: u64,
-    /// How many handlers a call may have come through.
-    hops_max: u8,
     /// Entries with streams.
     streaming: usize,
     /// Calls with streams that were taken, for whoever keeps the streams.
     pub(crate) opened: Vec<(u64, StreamCounts)>,
-    /// What few calls have, of the one that is taken in.
-    pub(crate) extras: Option<Box<CallExtras>>,
     /// Calls with streams that a FAIL has ended here.
     pub(crate) concluded: Vec<u64>,
     share: Arc<Share>,
@@ -160,12 +164,13 @@ pub(crate) struct CalleeConfig {
     pub(crate) request_window: u64,
     pub(crate) reply_window: u64,
     pub(crate) message_max: u64,
+    pub(crate) metadata_max: usize,
+    pub(crate) hops_max: u8,
     pub(crate) reply_max: u64,
     pub(crate) chunk_len: ChunkLen,
     pub(crate) memory_out_max: usize,
     pub(crate) timeout_max: Duration,
     pub(crate) stream_window: u64,
-    pub(crate) hops_max: u8,
     pub(crate) share: Arc<Share>,
 }
 
@@ -179,14 +184,17 @@ impl Callee {
             requests: ReceiveWindow::new(config.request_window),
             replies: SendWindow::new(config.reply_window),
             message_max: config.message_max,
+            metadata_max: config.metadata_max,
+            hops_max: config.hops_max,
+            brought: None,
             reply_max: config.reply_max,
             chunk_len: config.chunk_len,
             memory_out_max: config.memory_out_max,
             timeout_max: config.timeout_max,
             refusals: VecDeque::new(),
-            backlog_free: VecDeque::new(),
-            backlog_credit: VecDeque::new(),
-            sending: VecDeque::new(),
+            backlog_free: Line::default(),
+            backlog_credit: Line::default(),
+            sending: Line::default(),
             reply_bytes: 0,
             encoders: Vec::new(),
             drained_at: None,
@@ -194,10 +202,8 @@ impl Callee {
             silent: false,
             unstamped: false,
             stream_window: config.stream_window,
-            hops_max: config.hops_max,
             streaming: 0,
             opened: Vec::new(),
-            extras: None,
             concluded: Vec::new(),
             share: config.share,
             accepted: 0,
@@ -277,13 +283,21 @@ impl Callee {
         let admitted = match unknown {
             Some(tag) => Err(Reason::UnknownExtension(tag)),
             None if hops > self.hops_max => Err(Reason::Overloaded { limit: Limit::Hops }),
-            None => self.admit(head, total, streams),
+            None => CallExtras::of(frame, self.metadata_max, &mut self.brought),
         };
-        if let Err(reason) = admitted {
-            self.requests.forget(total - len);
-            self.requests.release(len);
-            return self.refuse(frame.id, &reason);
-        }
+        let charged =
+            |extras: &Option<Box<CallExtras>>| self.charge(total, streams) + CallExtras::held(extras.as_deref());
+        let admitted = admitted.map(|extras| (charged(&extras), extras));
+        let admitted =
+            admitted.and_then(|(charged, extras)| self.admit(head, charged, streams).map(|()| (charged, extras)));
+        let (charged, extras) = match admitted {
+            Ok(admitted) => admitted,
+            Err(reason) => {
+                self.requests.forget(total - len);
+                self.requests.release(len);
+                return self.refuse(frame.id, &reason);
+            }
+        };
         self.accepted += 1;
         let timeout = Duration::from_micros(u64::from(head.timeout) * TIMEOUT_UNIT_MICROS).min(self.timeout_max);
         let mut entry = Entry {
@@ -292,10 +306,10 @@ impl Callee {
             timeout,
             deadline: None,
             expired: false,
-            hops,
+            priority: extras.as_ref().map_or(Priority::Normal, |extras| extras.priority),
             streams,
             held: len,
-            charged: self.charge(total, streams),
+            charged,
             cut: 0,
         };
         if streams != StreamCounts::NONE {
@@ -308,13 +322,12 @@ impl Callee {
             if assembly.push(payload, true) != Fit::Part {
                 return Err(ProtocolError::Chunks);
             }
-            entry.state = State::Receiving { head, assembly, extras: self.extras.take() };
+            entry.state = State::Receiving { head, hops, extras, assembly };
         } else {
             let payload = match payload {
                 Piece::Here(payload) => Payload::copy(payload),
                 Piece::Landed(payload) => Payload::from(payload.into_message()),
             };
-            let extras = self.extras.take();
             events.push(Event::Request(Incoming { id: frame.id, head, timeout, payload, streams, hops, extras }));
         }
         self.calls.insert(entry);
@@ -329,15 +342,12 @@ impl Callee {
     }
 
     /// Takes what a call needs, or says why it can't be taken.
-    fn admit(&mut self, head: CallHead, total: u64, streams: StreamCounts) -> Result<(), Reason> {
+    fn admit(&mut self, head: CallHead, charge: u64, streams: StreamCounts) -> Result<(), Reason> {
         if self.live() >= self.limit {
             return Err(Reason::Overloaded { limit: Limit::InFlightPerConnection });
         }
         if head.timeout == 0 {
             return Err(Reason::DeadlineExceeded);
-        }
-        if let Some(refused) = self.extras.as_ref().and_then(|extras| extras.refused.clone()) {
-            return Err(refused);
         }
         if self.is_crowded() {
             return Err(Reason::Overloaded { limit: Limit::MemoryOut });
@@ -345,7 +355,7 @@ impl Callee {
         if streams.all() > STREAMS_MAX {
             return Err(Reason::Overloaded { limit: Limit::StreamsPerCall });
         }
-        self.share.enter(self.charge(total, streams)).map_err(|limit| Reason::Overloaded { limit })
+        self.share.enter(charge).map_err(|limit| Reason::Overloaded { limit })
     }
 
     /// Answers a call that gets no state.
@@ -381,8 +391,8 @@ impl Callee {
         let Some(entry) = self.calls.get_mut(frame.id) else {
             return self.requests.stray(len);
         };
-        let (head, assembly, extras) = match &mut entry.state {
-            State::Receiving { head, assembly, extras } => (head, assembly, extras),
+        let (head, hops, extras, assembly) = match &mut entry.state {
+            State::Receiving { head, hops, extras, assembly } => (head, *hops, extras, assembly),
             // It was whole.
             State::Running | State::Streaming => return Err(ProtocolError::Chunks),
             // Its deadline passed while it came in, and the peer has yet to hear of it.
@@ -396,8 +406,7 @@ impl Callee {
         entry.held += len;
         if fit == Fit::Whole {
             let payload = Payload::from(assembly.take().unwrap_or_default());
-            let (id, head, timeout, streams, hops) = (entry.id, *head, entry.timeout, entry.streams, entry.hops);
-            let extras = extras.take();
+            let (id, head, timeout, streams, extras) = (entry.id, *head, entry.timeout, entry.streams, extras.take());
             entry.state = State::Running;
             events.push(Event::Request(Incoming { id, head, timeout, payload, streams, hops, extras }));
         }
@@ -426,7 +435,7 @@ impl Callee {
         let Some(entry) = self.calls.get_mut(id) else {
             return;
         };
-        let message = failure_message(&failure);
+        let (message, priority) = (failure_message(&failure), entry.priority);
         let before = std::mem::replace(&mut entry.state, State::Replying(message));
         let (held, charged) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.charged));
         match before {
@@ -444,7 +453,7 @@ impl Callee {
         self.requests.release(held);
         self.share.release(charged);
         self.reply_bytes += failure_len(&failure);
-        self.backlog_free.push_back(id);
+        self.backlog_free.push_back(priority, id);
         if self.streaming > 0 && self.forget_streams(id) {
             self.concluded.push(id);
         }
@@ -590,7 +599,7 @@ impl Callee {
 
 fn failure_message(failure: &Failure) -> Message {
     let (lead, reason) = failure.on_the_wire();
-    Message::new(Kind::Fail, 0, lead, reason.detail().into())
+    Message::new(Kind::Fail, 0, lead, None, reason.detail().into())
 }
 
 fn failure_len(failure: &Failure) -> usize {

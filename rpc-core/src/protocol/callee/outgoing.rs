@@ -6,6 +6,7 @@ use super::{Callee, Entry, Finish, State, failure_message};
 use crate::error::Reason;
 use crate::frame::{Head, Kind, Lead, StreamCounts};
 use crate::protocol::caller::REPLY_INLINE_MAX;
+use crate::protocol::extras::Sent;
 use crate::protocol::fail::{Class, Failure};
 use crate::protocol::message::{APART_LEN_MIN, ChunkLen, Message, Progress};
 use crate::protocol::payload::Payload;
@@ -31,13 +32,12 @@ impl Callee {
         }
         let bytes = payload.as_slice();
         let len = bytes.len() as u64;
-        let (half, mut extra) = match how {
-            Finish::Returned(_) | Finish::Handing(..) if len > self.reply_max => {
+        let (half, extras) = match how {
+            Finish::Returned(..) if len > self.reply_max => {
                 let failure = self.too_large(&how, &payload);
                 return failure.into_iter().for_each(|failure| self.fail(id, &failure, out));
             }
-            Finish::Returned(half) => (half, None),
-            Finish::Handing(half, extra) => (half, Some(extra)),
+            Finish::Returned(half, extras) => (half, extras),
             Finish::Failed(failure) => return self.fail(id, &failure, out),
         };
         let (kind, lead) = match half {
@@ -51,13 +51,9 @@ impl Callee {
         if at_once && !apart {
             let mut head = Head::new(kind, id);
             head.lead = lead;
-            if let Some(extra) = &extra {
-                head.extra = extra.bytes.as_slice();
-            }
+            head.extensions = Sent::bytes(&extras);
             if head.place(bytes, out) {
-                if let Some(extra) = &mut extra {
-                    extra.placed();
-                }
+                Sent::placed(&extras);
                 if !free {
                     self.replies.take(len);
                     self.replies.sent(len);
@@ -66,10 +62,7 @@ impl Callee {
                 return;
             }
         }
-        let mut message = Message::new(kind, 0, lead, payload.into_body());
-        if let Some(extra) = &mut extra {
-            message.give(extra);
-        }
+        let mut message = Message::new(kind, 0, lead, extras, payload.into_body());
         if at_once && apart && message.advance(id, self.chunk_len, out) == Progress::Done {
             self.replies.take(len);
             self.replies.sent(len);
@@ -90,17 +83,18 @@ impl Callee {
     }
 
     fn wait(&mut self, id: u64, message: Message) {
+        let Some(entry) = self.calls.get_mut(id) else {
+            return;
+        };
         self.reply_bytes += message.len();
         if message.len() <= REPLY_INLINE_MAX {
-            self.backlog_free.push_back(id);
+            self.backlog_free.push_back(entry.priority, id);
         } else {
             // Its deadline counts here, too; it may have passed.
             self.unstamped = true;
-            self.backlog_credit.push_back(id);
+            self.backlog_credit.push_back(entry.priority, id);
         }
-        if let Some(entry) = self.calls.get_mut(id) {
-            entry.state = State::Replying(message);
-        }
+        entry.state = State::Replying(message);
     }
 
     pub(super) fn remove(&mut self, id: u64) {
@@ -125,7 +119,7 @@ impl Callee {
     /// What becomes of a reply that the peer does not take.
     pub(crate) fn too_large(&self, how: &Finish, payload: &Payload) -> Option<Failure> {
         let len = payload.as_slice().len() as u64;
-        let too_large = !matches!(how, Finish::Failed(_)) && len > self.reply_max;
+        let too_large = matches!(how, Finish::Returned(..)) && len > self.reply_max;
         too_large.then(|| Failure::maybe_executed(Reason::TooLarge { len, max: self.reply_max }))
     }
 
@@ -147,22 +141,22 @@ impl Callee {
             }
             self.refusals.pop_front();
         }
-        while let Some(id) = self.backlog_free.pop_front() {
+        while let Some((priority, id)) = self.backlog_free.pop_front() {
             if self.start(id, self.chunk_len, out) == Some(Progress::Blocked) {
-                self.backlog_free.push_front(id);
+                self.backlog_free.push_front(priority, id);
                 return false;
             }
         }
-        while let Some(id) = self.backlog_credit.pop_front() {
+        while let Some((priority, id)) = self.backlog_credit.pop_front() {
             let len = self.unsent(id);
             if !self.replies.allows(len) {
-                self.backlog_credit.push_front(id);
+                self.backlog_credit.push_front(priority, id);
                 break;
             }
             self.replies.take(len);
             if self.start(id, self.chunk_len, out) == Some(Progress::Blocked) {
                 self.replies.unsend(len);
-                self.backlog_credit.push_front(id);
+                self.backlog_credit.push_front(priority, id);
                 return false;
             }
         }
@@ -197,7 +191,7 @@ impl Callee {
                 self.replies.unsend(std::mem::take(&mut entry.cut));
                 self.remove(id);
             }
-            Progress::More => self.sending.push_back(id),
+            Progress::More => self.sending.push_back(entry.priority, id),
             Progress::Blocked => {}
         }
         Some(progress)
@@ -205,7 +199,7 @@ impl Callee {
 
     /// Places one chunk, of at most `most` bytes, of the half-sent reply whose turn it is.
     pub(crate) fn send_chunk<S: FrameSender>(&mut self, most: usize, out: &mut S) -> Option<Progress> {
-        while let Some(id) = self.sending.pop_front() {
+        while let Some((priority, id)) = self.sending.pop_front() {
             let begun = match self.calls.get_mut(id) {
                 Some(Entry { state: State::Replying(message), .. }) => message.begun,
                 _ => false,
@@ -215,7 +209,7 @@ impl Callee {
             }
             let progress = self.start(id, self.chunk_len.at_most(most), out);
             if progress == Some(Progress::Blocked) {
-                self.sending.push_front(id);
+                self.sending.push_front(priority, id);
             }
             return progress;
         }

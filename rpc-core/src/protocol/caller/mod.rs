@@ -17,18 +17,18 @@ mod incoming;
 mod outgoing;
 mod time;
 
-use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use super::extras::{Beside, Extras};
 use super::fail::Failure;
 use super::message::{Assembly, ChunkLen, Message};
-use super::objects::{Claim, Extra};
+use super::ranked::Line;
 use super::waiting::{Ticket, Waited, Waiting};
 use super::window::{ReceiveWindow, SendWindow};
 use crate::body::Received;
 use crate::error::Reason;
-use crate::frame::{CallHead, Lead, StreamCounts, TIMEOUT_UNIT_MICROS};
+use crate::frame::{CallHead, CallTraits, Lead, StreamCounts};
 use crate::wire::Half;
 
 /// A reply of at most this many bytes lies in its slot and costs no credit.
@@ -37,7 +37,7 @@ pub(crate) const REPLY_INLINE_MAX: usize = 64;
 const SLOTS_BUSY: usize = 16;
 
 /// A call to be made. Its payload travels beside it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct NewCall {
     pub(crate) head: CallHead,
     pub(crate) oneway: bool,
@@ -48,20 +48,17 @@ pub(crate) struct NewCall {
     /// Made inside a handler that this connection reached: fails rather than waits.
     pub(crate) nested: bool,
     pub(crate) streams: StreamCounts,
+    pub(crate) extras: Extras,
+    /// How many handlers it has come through.
+    pub(crate) hops: u8,
     /// The object of the peer's that it is made on; 0 = a service.
     pub(crate) object: u64,
-    /// What else its first frame says, the object's id included.
-    pub(crate) extra: Extra,
 }
 
 impl NewCall {
-    /// The same, with what it hands over, to be kept.
-    fn take(&mut self) -> NewCall {
-        NewCall { extra: std::mem::take(&mut self.extra), ..*self }
-    }
-
     fn lead(&self) -> Lead {
-        if self.streams == StreamCounts::NONE { Lead::Call(self.head) } else { Lead::Streamed(self.head, self.streams) }
+        let traits = CallTraits { streams: self.streams, hops: self.hops, object: self.object };
+        if traits == CallTraits::NONE { Lead::Call(self.head) } else { Lead::Extended(self.head, traits) }
     }
 }
 
@@ -140,8 +137,8 @@ pub(crate) enum Answer {
         bytes: Received,
     },
     Failed(Failure),
-    /// The same, with objects that came along.
-    With(Box<(Answer, Option<Claim>)>),
+    /// With the metadata that its caller asked for, or what it hands over.
+    Extended(Box<(Answer, Beside)>),
 }
 
 impl Answer {
@@ -188,6 +185,8 @@ struct Slot {
     cut: u64,
     incoming: Option<(Half, Assembly)>,
     outcome: Option<Outcome>,
+    /// What came beside the reply, where its caller asks for that.
+    beside: Option<Box<Beside>>,
     /// The terminal frame has come.
     terminal: bool,
     /// Somebody waits for the outcome.
@@ -196,8 +195,6 @@ struct Slot {
     expired: bool,
     cancel: Cancel,
     waker: Option<Waker>,
-    /// What the reply hands over.
-    claim: Option<Box<Claim>>,
     small: [u8; REPLY_INLINE_MAX],
 }
 
@@ -212,12 +209,12 @@ impl Slot {
             cut: 0,
             incoming: None,
             outcome: None,
+            beside: None,
             terminal: false,
             wanted: false,
             expired: false,
             cancel: Cancel::No,
             waker: None,
-            claim: None,
             small: [0; REPLY_INLINE_MAX],
         }
     }
@@ -261,9 +258,11 @@ pub(crate) struct Caller {
     message_max: u64,
     /// The longest message this side accepts.
     reply_max: u64,
+    /// The longest metadata that this side accepts.
+    metadata_max: usize,
     chunk_len: ChunkLen,
     /// Ids of half-sent calls, in turn.
-    sending: VecDeque<u64>,
+    sending: Line<u64>,
     /// What is not sent yet of half-sent calls that are held here.
     sending_bytes: usize,
     /// Of those that are left with their callers.
@@ -277,8 +276,6 @@ pub(crate) struct Caller {
     closing: bool,
     /// A call without a deadline of its own has been placed since the last sweep.
     unstamped: bool,
-    /// What the reply that is taken in hands over.
-    pub(crate) claim: Option<Box<Claim>>,
     /// Replies to calls that are over.
     pub(crate) late_replies: u64,
     /// Calls that failed here because of a limit.
@@ -303,6 +300,7 @@ pub(crate) struct CallerConfig {
     pub(crate) memory_max: usize,
     pub(crate) message_max: u64,
     pub(crate) reply_max: u64,
+    pub(crate) metadata_max: usize,
     pub(crate) chunk_len: ChunkLen,
 }
 
@@ -326,8 +324,9 @@ impl Caller {
             memory_max: config.memory_max,
             message_max: config.message_max,
             reply_max: config.reply_max,
+            metadata_max: config.metadata_max,
             chunk_len: config.chunk_len,
-            sending: VecDeque::new(),
+            sending: Line::default(),
             sending_bytes: 0,
             left: Left::default(),
             cancels_due: 0,
@@ -335,7 +334,6 @@ impl Caller {
             going_away: None,
             closing: false,
             unstamped: false,
-            claim: None,
             late_replies: 0,
             refused: 0,
         }
@@ -482,15 +480,16 @@ impl Caller {
         };
         slot.wanted = false;
         let terminal = slot.terminal;
-        let claim = slot.claim.take();
+        let beside = slot.beside.take();
         if let Answer::Large { bytes, .. } = answer {
             self.replies.release(bytes.len() as u64);
         }
         if terminal {
             self.release(id);
         }
-        if let Some(claim) = claim {
-            *answer = Answer::With(Box::new((std::mem::replace(answer, Answer::EMPTY), Some(*claim))));
+        if let Some(beside) = beside {
+            let plain = std::mem::replace(answer, Answer::EMPTY);
+            *answer = Answer::Extended(Box::new((plain, *beside)));
         }
         true
     }
@@ -585,8 +584,8 @@ impl Caller {
             return;
         };
         debug_assert!(slot.waker.is_none() || !slot.wanted);
+        slot.beside = None;
         slot.id = 0;
-        slot.claim = None;
         let was_open = !slot.terminal;
         let was_due = slot.cancel == Cancel::Due;
         self.cancels_due -= usize::from(was_due);
@@ -605,9 +604,4 @@ impl Caller {
             && self.requests.in_use() == 0
             && self.replies.is_at_rest()
     }
-}
-
-/// Rounded up, so that 0 means that no time is left.
-fn timeout_units(left: Duration) -> u32 {
-    u32::try_from(left.as_micros().div_ceil(u128::from(TIMEOUT_UNIT_MICROS))).unwrap_or(u32::MAX)
 }

@@ -1,7 +1,7 @@
 //! What leaves: new calls, those that waited, their chunks, cancels.
 //!
-//! Two lanes wait: messages of one chunk, and longer ones. Neither may starve the other, so both first-come order and an
-//! eighth of the window decide.
+//! Two lanes wait: messages of one chunk, and longer ones. Neither may starve the other, so both first-come order, within a
+//! priority, and an eighth of the window decide.
 
 use std::task::Waker;
 
@@ -10,8 +10,9 @@ use crate::body::{Body, Parts};
 use crate::error::Reason;
 use crate::frame::{Head, Kind, flags};
 use crate::limits::Limit;
+use crate::protocol::extras::{Beside, Sent};
 use crate::protocol::message::{APART_LEN_MIN, Message, Progress};
-use crate::protocol::waiting::{Lane, Queued};
+use crate::protocol::waiting::{Lane, Place, Queued};
 use crate::transport::FrameSender;
 
 impl Caller {
@@ -20,7 +21,7 @@ impl Caller {
     /// where somebody is to be woken: it is not dropped here, under the lock. `lend` as in [`Message::feed`].
     pub(crate) fn begin<S: FrameSender>(
         &mut self,
-        call: &mut NewCall,
+        call: &NewCall,
         payload: Parts<'_>,
         lend: bool,
         copy: &mut Option<Body>,
@@ -36,7 +37,8 @@ impl Caller {
         }
         let lane = if payload.len() > self.chunk_len.len { Lane::Large } else { Lane::Small };
         let held = self.waiting.bytes() + self.sending_bytes;
-        let fits = held == 0 || held + payload.len() <= self.memory_max;
+        let held_for_it = payload.len() + Sent::bytes(&call.extras).len();
+        let fits = held == 0 || held + held_for_it <= self.memory_max;
         let free =
             !self.closing && self.open < self.limit && self.may_start(lane, len) && (fits || lane == Lane::Small);
         let placed = if free { self.place(call, Source::Lent(payload, lend), out) } else { None };
@@ -58,7 +60,7 @@ impl Caller {
             if !self.starved.iter().any(|known| waker.as_ref().is_some_and(|waker| known.will_wake(waker))) {
                 self.starved.extend(waker.take());
             }
-            self.starved_least = self.starved_least.min(payload.len());
+            self.starved_least = self.starved_least.min(held_for_it);
             return Begun::Starved.into();
         }
         let payload = match copy.take() {
@@ -67,7 +69,7 @@ impl Caller {
             None => payload.into(),
         };
         self.unstamped |= call.deadline.is_none();
-        Begun::Queued(self.waiting.push(lane, Queued { call: call.take(), payload }, waker.take())).into()
+        Begun::Queued(self.waiting.push(lane, Queued { call: call.clone(), payload }, waker.take())).into()
     }
 
     /// Whether a new message may start now, ahead of nobody who waits in its lane.
@@ -113,7 +115,7 @@ impl Caller {
     }
 
     /// Gives the call an id and a slot and places its first frame; `None` if the sender has no room.
-    fn place<S: FrameSender>(&mut self, call: &mut NewCall, payload: Source<'_>, out: &mut S) -> Option<u64> {
+    fn place<S: FrameSender>(&mut self, call: &NewCall, payload: Source<'_>, out: &mut S) -> Option<u64> {
         let mut id = self.next_id;
         if self.live == self.slots.len() {
             self.grow();
@@ -128,34 +130,32 @@ impl Caller {
         let mut outgoing = None;
         let len = payload.len();
         if len <= self.chunk_len.len && (len < APART_LEN_MIN || !payload.stays(out)) {
-            let extra = call.extra.bytes.as_slice();
-            let head = Head { kind: Kind::Call, flags: oneway, id, total: None, lead, extra };
+            let extensions = Sent::bytes(&call.extras);
+            let head = Head { kind: Kind::Call, flags: oneway, id, total: None, lead, extensions };
             if !head.place_parts(payload.parts(), out) {
                 return None;
             }
+            Sent::placed(&call.extras);
         } else {
             let (message, progress) = match payload {
                 Source::Lent(parts, lend) => {
-                    let mut message = Message::lent(Kind::Call, oneway, lead, len);
-                    message.give(&mut call.extra);
+                    let mut message = Message::lent(Kind::Call, oneway, lead, call.extras.clone(), len);
                     let progress = message.feed(id, parts, lend, self.chunk_len, out);
                     if progress == Progress::Blocked {
-                        call.extra = message.take_extra();
                         return None;
                     }
                     (message, progress)
                 }
                 Source::Own(body) => {
-                    let mut message = Message::new(Kind::Call, oneway, lead, std::mem::take(body));
-                    message.give(&mut call.extra);
+                    let extras = call.extras.clone();
+                    let mut message = Message::new(Kind::Call, oneway, lead, extras, std::mem::take(body));
                     let progress = message.advance(id, self.chunk_len, out);
                     match progress {
                         Progress::Blocked => {
-                            call.extra = message.take_extra();
                             *body = message.into_payload();
                             return None;
                         }
-                        Progress::More => self.sending.push_back(id),
+                        Progress::More => self.sending.push_back(message.priority(), id),
                         Progress::Done => {}
                     }
                     (message, progress)
@@ -164,7 +164,6 @@ impl Caller {
             self.sending_bytes += message.unsent();
             outgoing = Some(message).filter(|_| progress == Progress::More);
         }
-        call.extra.placed();
         let unsent = outgoing.as_ref().map_or(0, Message::unsent);
         self.requests.take(len as u64);
         self.requests.sent((len - unsent) as u64);
@@ -183,6 +182,8 @@ impl Caller {
         slot.deadline = call.deadline;
         slot.position = if outgoing.is_none() { out.position() } else { u64::MAX };
         slot.outgoing = outgoing;
+        let wants_metadata = call.extras.as_ref().is_some_and(|extras| extras.wants_metadata);
+        slot.beside = wants_metadata.then(|| Box::new(Beside { wants_metadata, ..Beside::default() }));
         slot.terminal = false;
         slot.wanted = false;
         slot.expired = false;
@@ -228,17 +229,18 @@ impl Caller {
             let Some(queued) = self.waiting.front_mut(lane) else {
                 break;
             };
-            let mut call = queued.call.take();
+            let call = queued.call.clone();
+            let held = queued.held();
             let mut payload = std::mem::take(&mut queued.payload);
             let len = payload.len();
-            let Some(id) = self.place(&mut call, Source::Own(&mut payload), out) else {
+            let Some(id) = self.place(&call, Source::Own(&mut payload), out) else {
                 if let Some(queued) = self.waiting.front_mut(lane) {
-                    (queued.call, queued.payload) = (call, payload);
+                    queued.payload = payload;
                 }
                 return false;
             };
             self.spent(lane, len as u64);
-            let waker = self.waiting.placed(lane, len, id);
+            let waker = self.waiting.placed(lane, held, id);
             if let Some(slot) = self.slot_mut(id) {
                 slot.wanted = !call.oneway;
             }
@@ -251,9 +253,9 @@ impl Caller {
         true
     }
 
-    /// Whose turn it is among those who wait: who came first, but neither lane may starve the other.
+    /// Whose turn it is among those who wait: who is more urgent or came first, but neither lane may starve the other.
     fn next_lane(&self) -> Option<Lane> {
-        let fits = |(_, len): &(u64, u64)| self.requests.allows(*len);
+        let fits = |(_, len): &(Place, u64)| self.requests.allows(*len);
         match (self.waiting.front(Lane::Small), self.waiting.front(Lane::Large)) {
             (Some(small), None) => fits(&small).then_some(Lane::Small),
             (None, Some(large)) => fits(&large).then_some(Lane::Large),
@@ -307,10 +309,10 @@ impl Caller {
             return Fed::Over;
         };
         let sent = message.len() - message.unsent();
-        let queued = std::mem::replace(&mut message.queued, true);
+        let (queued, priority) = (std::mem::replace(&mut message.queued, true), message.priority());
         waker.place(&mut slot.waker);
         if !queued {
-            self.sending.push_back(id);
+            self.sending.push_back(priority, id);
         }
         Fed::Part(sent)
     }
@@ -339,8 +341,9 @@ impl Caller {
         if let Some(message) = self.slot_mut(id).and_then(|slot| slot.outgoing.as_mut()) {
             debug_assert!(!message.left);
             message.keep(rest);
+            let priority = message.priority();
             if !std::mem::replace(&mut message.queued, true) {
-                self.sending.push_back(id);
+                self.sending.push_back(priority, id);
             }
         }
     }
@@ -353,7 +356,7 @@ impl Caller {
         out: &mut S,
         wakers: &mut Vec<Waker>,
     ) -> Option<Progress> {
-        while let Some(id) = self.sending.pop_front() {
+        while let Some((priority, id)) = self.sending.pop_front() {
             let chunk_len = self.chunk_len.at_most(most);
             let index = self.index(id);
             let slot = &mut self.slots[index];
@@ -375,8 +378,8 @@ impl Caller {
                     slot.position = out.position();
                     slot.outgoing = None;
                 }
-                Progress::More => self.sending.push_back(id),
-                Progress::Blocked => self.sending.push_front(id),
+                Progress::More => self.sending.push_back(priority, id),
+                Progress::Blocked => self.sending.push_front(priority, id),
             }
             return Some(progress);
         }

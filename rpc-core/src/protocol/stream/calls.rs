@@ -1,11 +1,14 @@
 //! What streams and the calls that they belong to have to know of each other.
 
+use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 use super::{Over, Pushed, Streams, Took};
 use crate::error::{ConnectionError, ProtocolError, Reason};
 use crate::frame::Frame;
 use crate::protocol::caller::Fate;
+use crate::protocol::extras::Extras;
 use crate::protocol::fail::Failure;
 use crate::protocol::{Finish, Payload, Protocol, Ticket};
 use crate::transport::FrameSender;
@@ -14,8 +17,8 @@ use crate::wire::Half;
 impl Protocol {
     /// The streams of this connection, which have none of its memory before there are any.
     fn streams(&mut self) -> &mut Streams {
-        let config = self.stream_config;
-        self.streams.get_or_insert_with(|| Box::new(Streams::new(config)))
+        let (config, share) = (self.stream_config, &self.config.share);
+        self.streams.get_or_insert_with(|| Box::new(Streams::new(config, Arc::clone(share))))
     }
 
     /// Whether the peer knows streams.
@@ -123,11 +126,11 @@ impl Protocol {
     }
 
     /// The handler of a call with streams has returned what it will send: REPLY goes out, and the call goes on.
-    pub(crate) fn reply<S: FrameSender>(&mut self, id: u64, out: &mut S) {
+    pub(crate) fn reply<S: FrameSender>(&mut self, id: u64, extras: Extras, out: &mut S) {
         if let Some(streams) = self.streams.as_mut().filter(|streams| streams.awaits_reply(id)) {
             streams.replied(id);
             self.say_hello(out);
-            self.callee.finish(id, Finish::Returned(Half::Ok), Payload::EMPTY, out);
+            self.callee.finish(id, Finish::Returned(Half::Ok, extras), Payload::EMPTY, out);
         }
     }
 
@@ -142,7 +145,7 @@ impl Protocol {
                 self.callee.panicked += u64::from(failure.reason == Reason::Panicked);
                 streams.handler_gone(id, &Err(failure.clone()));
             }
-            Finish::Returned(Half::Err) | Finish::Failed(_) if !replied => {
+            Finish::Returned(Half::Err, _) | Finish::Failed(_) if !replied => {
                 // FAIL ends them, also those that somebody else has got from the handler.
                 let mut wakers = std::mem::take(&mut streams.woken);
                 streams.fail(id, &Reason::Cancelled, &mut wakers);
@@ -206,7 +209,8 @@ impl Protocol {
         self.streams.as_mut()?.claim(id)
     }
 
-    /// Takes what has come of a stream. The second value says that `transmit` has something to do. See [`Streams::take`].
+    /// Takes what has come of a stream. The second value says that `transmit` has something to do. See [`Streams::take`]. The
+    /// clock is read where the stream's speed is measured.
     pub(crate) fn take_items(
         &mut self,
         id: u64,
@@ -214,14 +218,21 @@ impl Protocol {
         hungry: bool,
         buffer: &mut Vec<u8>,
         waker: &mut Option<Waker>,
+        clock: impl Fn() -> Instant,
     ) -> (Took, bool) {
-        match &mut self.streams {
-            Some(streams) => {
-                let took = streams.take(id, done, hungry, buffer, waker);
-                (took, streams.has_dues())
+        let Some(streams) = &mut self.streams else {
+            return (Took::Ended(Err(Failure::maybe_executed(Reason::Cancelled))), false);
+        };
+        let took = streams.take(id, done, hungry, buffer, waker);
+        if done > 0 {
+            // One that is yet to go does for both.
+            let number = self.latches.ping.unwrap_or(self.ping_number + 1);
+            if streams.measure(id, done, number, clock) && self.latches.ping.is_none() {
+                self.ping_number = number;
+                self.latches.ping = Some(number);
             }
-            None => (Took::Ended(Err(Failure::maybe_executed(Reason::Cancelled))), false),
         }
+        (took, streams.has_dues())
     }
 
     /// Nobody will take more of a stream.

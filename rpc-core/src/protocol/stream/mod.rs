@@ -18,10 +18,13 @@
 //! call's place.
 
 mod calls;
+mod growth;
+mod pieces;
 mod receiving;
 mod sending;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::Waker;
 
 use super::fail::Failure;
@@ -29,12 +32,18 @@ use super::table::{Keyed, Table};
 use super::window::{ReceiveWindow, SendWindow};
 use crate::error::Reason;
 use crate::frame::StreamCounts;
+use crate::share::Share;
+use growth::Round;
 use receiving::Incoming;
 pub(crate) use receiving::place_credit;
 use sending::Outgoing;
 
 /// A call has no more streams than this.
 pub(crate) const STREAMS_MAX: u64 = 16;
+
+/// Bytes of a stream that nobody has looked at and that do not count in the window of all streams: so those that nobody
+/// reads cannot stop the others.
+pub(crate) const RESERVE: u64 = 16 << 10;
 
 /// So long short calls beside streams are remembered: at a gigabyte a second, some hundredths of one.
 const MEMORY: u64 = 32 << 20;
@@ -44,6 +53,8 @@ const MEMORY: u64 = 32 << 20;
 pub(crate) struct StreamConfig {
     /// Of each stream to this side.
     pub(crate) window_in: u64,
+    /// Up to where it grows.
+    pub(crate) window_max: u64,
     /// Of each stream to the peer; 0 = it knows no streams.
     pub(crate) window_out: u64,
     /// Of all streams to this side.
@@ -150,6 +161,9 @@ pub(crate) struct Streams {
     cancels: VecDeque<u64>,
     /// Credit is owed that is too little to leave at once.
     owing: bool,
+    /// The stream that is measured.
+    round: Option<Round>,
+    share: Arc<Share>,
     /// Bytes of items that may come until short calls beside them are forgotten.
     beside: u64,
     over: Vec<Over>,
@@ -158,7 +172,7 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    pub(crate) fn new(config: StreamConfig) -> Streams {
+    pub(crate) fn new(config: StreamConfig, share: Arc<Share>) -> Streams {
         Streams {
             calls: Table::new(),
             sending: Table::new(),
@@ -170,6 +184,8 @@ impl Streams {
             dues: VecDeque::new(),
             cancels: VecDeque::new(),
             owing: false,
+            round: None,
+            share,
             beside: 0,
             over: Vec::new(),
             woken: Vec::new(),

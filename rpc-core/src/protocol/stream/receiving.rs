@@ -1,14 +1,17 @@
 //! Streams that this side receives: bytes that their receivers have yet to take, and the credit for them.
 
 use std::task::Waker;
+use std::time::Instant;
 
-use super::{Streams, Took};
+use super::growth::{Round, Speed};
+use super::pieces::Pieces;
+use super::{RESERVE, Streams, Took};
 use crate::error::{ProtocolError, Reason};
 use crate::frame::{Head, Kind};
-use crate::protocol::WINDOW_ITEMS;
 use crate::protocol::fail::Failure;
 use crate::protocol::table::Keyed;
 use crate::protocol::window::ReceiveWindow;
+use crate::protocol::{WINDOW_ITEMS, WINDOW_MORE};
 use crate::transport::FrameSender;
 
 #[derive(Debug)]
@@ -16,8 +19,13 @@ pub(super) struct Incoming {
     id: u64,
     call: u64,
     window: ReceiveWindow,
-    /// What has come and was not taken.
-    bytes: Vec<u8>,
+    /// What has come and was not fetched.
+    pieces: Pieces,
+    speed: Speed,
+    /// By how much its window is to grow; the sender has yet to hear of it.
+    more: u64,
+    /// By how much it has grown, or will: so much counts in the memory of all connections.
+    charged: u64,
     /// Of the receiver.
     waker: Option<Waker>,
     /// There is, or was, a receiver.
@@ -49,7 +57,10 @@ impl Incoming {
             id,
             call,
             window: ReceiveWindow::new(window),
-            bytes: Vec::new(),
+            pieces: Pieces::default(),
+            speed: Speed::default(),
+            more: 0,
+            charged: 0,
             waker: None,
             taken: false,
             unwanted: false,
@@ -66,23 +77,34 @@ impl Incoming {
 }
 
 impl Streams {
-    /// ITEM.
-    pub(crate) fn handle_items(&mut self, id: u64, bytes: &[u8], wakers: &mut Vec<Waker>) -> Result<(), ProtocolError> {
+    /// ITEM. `free`: its bytes do not count in the window of all streams.
+    pub(crate) fn handle_items(
+        &mut self,
+        id: u64,
+        bytes: &[u8],
+        free: bool,
+        wakers: &mut Vec<Waker>,
+    ) -> Result<(), ProtocolError> {
         let len = bytes.len() as u64;
         self.beside = self.beside.saturating_sub(len);
         // Before it is looked up: what belongs to nothing is credited all the same.
-        self.items_in.begin(len, len)?;
+        let counted = if free { 0 } else { len };
+        self.items_in.begin(counted, counted)?;
         let Some(stream) = self.receiving.get_mut(id).filter(|stream| stream.ended.is_none()) else {
-            self.items_in.release(len);
+            self.items_in.release(counted);
             return Ok(());
         };
         stream.window.begin(len, len)?;
         if stream.unwanted {
-            self.items_in.release(len);
+            self.items_in.release(counted);
             self.release(id, len, false);
             return Ok(());
         }
-        stream.bytes.extend_from_slice(bytes);
+        stream.pieces.push(bytes, free);
+        let reserved = stream.pieces.free() as u64;
+        if reserved > RESERVE {
+            return Err(ProtocolError::CreditOverrun { over: reserved - RESERVE });
+        }
         wakers.extend(stream.waker.take());
         Ok(())
     }
@@ -109,10 +131,10 @@ impl Streams {
         Some(self.config.window_in)
     }
 
-    /// Swaps what has come for `buffer`, which is empty, and lets go of `done` bytes taken before.
+    /// Swaps what has come first for `buffer`, which is empty, and lets go of `done` bytes fetched before.
     ///
-    /// What is taken no longer counts in the window of all streams, only in its own: halves of long items could otherwise
-    /// hold all of that, and none of them would become whole.
+    /// What is fetched no longer counts in the window of all streams, only in its own until it is decoded or put with the rest
+    /// of its item. Halves of long items could otherwise hold all of either, and none of them would become whole.
     ///
     /// `hungry`: the receiver has part of an item, and its sender may have no credit for the rest. Keeps the waker where
     /// there is nothing.
@@ -128,9 +150,9 @@ impl Streams {
         let Some(stream) = self.receiving.get_mut(id) else {
             return Took::Ended(Err(Failure::maybe_executed(Reason::Cancelled)));
         };
-        if !stream.bytes.is_empty() {
-            std::mem::swap(&mut stream.bytes, buffer);
-            self.items_in.release(buffer.len() as u64);
+        if stream.pieces.len() > 0 {
+            let counted = stream.pieces.take(buffer);
+            self.items_in.release(counted);
             return Took::Items { beside: self.beside > 0 };
         }
         if let Some(status) = &stream.ended {
@@ -143,6 +165,48 @@ impl Streams {
             self.release(id, 0, true);
         }
         Took::Nothing
+    }
+
+    /// Notes that the receiver of a stream has let go of `done` bytes, and lets its window grow where that would bring more.
+    /// Whether a round begins, of which the PING has this number.
+    pub(crate) fn measure(&mut self, id: u64, done: u64, number: u64, clock: impl Fn() -> Instant) -> bool {
+        let Some(stream) = self.receiving.get_mut(id).filter(|stream| stream.ended.is_none()) else {
+            return false;
+        };
+        stream.speed.let_go(done);
+        let size = stream.window.size() + stream.more;
+        if let Some(round) = &mut self.round {
+            if round.stream == id {
+                round.let_go(done);
+            }
+            if !round.is_over() {
+                return false;
+            }
+            if round.stream == id && round.judge(&mut stream.speed, size, clock()) {
+                let more = size.min(self.config.window_max - size);
+                // Where there is no memory for it, it stays as it is.
+                if self.share.charge(more).is_ok() {
+                    stream.charged += more;
+                    stream.more += more;
+                    self.round = None;
+                    self.owe(id);
+                    return false;
+                }
+            }
+            self.round = None;
+        }
+        let begins = size < self.config.window_max && stream.window.pressing() && stream.speed.may_be_measured();
+        if begins {
+            self.round = Some(Round::new(id, number, clock()));
+        }
+        begins
+    }
+
+    /// PONG.
+    pub(crate) fn handle_pong(&mut self, number: u64) {
+        if let Some(round) = &mut self.round {
+            round.answered(number);
+        }
     }
 
     /// Whether anything is to be placed.
@@ -185,7 +249,7 @@ impl Streams {
             return self.forget(id);
         }
         stream.unwanted = true;
-        let dropped = std::mem::take(&mut stream.bytes).len() as u64;
+        let (_, counted) = stream.pieces.clear();
         let held = stream.window.held();
         // CANCEL says it for calls of this side's.
         let call = stream.call;
@@ -195,7 +259,7 @@ impl Streams {
                 stream.stop = Stop::Due;
             }
         }
-        self.items_in.release(dropped);
+        self.items_in.release(counted);
         self.release(id, held, stops);
     }
 
@@ -207,8 +271,8 @@ impl Streams {
         stream.ended = Some(Err(Failure::maybe_executed(reason.clone())));
         wakers.extend(stream.waker.take());
         let unwanted = stream.unwanted;
-        let dropped = std::mem::take(&mut stream.bytes).len() as u64;
-        self.items_in.release(dropped);
+        let (dropped, counted) = stream.pieces.clear();
+        self.items_in.release(counted);
         self.release(id, dropped, false);
         if unwanted {
             self.forget(id);
@@ -230,7 +294,9 @@ impl Streams {
 
     fn forget(&mut self, id: u64) {
         if let Some(stream) = self.receiving.take(id) {
-            self.items_in.release(stream.bytes.len() as u64);
+            self.items_in.release(stream.pieces.counted());
+            self.share.release(stream.charged);
+            self.round.take_if(|round| round.stream == id);
         }
     }
 
@@ -243,12 +309,22 @@ impl Streams {
         if stream.ended.is_some() {
             return;
         }
-        let due = stream.stop == Stop::Due || stream.window.pressing() || (now && stream.window.owed() > 0);
-        if due && !stream.listed {
+        let owes = stream.window.owed() > 0;
+        // Without room in the window of all, it goes on by what it has without.
+        let now = now || self.items_in.is_used_up();
+        let due = stream.stop == Stop::Due || stream.window.pressing() || (now && owes);
+        self.owing |= owes;
+        if due {
+            self.owe(id);
+        }
+    }
+
+    /// What a stream is owed leaves with the next `transmit`.
+    fn owe(&mut self, id: u64) {
+        if let Some(stream) = self.receiving.get_mut(id).filter(|stream| !stream.listed) {
             stream.listed = true;
             self.dues.push_back(id);
         }
-        self.owing |= stream.window.owed() > 0;
     }
 
     /// All credit that is owed leaves, however little.
@@ -281,10 +357,16 @@ impl Streams {
                     stream.stop = Stop::Sent;
                 }
                 if stream.window.owed() > 0 {
-                    if !place_credit(WINDOW_ITEMS, id, &stream.window, out) {
+                    if !place_credit(WINDOW_ITEMS, id, stream.window.owed(), out) {
                         return false;
                     }
                     stream.window.grant();
+                }
+                if stream.more > 0 {
+                    if !place_credit(WINDOW_MORE, id, stream.more, out) {
+                        return false;
+                    }
+                    stream.window.grow(std::mem::take(&mut stream.more));
                 }
                 stream.listed = false;
             }
@@ -294,9 +376,9 @@ impl Streams {
     }
 }
 
-/// Places CREDIT for all that a window owes.
-pub(crate) fn place_credit<S: FrameSender>(name: u8, id: u64, window: &ReceiveWindow, out: &mut S) -> bool {
+/// Places CREDIT.
+pub(crate) fn place_credit<S: FrameSender>(name: u8, id: u64, bytes: u64, out: &mut S) -> bool {
     let mut body = [name; 9];
-    body[1..].copy_from_slice(&window.owed().to_le_bytes());
+    body[1..].copy_from_slice(&bytes.to_le_bytes());
     Head::new(Kind::Credit, id).place(&body, out)
 }

@@ -2,9 +2,9 @@
 
 use std::task::Waker;
 
-use super::{Pushed, Streams};
+use super::{Pushed, RESERVE, Streams};
 use crate::error::ProtocolError;
-use crate::frame::{Head, Kind};
+use crate::frame::{Head, Kind, flags};
 use crate::protocol::fail::Failure;
 use crate::protocol::table::Keyed;
 use crate::protocol::window::SendWindow;
@@ -22,12 +22,19 @@ pub(super) struct Outgoing {
     waker: Option<Waker>,
     /// It waits for the queue to become empty.
     full: bool,
-    /// Its place is in `ready` or `starved`.
-    listed: bool,
+    listed: Listed,
     /// Nobody wants more of it.
     muted: bool,
     /// What END is to say, behind the queue.
     end: Option<Result<(), Failure>>,
+}
+
+/// In which queue a stream stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    No,
+    Ready,
+    Starved,
 }
 
 impl Keyed for Outgoing {
@@ -46,7 +53,7 @@ impl Outgoing {
             placed: 0,
             waker: None,
             full: false,
-            listed: false,
+            listed: Listed::No,
             muted: false,
             end: None,
         }
@@ -54,6 +61,11 @@ impl Outgoing {
 
     pub(super) fn queued(&self) -> usize {
         self.queue.len() - self.placed
+    }
+
+    /// Bytes that may go whatever other streams have left of the window of all.
+    fn reserve(&self) -> u64 {
+        RESERVE.saturating_sub(self.window.in_use())
     }
 }
 
@@ -63,7 +75,7 @@ enum Step {
     More,
     /// It has nothing to place, or no credit of its own.
     Rest,
-    /// The connection has no credit.
+    /// The connection has no credit, and the stream has used what it has without.
     Starved,
     /// The sender has no room.
     Blocked,
@@ -128,8 +140,7 @@ impl Streams {
         stream.queue = Vec::new();
         stream.placed = 0;
         wakers.extend(stream.waker.take());
-        if stream.listed {
-            stream.listed = false;
+        if std::mem::replace(&mut stream.listed, Listed::No) != Listed::No {
             self.ready.retain(|other| *other != id);
             self.starved.retain(|other| *other != id);
         }
@@ -154,6 +165,20 @@ impl Streams {
             return Ok(());
         };
         stream.window.give(bytes)?;
+        if stream.listed == Listed::Starved && stream.reserve() > 0 {
+            stream.listed = Listed::No;
+            self.starved.retain(|other| *other != id);
+        }
+        self.list(id);
+        Ok(())
+    }
+
+    /// CREDIT that a stream has had no use for before: its window is larger now.
+    pub(crate) fn handle_growth(&mut self, id: u64, bytes: u64) -> Result<(), ProtocolError> {
+        let Some(stream) = self.sending.get_mut(id) else {
+            return Ok(());
+        };
+        stream.window.grow(bytes)?;
         self.list(id);
         Ok(())
     }
@@ -161,17 +186,22 @@ impl Streams {
     /// CREDIT of the connection.
     pub(crate) fn handle_item_credit(&mut self, bytes: u64) -> Result<(), ProtocolError> {
         self.items_out.give(bytes)?;
-        self.ready.append(&mut self.starved);
+        for id in self.starved.drain(..) {
+            if let Some(stream) = self.sending.get_mut(id) {
+                stream.listed = Listed::Ready;
+            }
+            self.ready.push_back(id);
+        }
         Ok(())
     }
 
     /// Gives the stream a turn, if it has anything to place.
     fn list(&mut self, id: u64) {
-        let Some(stream) = self.sending.get_mut(id).filter(|stream| !stream.listed) else {
+        let Some(stream) = self.sending.get_mut(id).filter(|stream| stream.listed == Listed::No) else {
             return;
         };
         if (stream.queued() > 0 && stream.window.available() > 0) || (stream.queued() == 0 && stream.end.is_some()) {
-            stream.listed = true;
+            stream.listed = Listed::Ready;
             self.ready.push_back(id);
         }
     }
@@ -180,18 +210,23 @@ impl Streams {
     /// sender has no room.
     pub(crate) fn send<S: FrameSender>(&mut self, wakers: &mut Vec<Waker>, out: &mut S) -> Option<bool> {
         let id = self.ready.pop_front()?;
-        match self.step(id, wakers, out) {
-            Step::More => self.ready.push_back(id),
-            Step::Starved => self.starved.push_back(id),
-            Step::Rest => {
-                if let Some(stream) = self.sending.get_mut(id) {
-                    stream.listed = false;
-                }
+        let listed = match self.step(id, wakers, out) {
+            Step::More => {
+                self.ready.push_back(id);
+                Listed::Ready
             }
+            Step::Starved => {
+                self.starved.push_back(id);
+                Listed::Starved
+            }
+            Step::Rest => Listed::No,
             Step::Blocked => {
                 self.ready.push_front(id);
                 return Some(false);
             }
+        };
+        if let Some(stream) = self.sending.get_mut(id) {
+            stream.listed = listed;
         }
         Some(true)
     }
@@ -205,20 +240,26 @@ impl Streams {
         if queued > 0 {
             let own = queued.min(self.config.chunk_len) as u64;
             let own = own.min(stream.window.available());
-            let len = own.min(self.items_out.available());
             if own == 0 {
                 return Step::Rest;
             }
+            let (free, counted) = (own.min(stream.reserve()), own.min(self.items_out.available()));
+            let is_free = free >= counted;
+            let len = free.max(counted);
             if len == 0 {
                 return Step::Starved;
             }
             let end = stream.placed + len as usize;
-            if !Head::new(Kind::Item, id).place(&stream.queue[stream.placed..end], out) {
+            let mut head = Head::new(Kind::Item, id);
+            head.flags = if is_free { flags::FREE } else { 0 };
+            if !head.place(&stream.queue[stream.placed..end], out) {
                 return Step::Blocked;
             }
-            for window in [&mut stream.window, &mut self.items_out] {
-                window.take(len);
-                window.sent(len);
+            stream.window.take(len);
+            stream.window.sent(len);
+            if !is_free {
+                self.items_out.take(len);
+                self.items_out.sent(len);
             }
             stream.placed = end;
             if stream.queued() == 0 {

@@ -223,8 +223,8 @@ fn items_beside_short_calls_go_no_further_than_they_are_read() {
     for stream in [id + 2, id + 4] {
         pair.server.protocol.claim_stream(stream).expect("a stream");
         let mut items = Vec::new();
-        let (took, _) = pair.server.protocol.take_items(stream, 0, false, &mut items, &mut None);
-        assert_eq!((took, items.len()), (Took::Items { beside: true }, LEN));
+        let (took, _) = pair.server.protocol.take_items(stream, 0, false, &mut items, &mut None, Instant::now);
+        assert!(took == Took::Items { beside: true } && !items.is_empty());
     }
 }
 
@@ -242,12 +242,20 @@ fn short_calls_beside_streams_are_forgotten() {
     let take = |pair: &mut Pair| {
         assert_eq!(pair.client.protocol.push_items(id + 2, &mut vec![7; LEN], &mut None), Pushed::Taken);
         pair.settle();
-        let mut items = Vec::new();
-        let (took, _) = pair.server.protocol.take_items(id + 2, 0, false, &mut items, &mut None);
-        assert_eq!(items.len(), LEN);
-        pair.server.protocol.take_items(id + 2, LEN as u64, false, &mut Vec::new(), &mut None);
+        let (mut taken, mut done, mut beside) = (0, 0, false);
+        loop {
+            let mut piece = Vec::new();
+            let (took, _) = pair.server.protocol.take_items(id + 2, done, false, &mut piece, &mut None, Instant::now);
+            done = piece.len() as u64;
+            taken += piece.len();
+            match took {
+                Took::Items { beside: now } => beside = now,
+                _ => break,
+            }
+        }
+        assert_eq!(taken, LEN);
         pair.settle();
-        took == Took::Items { beside: true }
+        beside
     };
     // The call that the stream belongs to is none beside it.
     assert!(!take(&mut pair));

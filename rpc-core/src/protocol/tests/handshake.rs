@@ -106,7 +106,7 @@ fn what_is_not_trunkline_is_named_so() {
         raw(11, 0, 0, &[], &[0; 8]),
         raw(0x80, 0, 0, &[], &[]),
         raw(0, 0, 0, &[], &[]),
-        raw(1, 4, 0, &[], b"TRNK\x01\x00"),
+        raw(1, 8, 0, &[], b"TRNK\x01\x00"),
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
         vec![0; 16],
     ];

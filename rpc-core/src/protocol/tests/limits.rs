@@ -79,20 +79,20 @@ fn calls_over_the_limit_of_those_who_wait_fail() {
 #[test]
 fn a_call_from_inside_a_handler_fails_at_the_limit_at_once() {
     let mut pair = Pair::with(in_flight(2), in_flight(2));
-    let nested = || NewCall { nested: true, ..new_call() };
+    let nested = NewCall { nested: true, ..new_call() };
     let first = pair.client.place(vec![]);
     // There is a slot, but no room in the sender: that is no cycle, it waits.
     pair.client.out.room = 0;
-    let Begun::Queued(second) = pair.client.begin(nested(), vec![], None) else { panic!("it may wait") };
+    let Begun::Queued(second) = pair.client.begin(nested.clone(), vec![], None) else { panic!("it may wait") };
     // Behind it the limit is reached.
-    match pair.client.begin(nested(), vec![], None) {
+    match pair.client.begin(nested.clone(), vec![], None) {
         Begun::Failed(Reason::Overloaded { limit: Limit::InFlightPerConnection }) => {}
         other => panic!("{other:?}"),
     }
     pair.client.out.room = usize::MAX;
     pair.settle();
     let Waited::Placed(second) = pair.client.poll_waiting(second) else { panic!("there was a slot") };
-    assert!(matches!(pair.client.begin(nested(), vec![], None), Begun::Failed(_)));
+    assert!(matches!(pair.client.begin(nested, vec![], None), Begun::Failed(_)));
     for id in [first, second] {
         pair.server.finish(id, b"");
         pair.settle();

@@ -13,6 +13,8 @@ mod dishonest;
 mod drain;
 mod ending;
 mod extensions;
+mod extras;
+mod growth;
 mod handshake;
 mod limits;
 mod liveness;
@@ -32,8 +34,10 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::caller::NewCall;
+use super::extras::Sent;
 use super::*;
 use crate::frame::{CallHead, FrameError, HEAD_LEN_MAX, HEADER_LEN, Kind, first_record, tag};
+use crate::metadata::Metadata;
 use crate::transport::{BatchBuffer, Bytes, Landing, Lease, Partial};
 
 const MS: Duration = Duration::from_millis(1);
@@ -61,7 +65,8 @@ impl FrameSender for Outlet {
 
     fn commit(&mut self, first_word: u64) {
         self.room -= self.reserved;
-        self.places -= usize::from(self.reserved > CHUNK + HEAD_LEN_MAX);
+        let extensions_len = (first_word >> 48) as usize;
+        self.places -= usize::from(self.reserved > CHUNK + HEAD_LEN_MAX + extensions_len);
         self.buffer.commit(first_word);
     }
 
@@ -128,6 +133,10 @@ struct Node {
     landed: usize,
     /// What is landing, and the rest of it.
     landing: Option<(Landing, Vec<u8>)>,
+    /// What came beside the reply that was polled last.
+    beside: Option<Metadata>,
+    /// What the reply handed over that was polled last.
+    claim: Option<Claim>,
 }
 
 impl Node {
@@ -158,6 +167,8 @@ impl Node {
             lands_slowly: false,
             landed: 0,
             landing: None,
+            beside: None,
+            claim: None,
         }
     }
 
@@ -241,9 +252,9 @@ impl Node {
         }
     }
 
-    fn begin(&mut self, mut call: NewCall, payload: Vec<u8>, waker: Option<Waker>) -> Begun {
+    fn begin(&mut self, call: NewCall, payload: Vec<u8>, waker: Option<Waker>) -> Begun {
         let (begun, _) = self.protocol.begin(
-            &mut call,
+            &call,
             payload.as_slice().into(),
             false,
             &mut Some(payload.clone().into()),
@@ -286,6 +297,13 @@ impl Node {
             self.protocol.transmit(&mut self.out, &mut wakers);
         }
         wakers.into_iter().for_each(Waker::wake);
+        self.beside = None;
+        if let Answer::Extended(extended) = answer {
+            let (plain, beside) = *extended;
+            self.beside = Some(beside.metadata);
+            self.claim = beside.claim;
+            answer = plain;
+        }
         answered.then_some(answer)
     }
 
@@ -321,10 +339,13 @@ impl Node {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// A handler returns.
+    /// A handler returns, with the metadata that came with its request.
     fn finish(&mut self, id: u64, reply: &[u8]) {
+        let request = self.requests.iter().find(|request| request.id == id);
+        let came = request.and_then(|request| request.extras.as_ref());
+        let extras = came.and_then(|extras| Sent::with_reply(&extras.metadata));
         self.requests.retain(|request| request.id != id);
-        self.protocol.finish(id, Finish::Returned(Half::Ok), Payload::copy(reply), &mut self.out);
+        self.protocol.finish(id, Finish::Returned(Half::Ok, extras), Payload::copy(reply), &mut self.out);
     }
 
     fn finish_with(&mut self, id: u64, failure: Failure) {
@@ -483,8 +504,9 @@ fn new_call() -> NewCall {
         deadline: None,
         nested: false,
         streams: StreamCounts::NONE,
+        extras: None,
+        hops: 0,
         object: 0,
-        extra: Extra::default(),
     }
 }
 

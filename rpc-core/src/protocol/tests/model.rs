@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::limits::Limit;
+use crate::priority::Priority;
 
 const SEEDS: u64 = 150;
 const STEPS: usize = 300;
@@ -59,6 +60,8 @@ struct Made {
     at: Where,
     /// By when it must have an outcome.
     due: Instant,
+    /// It asks for what comes beside its reply, which is its number.
+    extended: bool,
 }
 
 struct Model {
@@ -151,8 +154,12 @@ impl Model {
         }
         call.oneway = self.random.one_in(8);
         call.nested = self.random.one_in(10);
-        let due = now + timeout + if call.deadline.is_none() { SWEEP } else { Duration::ZERO };
+        let extended = self.random.one_in(3);
+        if extended {
+            call.extras = Some(self.extras(number).into());
+        }
         let oneway = call.oneway;
+        let due = now + timeout + if call.deadline.is_none() { SWEEP } else { Duration::ZERO };
         let at = match self.node(client).begin(call, payload, None) {
             Begun::Placed(_) if oneway => return,
             Begun::Placed(id) | Begun::Part { id, .. } => Where::Placed(id),
@@ -165,10 +172,18 @@ impl Model {
             }
         };
         if !oneway {
-            self.calls.push(Made { by_client: client, number, at, due });
+            self.calls.push(Made { by_client: client, number, at, due, extended });
         } else if let Where::Queued(ticket) = at {
             self.node(client).abandon_waiting(ticket);
         }
+    }
+
+    fn extras(&mut self, number: u64) -> Sent {
+        let mut metadata = Metadata::new();
+        metadata.insert("number", number.to_string()).unwrap();
+        metadata.insert("filling", "x".repeat(self.random.below(1500) as usize)).unwrap();
+        let priority = [Priority::Low, Priority::Normal, Priority::High][self.random.below(3) as usize];
+        Sent::with_call(&metadata, None, None, priority, true)
     }
 
     /// Notes what has come to handlers, and that no account is over its limit.
@@ -231,8 +246,11 @@ impl Model {
             Some(Answer::Failed(failure)) => return self.failed(&call, &failure),
             Some(Answer::Small { bytes, len, .. }) => bytes[..usize::from(len)].to_vec(),
             Some(Answer::Large { bytes, .. }) => bytes.to_vec(),
-            Some(Answer::With(_)) => panic!("nothing was handed over"),
+            Some(Answer::Extended(_)) => unreachable!("it was taken apart"),
         };
+        let number = call.number.to_string();
+        let beside = self.node(call.by_client).beside.take();
+        assert_eq!(beside.as_ref().map(|beside| beside.get("number")), call.extended.then_some(Some(&*number)));
         assert_eq!(reply[..8], call.number.to_le_bytes(), "another call's reply");
         assert_eq!(reply[8..], bytes(reply.len(), id)[8..]);
         assert!(self.executed.contains(&call.number));

@@ -7,6 +7,7 @@ use crate::limits::Limit;
 use crate::method::ServiceDescriptor;
 use crate::object::{Object, Passed};
 use crate::protocol::caller::Fate;
+use crate::protocol::extras::{Extras, Sent};
 use crate::service::{self, Request, Service};
 
 static NONE: ServiceDescriptor = ServiceDescriptor::new("None", "", &[]);
@@ -55,46 +56,39 @@ fn release(ids: &[u64]) -> Vec<u8> {
 }
 
 impl Node {
-    pub(super) fn pack(&mut self, passed: &[Passed]) -> Result<Extra, Reason> {
-        let mut extra = Extra::default();
-        extra.load(self.protocol.pack(passed)?);
-        Ok(extra)
+    pub(super) fn pack(&mut self, passed: &[Passed]) -> Result<Extras, Reason> {
+        self.protocol.pack(passed).map(|cargo| Sent::load(None, cargo))
     }
 
     /// Makes a call that hands `passed` over.
     pub(super) fn hand_over(&mut self, passed: &[Passed], len: usize) -> Begun {
-        let extra = self.pack(passed).unwrap();
-        self.begin(NewCall { extra, ..new_call() }, bytes(len, 0), None)
+        let extras = self.pack(passed).unwrap();
+        self.begin(NewCall { extras, ..new_call() }, bytes(len, 0), None)
     }
 
     /// A handler returns `passed`.
     fn return_objects(&mut self, id: u64, passed: &[Passed], len: usize) {
-        let extra = Box::new(self.pack(passed).unwrap());
+        let finish = Finish::Returned(Half::Ok, self.pack(passed).unwrap());
         self.requests.retain(|request| request.id != id);
-        let finish = Finish::Handing(Half::Ok, extra);
         self.protocol.finish(id, finish, Payload::copy(&bytes(len, 0)), &mut self.out);
     }
 
     /// The ids that came with a request.
     pub(super) fn ids_of_request(&mut self, id: u64) -> Vec<u64> {
         let request = self.requests.iter_mut().find(|request| request.id == id).unwrap();
-        let claim = request.extras.as_mut().and_then(|extras| extras.claim.take());
-        theirs(claim.expect("it brought some"))
+        let brought = request.extras.as_mut().and_then(|extras| extras.brought.as_mut());
+        theirs(brought.and_then(|brought| brought.claim.take()).expect("it brought some"))
     }
 
     /// The ids that came with a reply.
     pub(super) fn ids_of_reply(&mut self, id: u64) -> Vec<u64> {
-        match self.poll(id) {
-            Some(Answer::With(with)) => theirs(with.1.expect("it brought some")),
-            other => panic!("expected objects, not {other:?}"),
-        }
+        assert!(self.poll(id).is_some(), "it was answered");
+        theirs(self.claim.take().expect("it brought some"))
     }
 
     /// Makes a call on an object of the peer's.
     fn call_object(&mut self, object: u64) -> Begun {
-        let mut extra = Extra::default();
-        extra.bytes.push(tag::OBJECT, &object.to_le_bytes());
-        self.begin(NewCall { object, extra, ..new_call() }, b"x".to_vec(), None)
+        self.begin(NewCall { object, ..new_call() }, b"x".to_vec(), None)
     }
 
     /// What a locked section would leave to be dropped.
@@ -140,7 +134,7 @@ fn an_object_lives_as_long_as_its_holder_has_it() {
     let called = placed(pair.server.call_object(1));
     pair.settle();
     let request = pair.client.requests.pop().unwrap();
-    assert!(request.extras.unwrap().target.unwrap().take().is_some());
+    assert!(request.extras.unwrap().brought.unwrap().target.unwrap().take().is_some());
     pair.client.finish(called, b"y");
     pair.settle();
     assert_eq!(pair.server.reply(called), b"y");
@@ -323,16 +317,17 @@ fn an_object_that_comes_back_is_the_very_one() {
     let (mut pair, id, dropped) = handed_over();
     assert_eq!(pair.server.ids_of_request(id), [1]);
     // The holder gives it back in a reply, lets go of it at once, and its release comes behind.
-    let mut extra = Extra::default();
-    extra.load(pair.server.protocol.objects().pack_back(1));
+    let extras = Sent::load(None, pair.server.protocol.objects().pack_back(1));
     pair.server.protocol.release(1);
     assert_eq!(pair.server.output(), Vec::<Vec<u8>>::new());
     pair.server.requests.clear();
-    pair.server.protocol.finish(id, Finish::Handing(Half::Ok, Box::new(extra)), Payload::EMPTY, &mut pair.server.out);
+    pair.server.protocol.finish(id, Finish::Returned(Half::Ok, extras), Payload::EMPTY, &mut pair.server.out);
     pair.advance(SWEEP * 2);
     assert_eq!((pair.client.objects(), pair.server.objects()), ((0, 0), (0, 0)));
-    let Some(Answer::With(with)) = pair.client.poll(id) else { panic!("it came back") };
-    let [Held::Ours(object)] = &with.1.unwrap().into_held()[..] else { panic!("it is the client's own") };
+    pair.client.poll(id);
+    let [Held::Ours(object)] = &pair.client.claim.take().unwrap().into_held()[..] else {
+        panic!("it is the client's own")
+    };
     pair.client.drop_spent();
     assert!(!is(&dropped) && Arc::strong_count(object) == 1);
     pair.assert_at_rest();
@@ -345,9 +340,8 @@ fn a_call_that_crosses_nothing_reaches_the_object_and_one_behind_its_end_does_no
     pair.server.protocol.release(1);
     // No honest holder calls what it has let go of; if one does, it is told.
     pair.advance(SWEEP);
-    let mut extensions = Extra::default();
-    extensions.bytes.push(tag::OBJECT, &1u64.to_le_bytes());
-    pair.client.receive(&raw(2, 0, 2, extensions.bytes.as_slice(), &call_body(b""))).unwrap();
+    let object = extension(tag::OBJECT, &1u64.to_le_bytes());
+    pair.client.receive(&raw(2, 0, 2, &object, &call_body(b""))).unwrap();
     assert_eq!(pair.client.output(), [raw(4, 0, 2, &[], &[0, 13])]);
     assert_eq!(pair.client.requests.len(), 0);
 }
@@ -653,9 +647,7 @@ fn the_end_of_the_connection_lets_go_of_everything() {
 fn a_call_has_come_through_so_many_handlers_at_most() {
     let mut pair = Pair::with(Limits::default(), Limits::default().hops(2));
     for hops in [0, 1, 2, 3, 255] {
-        let mut extra = Extra::default();
-        extra.bytes.push(tag::HOPS, &[hops]);
-        let id = placed(pair.client.begin(NewCall { extra, ..new_call() }, vec![], None));
+        let id = placed(pair.client.begin(NewCall { hops, ..new_call() }, vec![], None));
         pair.settle();
         if hops > 2 {
             let reason = Reason::Overloaded { limit: Limit::Hops };

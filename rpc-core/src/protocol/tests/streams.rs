@@ -1,7 +1,9 @@
 //! Streams: items both ways, credit, and every order in which their ends can cross.
 
 use super::*;
+use crate::frame::flags;
 use crate::limits::Limit;
+use crate::protocol::stream::RESERVE;
 
 const CHAT: StreamCounts = StreamCounts { given: 1, returned: 1 };
 const UPLOAD: StreamCounts = StreamCounts { given: 1, returned: 0 };
@@ -37,16 +39,18 @@ impl Node {
 
     /// Takes what is there and lets go of it.
     fn take_items(&mut self, id: u64) -> Got {
-        let mut buffer = Vec::new();
-        let (took, _) = self.protocol.take_items(id, 0, false, &mut buffer, &mut None);
-        match took {
-            Took::Items { .. } => {
-                self.protocol.take_items(id, buffer.len() as u64, false, &mut Vec::new(), &mut None);
-                Got::Bytes(buffer)
+        let (mut bytes, mut done, now) = (Vec::new(), 0, self.now);
+        loop {
+            let mut piece = Vec::new();
+            let (took, _) = self.protocol.take_items(id, done, false, &mut piece, &mut None, || now);
+            done = piece.len() as u64;
+            match took {
+                Took::Items { .. } => bytes.append(&mut piece),
+                _ if !bytes.is_empty() => return Got::Bytes(bytes),
+                Took::Nothing => return Got::Nothing,
+                Took::Ended(Ok(())) => return Got::End,
+                Took::Ended(Err(failure)) => return Got::Failed(failure.reason),
             }
-            Took::Nothing => Got::Nothing,
-            Took::Ended(Ok(())) => Got::End,
-            Took::Ended(Err(failure)) => Got::Failed(failure.reason),
         }
     }
 
@@ -58,7 +62,7 @@ impl Node {
 
     /// The handler says what it returns, and goes on to send items.
     fn reply_early(&mut self, id: u64) {
-        self.protocol.reply(id, &mut self.out);
+        self.protocol.reply(id, None, &mut self.out);
     }
 
     fn wants(&mut self, id: u64) -> bool {
@@ -236,18 +240,22 @@ fn whoever_waits_for_credit_is_woken_by_it() {
 
 #[test]
 fn all_streams_together_have_a_window() {
-    let limits = Limits::default().message_len(1000).memory_in(3000).stream_window(2000);
+    let limits = Limits::default().message_len(1000).memory_in(150_000).stream_window(100_000);
     let mut pair = Pair::with(limits.clone(), limits);
     let calls: Vec<u64> = (0..3).map(|_| pair.client.open(UPLOAD)).collect();
     for id in &calls {
-        pair.client.push(id + 2, &[7; 2000]);
+        pair.client.push(id + 2, &[7; 100_000]);
     }
     pair.settle();
-    assert_eq!((pair.client.stats().memory_out, pair.server.stats().memory_in), (3000, 3000));
+    let most = 150_000 + 3 * RESERVE;
+    assert_eq!((pair.client.stats().memory_out, pair.server.stats().memory_in), (300_000 - most, most));
     // What is dropped gives its credit back, and whoever waits for it goes on.
     pair.server.finish(calls[0], b"");
     pair.settle();
-    assert_eq!((pair.client.stats().memory_out, pair.server.stats().memory_in), (1000, 3000));
+    assert_eq!(
+        (pair.client.stats().memory_out, pair.server.stats().memory_in),
+        (200_000 - (most - RESERVE), most - RESERVE)
+    );
     for id in &calls[1..] {
         pair.server.finish(*id, b"");
     }
@@ -260,28 +268,71 @@ fn all_streams_together_have_a_window() {
 
 #[test]
 fn halves_of_items_do_not_hold_the_window_of_all_streams() {
-    let limits = Limits::default().message_len(1000).memory_in(3000).stream_window(2000);
+    let limits = Limits::default().message_len(1000).memory_in(150_000).stream_window(100_000);
     let mut pair = Pair::with(limits.clone(), limits);
     let calls = [0; 2].map(|_| pair.client.open(UPLOAD));
     pair.settle();
     for id in calls {
         pair.server.claim(id + 2);
-        pair.client.push(id + 2, &[7; 2000]);
+        pair.client.push(id + 2, &[7; 100_000]);
     }
     pair.settle();
-    assert_eq!(pair.client.stats().memory_out, 1000);
+    assert_eq!(pair.client.stats().memory_out, 50_000 - 2 * RESERVE);
     // Each receiver has a part of an item, and is not done with it.
     let mut parts = [0, 0];
-    for _ in 0..2 {
+    for _ in 0..4 {
         for (id, part) in calls.iter().zip(&mut parts) {
             let mut buffer = Vec::new();
-            pair.server.protocol.take_items(id + 2, 0, true, &mut buffer, &mut None);
+            pair.server.protocol.take_items(id + 2, 0, true, &mut buffer, &mut None, Instant::now);
             *part += buffer.len();
         }
         pair.settle();
     }
-    assert_eq!(parts, [2000, 2000]);
-    assert_eq!(pair.server.stats().memory_in, 4000);
+    assert_eq!(parts, [100_000, 100_000]);
+    assert_eq!(pair.server.stats().memory_in, 200_000);
+    for id in calls {
+        pair.server.unclaim(id + 2);
+        pair.server.finish(id, b"");
+        pair.settle();
+        pair.client.reply(id);
+    }
+    pair.assert_at_rest();
+}
+
+#[test]
+fn streams_that_nobody_reads_do_not_stop_the_others() {
+    let limits = Limits::default().message_len(1000).memory_in(100_000).stream_window(100_000);
+    let mut pair = Pair::with(limits.clone(), limits);
+    let calls = [0; 3].map(|_| pair.client.open(UPLOAD));
+    pair.settle();
+    let [unread, .., read] = calls;
+    for id in calls {
+        pair.server.claim(id + 2);
+    }
+    // The first has the window of all, and keeps it.
+    assert_eq!(pair.client.push(unread + 2, &[7; 100_000]), Pushed::Taken);
+    pair.settle();
+    pair.client.push(calls[1] + 2, &[7; 100_000]);
+    pair.settle();
+    assert!(pair.client.stats().credit_in_use > 99_000);
+    // An item that is longer than what each has without.
+    assert_eq!(pair.client.push(read + 2, &[8; 90_000]), Pushed::Taken);
+    let mut got = 0;
+    for round in 0.. {
+        assert!(round < 20, "{got} bytes");
+        pair.settle();
+        match pair.server.take_items(read + 2) {
+            Got::Bytes(bytes) => got += bytes.len(),
+            other => panic!("{other:?} after {got} bytes"),
+        }
+        if got == 90_000 {
+            break;
+        }
+    }
+    // As soon as there is room again, it is everybody's.
+    pair.server.take_items(unread + 2);
+    pair.settle();
+    assert_eq!(pair.client.stats().memory_out, 0);
     for id in calls {
         pair.server.unclaim(id + 2);
         pair.server.finish(id, b"");
@@ -298,7 +349,7 @@ fn whoever_has_a_stream_of_a_call_that_fails_is_woken() {
     pair.settle();
     pair.server.claim(id + 2);
     let woken = Count::new();
-    pair.server.protocol.take_items(id + 2, 0, false, &mut Vec::new(), &mut woken.waker());
+    pair.server.protocol.take_items(id + 2, 0, false, &mut Vec::new(), &mut woken.waker(), Instant::now);
     pair.server.finish_with(id, Failure::maybe_executed(Reason::Panicked));
     pair.settle();
     assert_eq!(woken.woken(), 1);
@@ -310,9 +361,9 @@ fn whoever_has_a_stream_of_a_call_that_fails_is_woken() {
 
 #[test]
 fn little_credit_leaves_with_the_next_sweep_and_at_once_where_an_item_is_cut() {
-    let mut pair = Pair::with(small(1024), small(1024));
+    let mut pair = Pair::new();
     let (_, up, _) = chat(&mut pair);
-    pair.client.push(up, &[7; 100]);
+    pair.client.push(up, &[7; RESERVE as usize + 100]);
     pair.settle();
     pair.server.take_items(up);
     pair.settle();
@@ -322,7 +373,7 @@ fn little_credit_leaves_with_the_next_sweep_and_at_once_where_an_item_is_cut() {
     pair.client.push(up, &[7; 100]);
     pair.settle();
     pair.server.take_items(up);
-    pair.server.protocol.take_items(up, 0, true, &mut Vec::new(), &mut None);
+    pair.server.protocol.take_items(up, 0, true, &mut Vec::new(), &mut None, Instant::now);
     pair.flush();
     assert_eq!(pair.client.coming(), [(Kind::Credit, up)]);
 }
@@ -585,10 +636,27 @@ fn what_no_honest_peer_sends_closes() {
         }
     }
     let mut pair = Pair::with(Limits::default(), small(1024));
-    let (_, up, down) = chat(&mut pair);
+    let (_, up, _) = chat(&mut pair);
     pair.server.receive(&raw(7, 0, up, &[], &[7; 1024])).unwrap();
     let error = violation(pair.server.receive(&raw(7, 0, up, &[], &[7])));
     assert_eq!(error, ProtocolError::CreditOverrun { over: 1 });
+    // Of those bytes that do not count in the window of all, more than a stream may have.
+    let mut pair = Pair::new();
+    let (_, up, down) = chat(&mut pair);
+    pair.server.receive(&raw(7, flags::FREE, up, &[], &[7; RESERVE as usize])).unwrap();
+    let error = violation(pair.server.receive(&raw(7, flags::FREE, up, &[], &[7])));
+    assert_eq!(error, ProtocolError::CreditOverrun { over: 1 });
+    // Of a stream that is over they are nobody's.
+    for _ in 0..4 {
+        pair.server.receive(&raw(7, flags::FREE, 1, &[], &[7; RESERVE as usize])).unwrap();
+    }
+    assert_eq!(pair.server.stats().credit_owed, 0);
+    // Windows that cannot grow, or not so much.
+    for (id, bytes) in [(0, 1), (down, u64::MAX), (down, 1 << 48)] {
+        let body = [&[4][..], &u64::to_le_bytes(bytes)].concat();
+        violation(pair.server.receive(&raw(10, 0, id, &[], &body)));
+    }
+    pair.server.receive(&raw(10, 0, 1, &[], &[4, 1, 0, 0, 0, 0, 0, 0, 0])).unwrap();
     // Credit for what was not sent.
     let mut credit = vec![3];
     credit.extend(1u64.to_le_bytes());

@@ -3,8 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::call_id::CallId;
 use crate::limits::Limit;
+use crate::metadata::{MetadataError, MetadataKey};
 use crate::method::MethodId;
+use crate::priority::Priority;
+use crate::protocol::stream::RESERVE;
 
 const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md"));
 
@@ -76,6 +80,7 @@ fn the_machine_speaks_as_the_document_says() {
     calls(&mut book);
     chunks(&mut book);
     failures(&mut book);
+    extras(&mut book);
     streams(&mut book);
     objects(&mut book);
     connection(&mut book);
@@ -118,13 +123,11 @@ fn calls(book: &mut Book) {
 fn objects(book: &mut Book) {
     let mut pair = connected();
     let (passed, _dropped) = objects::things(1);
-    let extra = pair.client.pack(&passed).unwrap();
-    let id = placed(pair.client.begin(NewCall { extra, ..get() }, b"a".to_vec(), None));
+    let extras = pair.client.pack(&passed).unwrap();
+    let id = placed(pair.client.begin(NewCall { extras, ..get() }, b"a".to_vec(), None));
     book.check(&pair.client.output(), &["call-with-an-object"], &mut pair.server);
     assert_eq!(pair.server.ids_of_request(id), [1]);
-    let mut extra = Extra::default();
-    extra.bytes.push(tag::OBJECT, &1u64.to_le_bytes());
-    let called = placed(pair.server.begin(NewCall { extra, object: 1, ..get() }, b"a".to_vec(), None));
+    let called = placed(pair.server.begin(NewCall { object: 1, ..get() }, b"a".to_vec(), None));
     book.check(&pair.server.output(), &["call-on-an-object"], &mut pair.client);
     pair.client.finish_with(called, Failure::not_executed(Reason::ObjectGone));
     book.check(&pair.client.output(), &["fail-object-gone"], &mut pair.server);
@@ -132,8 +135,7 @@ fn objects(book: &mut Book) {
     pair.client.protocol.withdraw(&object);
     book.check(&pair.client.output(), &["gone"], &mut pair.server);
     pair.server.requests.clear();
-    let extra = Box::new(pair.server.pack(&passed).unwrap());
-    let finish = Finish::Handing(Half::Ok, extra);
+    let finish = Finish::Returned(Half::Ok, pair.server.pack(&passed).unwrap());
     pair.server.protocol.finish(id, finish, Payload::copy(b"b"), &mut pair.server.out);
     book.check(&pair.server.output(), &["reply-with-an-object"], &mut pair.client);
     assert_eq!(pair.client.ids_of_reply(id), [2]);
@@ -154,9 +156,7 @@ fn objects(book: &mut Book) {
 
     // Inside a handler.
     let mut pair = connected();
-    let mut extra = Extra::default();
-    extra.bytes.push(tag::HOPS, &[1]);
-    placed(pair.client.begin(NewCall { extra, ..get() }, b"a".to_vec(), None));
+    placed(pair.client.begin(NewCall { hops: 1, ..get() }, b"a".to_vec(), None));
     book.check(&pair.client.output(), &["call-inside-a-handler"], &mut pair.server);
 }
 
@@ -181,7 +181,7 @@ fn chunks(book: &mut Book) {
     let id = placed(pair.client.begin(get(), b"a".to_vec(), None));
     pair.settle();
     let payload = Payload::copy(&[0x62; 2500]);
-    pair.server.protocol.finish(id, Finish::Returned(Half::Err), payload, &mut pair.server.out);
+    pair.server.protocol.finish(id, Finish::Returned(Half::Err, None), payload, &mut pair.server.out);
     let frames = pair.server.output();
     book.check(&frames[..1], &["fail-chunked-1"], &mut pair.client);
 }
@@ -206,7 +206,7 @@ fn failures(book: &mut Book) {
         (Reason::SchemaMismatch { ours: 11, theirs: 10 }, Reason::SchemaMismatch { ours: 10, theirs: 11 });
     let answer = fail("fail-schema-mismatch", Finish::Failed(Failure::not_executed(callee)), b"");
     assert!(matches!(answer, Answer::Failed(failure) if failure.reason == caller));
-    let answer = fail("fail-of-the-method", Finish::Returned(Half::Err), b"no");
+    let answer = fail("fail-of-the-method", Finish::Returned(Half::Err, None), b"no");
     assert!(matches!(answer, Answer::Small { half: Half::Err, len: 2, .. }));
 
     let mut pair = connected();
@@ -217,6 +217,49 @@ fn failures(book: &mut Book) {
     pair.server.receive(&book.bytes("call-with-a-critical-extension")).unwrap();
     book.check(&pair.server.output(), &["fail-unknown-extension"], &mut pair.client);
     assert_eq!(*not_executed(&pair.client.failure(id)), Reason::UnknownExtension(0x8101));
+}
+
+fn extras(book: &mut Book) {
+    let mut metadata = Metadata::new();
+    metadata.insert("tenant", "blue").unwrap();
+    metadata.insert(MetadataKey::<[u8]>::secret("token"), [1, 2]).unwrap();
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
+    let none = Metadata::new();
+    let calls = [
+        ("call-with-metadata", Sent::with_call(&metadata, None, None, Priority::Normal, true)),
+        ("call-with-trace", Sent::with_call(&none, Some(trace), None, Priority::Normal, true)),
+        ("call-with-an-id", Sent::with_call(&none, None, Some(CallId::from_u128(7)), Priority::Normal, true)),
+        ("call-of-low-priority", Sent::with_call(&none, None, None, Priority::Low, true)),
+    ];
+    for (name, extras) in calls {
+        let mut pair = connected();
+        let id = placed(pair.client.begin(NewCall { extras: Some(extras.into()), ..get() }, b"a".to_vec(), None));
+        book.check(&pair.client.output(), &[name], &mut pair.server);
+        let came = pair.server.requests[0].extras.as_ref().unwrap();
+        match name {
+            "call-with-metadata" => assert_eq!(came.metadata, metadata),
+            "call-with-trace" => assert_eq!(came.trace, Some(trace)),
+            "call-with-an-id" => assert_eq!(came.call_id, Some(CallId::from_u128(7))),
+            _ => assert_eq!(came.priority, Priority::Low),
+        }
+        let mut from = Metadata::new();
+        from.insert("from", "c").unwrap();
+        let how = Finish::Returned(Half::Ok, Sent::with_reply(&from));
+        pair.server.protocol.finish(id, how, Payload::copy(b"b"), &mut pair.server.out);
+        book.check(&pair.server.output(), &["reply-with-metadata"], &mut pair.client);
+        assert_eq!((pair.client.reply(id), pair.client.beside), (b"b".to_vec(), Some(from)));
+    }
+    let too_long = Reason::Metadata(MetadataError::TooLong { len: 3000, max: 2048 });
+    for (name, value, reason) in [
+        ("fail-malformed-extension", &[0][..], Reason::MalformedExtension(tag::METADATA)),
+        ("fail-metadata-too-long", &[0; 3000], too_long),
+    ] {
+        let mut pair = connected();
+        let id = placed(pair.client.begin(get(), b"a".to_vec(), None));
+        pair.server.receive(&raw(2, 0, id, &extension(tag::METADATA, value), &call_body(&[]))).unwrap();
+        book.check(&pair.server.output(), &[name], &mut pair.client);
+        assert_eq!(*not_executed(&pair.client.failure(id)), reason);
+    }
 }
 
 fn streams(book: &mut Book) {
@@ -232,19 +275,29 @@ fn streams(book: &mut Book) {
     book.check(&pair.client.output(), &["items"], &mut pair.server);
     pair.server.protocol.claim_stream(id + 2);
     let mut taken = Vec::new();
-    pair.server.protocol.take_items(id + 2, 0, false, &mut taken, &mut None);
-    pair.server.protocol.take_items(id + 2, taken.len() as u64, true, &mut Vec::new(), &mut None);
+    pair.server.protocol.take_items(id + 2, 0, false, &mut taken, &mut None, Instant::now);
+    pair.server.protocol.take_items(id + 2, taken.len() as u64, true, &mut Vec::new(), &mut None, Instant::now);
     book.check(&pair.server.output(), &["credit-stream"], &mut pair.client);
-    pair.server.now += SWEEP;
+    // Ten bytes beyond those that do not count in the window of all.
+    let mut items = vec![0; RESERVE as usize + 10];
+    pair.client.protocol.push_items(id + 2, &mut items, &mut None);
+    for frame in pair.client.output() {
+        pair.server.receive(&frame).unwrap();
+    }
+    taken.clear();
+    pair.server.protocol.take_items(id + 2, 0, false, &mut taken, &mut None, Instant::now);
     pair.server.timeout();
     pair.server.now += SWEEP;
     pair.server.protocol.handle_timeout(pair.server.now, &mut pair.server.effects).unwrap();
-    let credit: Vec<_> = pair.server.output().into_iter().filter(|frame| frame[24 - 8] == 3).collect();
+    let credit: Vec<_> = pair.server.output().into_iter().filter(|frame| frame[16] == 3 && frame[8] == 0).collect();
     book.check(&credit, &["credit-items"], &mut pair.client);
+    pair.client.receive(&book.bytes("credit-more")).unwrap();
     pair.server.protocol.unclaim_stream(id + 2, &mut Vec::new(), &mut Vec::new());
-    book.check(&pair.server.output(), &["stop"], &mut pair.client);
+    let (credit, stop) = (Kind::Credit as u8, pair.server.output());
+    let stop: Vec<_> = stop.into_iter().filter(|frame| frame[4] != credit).collect();
+    book.check(&stop, &["stop"], &mut pair.client);
     book.check(&pair.client.output(), &["end"], &mut pair.server);
-    pair.server.protocol.reply(id, &mut pair.server.out);
+    pair.server.protocol.reply(id, None, &mut pair.server.out);
     pair.settle();
     pair.server.finish_with(id, Failure::maybe_executed(Reason::Panicked));
     book.check(&pair.server.output(), &["end-panicked"], &mut pair.client);
