@@ -65,7 +65,8 @@ impl Connection {
     }
 
     /// Keeps a value with the connection, one of each type: for the handlers of the services that this side serves on it,
-    /// which find it with `cx.connection().get()`. It goes when the connection has ended.
+    /// which find it with `cx.connection().get()`. It goes when the connection has ended. A value that holds this connection, or
+    /// a client of its owner's, keeps it open.
     pub fn insert<T: Any + Send + Sync>(&self, value: T) {
         self.inner.insert(value);
     }
@@ -239,10 +240,7 @@ impl<L: Layers> ConnectionBuilder<L> {
     /// # Errors
     ///
     /// As [`connect`](Self::connect).
-    pub fn connect_blocking(self, endpoint: impl AsRef<str>) -> Result<Connection, ConnectError>
-    where
-        L: Send + Sync + 'static,
-    {
+    pub fn connect_blocking(self, endpoint: impl AsRef<str>) -> Result<Connection, ConnectError> {
         let connector = endpoint::connector(endpoint.as_ref(), self.exec)?;
         let (sender, receiver) = mpsc::sync_channel(1);
         background()?.spawn(async move {

@@ -27,13 +27,14 @@ use crate::method::MethodDescriptor;
 use crate::object::{self, Passing, Received};
 use crate::protocol::extras::Sent;
 use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
+use crate::rare::Rare;
 use crate::scratch;
 use crate::streaming::Receiver;
 use crate::waiter::block_on;
 use crate::wire::{Arguments, Half, Output};
-use options::Options;
 use witness::Witness;
 
+pub(crate) use options::Options;
 pub use with_metadata::WithMetadata;
 
 /// A call that has not been made yet. It borrows its arguments; nothing has been encoded, sent or allocated.
@@ -53,13 +54,13 @@ pub struct Call<'a, A, R> {
     arguments: A,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
-    options: Option<Box<Options>>,
+    options: Rare<Options>,
     output: PhantomData<fn() -> R>,
 }
 
 impl<'a, A, R> Call<'a, A, R> {
     pub(crate) fn new(client: &'a Client, method: &'static MethodDescriptor, arguments: A) -> Self {
-        Call { client, method, arguments, timeout: None, deadline: None, options: None, output: PhantomData }
+        Call { client, method, arguments, timeout: None, deadline: None, options: Rare::none(), output: PhantomData }
     }
 
     /// Gives the call this long, from when it is first polled. At most
@@ -100,7 +101,7 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         }
         let (client, method, given) = (self.client, self.method, self.arguments.streams());
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Reads };
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::default() };
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::none() };
         let answered = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, answer));
         let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, given));
         call.witness.end(client, method, &result);
@@ -117,7 +118,7 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     pub async fn send(self) -> Result<Pending<R>, CallError<R::Err>> {
         let client = self.client.clone();
         let method = self.method;
-        let witness = Witness::default();
+        let witness = Witness::none();
         let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn, witness };
         let sent = poll_fn(|cx| call.poll_sent(cx)).await;
         if sent.is_err() {
@@ -126,7 +127,7 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         sent?;
         let exchange = std::mem::take(&mut call.exchange);
         let given = call.call.arguments.streams();
-        let witness = std::mem::take(&mut call.witness);
+        let witness = std::mem::replace(&mut call.witness, Witness::none());
         Ok(Pending { client, method, exchange, given, witness, output: PhantomData })
     }
 }
@@ -147,7 +148,7 @@ impl<'a, A: Arguments, R: Output> IntoFuture for Call<'a, A, R> {
 
     fn into_future(self) -> CallFuture<'a, A, R> {
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Awaits };
-        CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::default() }
+        CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::none() }
     }
 }
 
@@ -181,9 +182,9 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         let answered = ready!(self.poll_answer(cx, answer));
         coop.made_progress();
         let Call { client, method, arguments, .. } = &self.call;
-        let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams()));
-        self.witness.end(client, method, &result);
-        Poll::Ready(result)
+        let result = Poll::Ready(answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams())));
+        self.witness.end_of(client, method, &result);
+        result
     }
 
     /// The id of the call, when it has its answer.
@@ -228,15 +229,17 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         }
         let link = &**self.call.client.connection().link();
         let scope = Scope::current();
-        let mut call = match self.call.terms(scope, link, R::ONEWAY) {
-            Ok(call) => call,
+        let Terms { head, timeout, deadline, nested, hops } = match self.call.terms(scope, link) {
+            Ok(terms) => terms,
             Err(reason) => return Poll::Ready(Err(reason)),
         };
-        call.extras = match self.call.extras(scope, &mut self.witness.span) {
+        let extras = match self.call.extras(scope, &mut self.witness.span) {
             Ok(extras) => extras,
             Err(reason) => return Poll::Ready(Err(reason)),
         };
-        call.streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
+        let streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
+        let object = self.call.client.object();
+        let mut call = NewCall { head, oneway: R::ONEWAY, timeout, deadline, nested, streams, extras, hops, object };
         let mut payload = scratch::take();
         let passing = Passing::begin();
         let tail = match self.call.arguments.encode(self.call.client.codec, &mut payload) {
@@ -287,7 +290,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
     /// Has the connection's layers look at the call before it is encoded.
     #[cold]
     fn ask_layers(&mut self) -> Result<(), Reason> {
-        let Call { client, method, timeout, deadline, .. } = &mut self.call;
+        let Call { client, method, timeout, deadline, options, .. } = &mut self.call;
         let Some(layers) = &client.layers else {
             return Ok(());
         };
@@ -296,7 +299,8 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             (None, Some(deadline)) => deadline.saturating_duration_since(clock::now()),
             (None, None) => method.options.timeout.unwrap_or(client.deadline_default),
         };
-        let mut call = OutgoingCall { method, peer: client.connection().peer(), timeout: given, is_set: false };
+        let peer = client.connection().peer();
+        let mut call = OutgoingCall { method, peer, timeout: given, is_set: false, options };
         self.witness.begin(layers.begin(&mut call)?);
         if call.is_set {
             (*timeout, *deadline) = (Some(call.timeout), None);
@@ -334,9 +338,18 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
     }
 }
 
+/// How a call is to be made.
+struct Terms {
+    head: CallHead,
+    timeout: Duration,
+    deadline: Option<Instant>,
+    nested: bool,
+    hops: u8,
+}
+
 impl<A, R> Call<'_, A, R> {
     /// How the call is to be made, if it can be.
-    fn terms(&self, scope: Option<Scope>, link: &dyn Link, oneway: bool) -> Result<NewCall, Reason> {
+    fn terms(&self, scope: Option<Scope>, link: &dyn Link) -> Result<Terms, Reason> {
         let client = self.client;
         let explicit = match (self.timeout, self.deadline) {
             (None, None) => None,
@@ -378,8 +391,7 @@ impl<A, R> Call<'_, A, R> {
                 return Err(Reason::Overloaded { limit: Limit::Hops });
             }
         }
-        let (streams, object) = (StreamCounts::NONE, client.object());
-        Ok(NewCall { head, oneway, timeout, deadline, nested, streams, extras: None, hops, object })
+        Ok(Terms { head, timeout, deadline, nested, hops })
     }
 }
 
@@ -558,16 +570,21 @@ fn decode<R: Output>(
     method: &'static MethodDescriptor,
     answer: &mut Answer,
 ) -> Result<R::Ok, CallError<R::Err>> {
+    // What came along, for as long as it is decoded.
+    let mut _received = None;
     let (half, bytes) = match answer {
         Answer::Small { half, bytes, len } => (*half, &bytes[..usize::from(*len)]),
         Answer::Large { half, bytes } => (*half, &**bytes),
         Answer::Failed(failure) => return Err(failed(failure.clone(), method)),
         Answer::Extended(extended) => {
-            let (answer, beside) = &mut **extended;
-            let Some(claim) = beside.claim.take() else {
-                return decode::<R>(client, method, answer);
+            let Some(extended) = extended.as_mut() else {
+                return Err(CallError::MaybeExecuted(Reason::InvalidReply(DecodeError::Malformed)));
             };
-            return Received::new(claim, client.connection()).enter(|| decode::<R>(client, method, answer));
+            _received = extended.claim.take().map(|claim| Received::new(claim, client.connection()).entered());
+            match &extended.answer {
+                Ok((half, bytes)) => (*half, &**bytes),
+                Err(failure) => return Err(failed(failure.clone(), method)),
+            }
         }
     };
     let mut input = bytes;

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::call::Options;
 use crate::clock;
 use crate::error::{CallError, Execution, Reason};
+use crate::metadata::{Metadata, MetadataError, MetadataName};
 use crate::method::MethodDescriptor;
 use crate::transport::PeerIdentity;
 
@@ -19,12 +21,13 @@ use crate::transport::PeerIdentity;
 /// use trunkline_core::Reason;
 /// use trunkline_core::layer::{CallLayer, EndedCall, OutgoingCall};
 ///
-/// /// Nobody waits for longer than a second, and whoever waits long is named.
+/// /// Every call says for whom it is; nobody waits for longer than a second, and whoever waits long is named.
 /// struct Impatient;
 ///
 /// impl CallLayer for Impatient {
 ///     fn begin(&self, call: &mut OutgoingCall<'_>) -> Result<(), Reason> {
 ///         call.set_timeout(call.timeout().min(Duration::from_secs(1)));
+///         call.set_metadata("tenant", "blue")?;
 ///         Ok(())
 ///     }
 ///
@@ -36,7 +39,7 @@ use crate::transport::PeerIdentity;
 /// }
 /// ```
 pub trait CallLayer: Send + Sync + 'static {
-    /// The call is about to be encoded: it may be given another timeout, or be refused.
+    /// The call is about to be encoded: it may be given metadata and another timeout, or be refused.
     ///
     /// # Errors
     ///
@@ -61,6 +64,7 @@ pub struct OutgoingCall<'a> {
     pub(crate) timeout: Duration,
     /// Whether a layer has set it.
     pub(crate) is_set: bool,
+    pub(crate) options: &'a mut Option<Box<Options>>,
 }
 
 impl OutgoingCall<'_> {
@@ -86,6 +90,21 @@ impl OutgoingCall<'_> {
             self.timeout = timeout;
             self.is_set = true;
         }
+    }
+
+    /// The metadata that goes with it.
+    pub fn metadata(&self) -> &Metadata {
+        static NONE: Metadata = Metadata::new();
+        self.options.as_ref().map_or(&NONE, |options| &options.metadata)
+    }
+
+    /// Sends a value with it, beside its arguments, instead of the one that may have been given under that name.
+    ///
+    /// # Errors
+    ///
+    /// If the name is none, or there would be more than any limit allows. A [`Reason`] can be made of that.
+    pub fn set_metadata<N: MetadataName>(&mut self, name: N, value: impl AsRef<N::Value>) -> Result<(), MetadataError> {
+        self.options.get_or_insert_default().metadata.insert(name, value)
     }
 }
 

@@ -81,14 +81,19 @@ impl Context {
     }
 
     /// What calls made while its handler is polled inherit; `link` is the connection that reached it.
-    pub(crate) fn handed_down(&self, link: u64) -> Scope {
+    #[inline]
+    pub(crate) fn scope_of_calls(&self, link: u64) -> Scope {
         let (timeout, deadline) = self.inner.control.time();
         let hops = self.inner.hops.saturating_add(1);
-        let mut scope = Scope { link, timeout, deadline, trace: None, priority: Priority::Normal, hops };
-        if let Some(extras) = &self.inner.extras {
-            (scope.trace, scope.priority) = (extras.handed_down, extras.priority.inherited());
-        }
-        scope
+        Scope { link, timeout, deadline, hands_down: self.inner.extras.is_some(), hops }
+    }
+
+    /// What else they inherit.
+    pub(crate) fn handed(&self) -> Handed {
+        self.inner.extras.as_ref().map_or(Handed::NOTHING, |extras| Handed {
+            trace: extras.handed_down,
+            priority: extras.priority.inherited(),
+        })
     }
 
     /// What goes beside the reply.
@@ -152,7 +157,7 @@ impl Context {
     pub fn inherit(&self) -> Inherited {
         // The time runs from now on at the latest.
         self.deadline();
-        Inherited::new(self.handed_down(self.connection().link().id()))
+        Inherited::new(self.scope_of_calls(self.connection().link().id()), self.handed())
     }
 
     /// A future whose calls inherit what those of this handler do: its deadline, its trace, its priority. For tasks.
@@ -289,14 +294,27 @@ pub(crate) struct Scope {
     pub(crate) timeout: Duration,
     /// When that ends; not known while the handler is polled for the first time, which has just begun.
     pub(crate) deadline: Option<Instant>,
-    pub(crate) trace: Option<TraceContext>,
-    pub(crate) priority: Priority,
+    /// There is more, which few have.
+    pub(crate) hands_down: bool,
     /// How many handlers calls made in it have come through.
     pub(crate) hops: u8,
 }
 
+/// What is inherited but for the time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handed {
+    pub(crate) trace: Option<TraceContext>,
+    pub(crate) priority: Priority,
+}
+
+impl Handed {
+    pub(crate) const NOTHING: Handed = Handed { trace: None, priority: Priority::Normal };
+}
+
 thread_local! {
     static SCOPE: Cell<Option<Scope>> = const { Cell::new(None) };
+    /// Means something where the scope says so.
+    static HANDED: Cell<Handed> = const { Cell::new(Handed::NOTHING) };
     static MAY_WAIT: Cell<bool> = const { Cell::new(false) };
     static READS: Cell<bool> = const { Cell::new(false) };
 }
@@ -309,13 +327,34 @@ impl Scope {
 
     /// That of nobody's handler.
     pub(crate) const NONE: Scope =
-        Scope { link: 0, timeout: Duration::MAX, deadline: None, trace: None, priority: Priority::Normal, hops: 0 };
+        Scope { link: 0, timeout: Duration::MAX, deadline: None, hands_down: false, hops: 0 };
 
-    /// Polls a handler in this scope.
-    pub(crate) fn enter<R>(self, f: impl FnOnce() -> R) -> R {
+    /// What is handed down in it, where that is the current one.
+    pub(crate) fn handed(&self) -> Handed {
+        if self.hands_down { HANDED.get() } else { Handed::NOTHING }
+    }
+
+    /// Polls a handler in this scope; `handed` is asked for where the scope says that there is something.
+    #[inline]
+    pub(crate) fn enter<R>(self, handed: impl FnOnce() -> Handed, f: impl FnOnce() -> R) -> R {
         let _restore = Restore(SCOPE.replace(Some(self)));
+        if self.hands_down {
+            return hand_down(handed(), f);
+        }
         f()
     }
+}
+
+/// Runs `f` with what is handed down.
+fn hand_down<R>(handed: Handed, f: impl FnOnce() -> R) -> R {
+    struct Restore(Handed);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            HANDED.set(self.0);
+        }
+    }
+    let _restore = Restore(HANDED.replace(handed));
+    f()
 }
 
 struct Restore(Option<Scope>);

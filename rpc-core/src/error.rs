@@ -201,6 +201,12 @@ pub enum Reason {
     Unknown(u8),
 }
 
+impl From<MetadataError> for Reason {
+    fn from(error: MetadataError) -> Reason {
+        Reason::Metadata(error)
+    }
+}
+
 impl Reason {
     /// Whether the cause lies in the moment rather than in the call itself.
     fn may_pass(&self) -> bool {

@@ -144,6 +144,8 @@ pub mod flags {
     pub const ONEWAY: u8 = 0x02;
     /// These items do not count in the window of all streams.
     pub const FREE: u8 = 0x04;
+    /// The sender of these items waits for their credit: it leaves as soon as their receiver has taken them and waits for more.
+    pub const PROMPT: u8 = 0x10;
     /// The half a receiver must know.
     pub const CRITICAL: u8 = 0x0f;
     /// The critical flags of this version.
@@ -172,6 +174,8 @@ pub mod tag {
     pub const CALL_ID: u16 = 0x12;
     /// How urgent a call is, 1 byte.
     pub const PRIORITY: u16 = 0x13;
+    /// How many items of a stream its sender has left out before those of the frame, in all, 8 bytes.
+    pub const MISSED: u16 = 0x14;
 }
 
 /// The most objects that a message can hand over.
@@ -438,11 +442,42 @@ pub(crate) struct Head<'a> {
     pub(crate) kind: Kind,
     pub(crate) flags: u8,
     pub(crate) id: u64,
+    pub(crate) lead: Lead,
+    /// The extensions of frames that have some, but for that of the lead.
+    pub(crate) extended: Option<Extended<'a>>,
+}
+
+/// Extensions of a frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extended<'a> {
     /// The payload bytes of the whole message, where it comes in chunks.
     pub(crate) total: Option<u64>,
-    pub(crate) lead: Lead,
-    /// Extensions that are encoded already, beside those that the other fields are.
-    pub(crate) extensions: &'a [u8],
+    /// Others, which are encoded already.
+    pub(crate) encoded: &'a [u8],
+}
+
+impl<'a> Extended<'a> {
+    /// Those that are `encoded`, if there are any.
+    pub(crate) fn by(encoded: &'a [u8]) -> Option<Extended<'a>> {
+        (!encoded.is_empty()).then_some(Extended { total: None, encoded })
+    }
+
+    fn len(&self) -> usize {
+        self.encoded.len() + if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 }
+    }
+
+    /// Writes them to where `space` begins; how long they are.
+    fn write(&self, space: &mut [u8]) -> usize {
+        let mut at = 0;
+        if let Some(total) = self.total {
+            space[..2].copy_from_slice(&tag::TOTAL.to_le_bytes());
+            space[2..4].copy_from_slice(&8u16.to_le_bytes());
+            space[4..12].copy_from_slice(&total.to_le_bytes());
+            at = TOTAL_EXTENSION_LEN;
+        }
+        space[at..at + self.encoded.len()].copy_from_slice(self.encoded);
+        self.len()
+    }
 }
 
 /// What a body begins with.
@@ -452,6 +487,8 @@ pub(crate) enum Lead {
     Call(CallHead),
     /// A call with extensions of a fixed length; they stand here because only such a call has them.
     Extended(CallHead, CallTraits),
+    /// Items behind some that were left out. An extension says how many.
+    Missed(u64),
     Fail {
         class: u8,
         code: u8,
@@ -508,10 +545,11 @@ const TOTAL_EXTENSION_LEN: usize = 4 + 8;
 const STREAMS_EXTENSION_LEN: usize = 4 + 2;
 const HOPS_EXTENSION_LEN: usize = 4 + 1;
 const OBJECT_EXTENSION_LEN: usize = 4 + 8;
+const MISSED_EXTENSION_LEN: usize = 4 + 8;
 
 impl Head<'_> {
     pub(crate) fn new(kind: Kind, id: u64) -> Self {
-        Head { kind, flags: 0, id, total: None, lead: Lead::Nothing, extensions: &[] }
+        Head { kind, flags: 0, id, lead: Lead::Nothing, extended: None }
     }
 
     /// Writes a whole frame; `false` if the sender has no room now.
@@ -542,10 +580,10 @@ impl Head<'_> {
     #[must_use]
     pub(crate) fn place_apart<S: FrameSender>(&self, payload: Apart, out: &mut S) -> bool {
         const PLAIN_LEN_MAX: usize = HEADER_LEN + TOTAL_EXTENSION_LEN + CallTraits::LEN_MAX + CALL_HEAD_LEN;
-        if self.extensions.is_empty() {
-            return self.place_apart_by(&mut [0; PLAIN_LEN_MAX], payload, out);
+        match self.extended.map_or(0, |extended| extended.encoded.len()) {
+            0 => self.place_apart_by(&mut [0; PLAIN_LEN_MAX], payload, out),
+            more => self.place_apart_by(&mut vec![0; PLAIN_LEN_MAX + more], payload, out),
         }
-        self.place_apart_by(&mut vec![0; PLAIN_LEN_MAX + self.extensions.len()], payload, out)
     }
 
     /// The same, with what comes before the payload put together in `head`.
@@ -557,15 +595,17 @@ impl Head<'_> {
     }
 
     fn extensions_len(&self) -> usize {
-        let total = if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 };
-        total
-            + self.extensions.len()
-            + if let Lead::Extended(_, traits) = self.lead { traits.extensions_len() } else { 0 }
+        let lead = match self.lead {
+            Lead::Extended(_, traits) => traits.extensions_len(),
+            Lead::Missed(_) => MISSED_EXTENSION_LEN,
+            Lead::Nothing | Lead::Call(_) | Lead::Fail { .. } => 0,
+        };
+        lead + self.extended.map_or(0, |extended| extended.len())
     }
 
     fn lead_len(&self) -> usize {
         match self.lead {
-            Lead::Nothing => 0,
+            Lead::Nothing | Lead::Missed(_) => 0,
             Lead::Call(_) | Lead::Extended(..) => CALL_HEAD_LEN,
             Lead::Fail { .. } => FAIL_HEAD_LEN,
         }
@@ -582,15 +622,8 @@ impl Head<'_> {
         const AFTER_ID: usize = HEADER_LEN - FIRST_WORD_LEN;
         space[..AFTER_ID].copy_from_slice(&self.id.to_le_bytes());
         let mut at = AFTER_ID;
-        if let Some(total) = self.total {
-            space[at..at + 2].copy_from_slice(&tag::TOTAL.to_le_bytes());
-            space[at + 2..at + 4].copy_from_slice(&8u16.to_le_bytes());
-            space[at + 4..at + 12].copy_from_slice(&total.to_le_bytes());
-            at += TOTAL_EXTENSION_LEN;
-        }
-        if !self.extensions.is_empty() {
-            space[at..at + self.extensions.len()].copy_from_slice(self.extensions);
-            at += self.extensions.len();
+        if let Some(extended) = &self.extended {
+            at += extended.write(&mut space[at..]);
         }
         match self.lead {
             Lead::Nothing => {}
@@ -598,6 +631,12 @@ impl Head<'_> {
             Lead::Extended(head, traits) => {
                 at += traits.write(&mut space[at..]);
                 space[at..at + CALL_HEAD_LEN].copy_from_slice(&head.to_bytes());
+            }
+            Lead::Missed(missed) => {
+                space[at..at + 2].copy_from_slice(&tag::MISSED.to_le_bytes());
+                space[at + 2..at + 4].copy_from_slice(&8u16.to_le_bytes());
+                space[at + 4..at + MISSED_EXTENSION_LEN].copy_from_slice(&missed.to_le_bytes());
+                at += MISSED_EXTENSION_LEN;
             }
             Lead::Fail { class, code } => space[at..at + FAIL_HEAD_LEN].copy_from_slice(&[class, code]),
         }
@@ -615,7 +654,7 @@ mod tests {
         assert!(Head::new(Kind::Ping, 0).place(&7u64.to_le_bytes(), &mut out));
         let mut head = Head::new(Kind::Call, 3);
         head.flags = flags::MORE;
-        head.total = Some(5000);
+        head.extended = Some(Extended { total: Some(5000), encoded: &[] });
         head.lead = Lead::Call(CallHead { method: 1, fingerprint: 2, timeout: 3 });
         assert!(head.place(b"payload", &mut out));
         let mut batch = crate::transport::Bytes::default();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 
-use crate::context::Scope;
+use crate::context::{Handed, Scope};
 
 /// What calls inherit from the handler that makes them: the time that is left, the trace, a low priority; and that they fail
 /// rather than wait at a limit of the connection that reached the handler.
@@ -32,11 +32,12 @@ use crate::context::Scope;
 #[derive(Clone, Copy)]
 pub struct Inherited {
     scope: Scope,
+    handed: Handed,
 }
 
 impl Inherited {
-    pub(crate) fn new(scope: Scope) -> Inherited {
-        Inherited { scope }
+    pub(crate) fn new(scope: Scope, handed: Handed) -> Inherited {
+        Inherited { scope, handed }
     }
 
     /// A future that is polled with it.
@@ -47,15 +48,15 @@ impl Inherited {
 
     /// Runs `f` with it.
     pub fn run<T>(self, f: impl FnOnce() -> T) -> T {
-        self.scope.enter(f)
+        self.scope.enter(|| self.handed, f)
     }
 }
 
 impl fmt::Debug for Inherited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scope { deadline, trace, priority, .. } = &self.scope;
+        let Handed { trace, priority } = &self.handed;
         f.debug_struct("Inherited")
-            .field("deadline", deadline)
+            .field("deadline", &self.scope.deadline)
             .field("trace", trace)
             .field("priority", priority)
             .finish_non_exhaustive()

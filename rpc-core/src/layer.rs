@@ -162,7 +162,7 @@ impl<L: Layer, S: Service> Service for Layered<L, S> {
 }
 
 /// The layers of a builder, each inside the one before: for functions that take any builder. `()` is none.
-pub trait Layers {
+pub trait Layers: Send + Sync + 'static {
     /// A service inside all of them.
     type Around<S: Service>: Service;
 

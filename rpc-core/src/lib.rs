@@ -46,6 +46,7 @@ mod object;
 mod priority;
 mod protocol;
 mod random;
+mod rare;
 mod scratch;
 mod share;
 #[cfg(not(feature = "tracing"))]

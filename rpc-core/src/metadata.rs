@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::str::from_utf8;
 
 /// The most bytes of metadata that any limit allows: beside it the other extensions fit into a frame's, also into the
 /// shortest frame that a peer may announce as its longest.
@@ -104,6 +105,8 @@ impl MetadataValue for str {}
 impl MetadataValue for [u8] {}
 
 mod sealed {
+    use std::str::from_utf8;
+
     use super::MetadataKey;
 
     pub trait Name {
@@ -145,7 +148,7 @@ mod sealed {
         }
 
         fn from_bytes(bytes: &[u8]) -> Option<&str> {
-            std::str::from_utf8(bytes).ok()
+            from_utf8(bytes).ok()
         }
     }
 
@@ -291,7 +294,7 @@ impl Metadata {
         let mut count = 0;
         while !rest.is_empty() {
             let (entry, behind) = MetadataEntry::split(rest)?;
-            let text = entry.is_binary() || std::str::from_utf8(entry.value).is_ok();
+            let text = entry.is_binary() || from_utf8(entry.value).is_ok();
             if !text || !is_name(entry.name.as_bytes()) || names[..count].contains(&entry.name) {
                 return None;
             }
@@ -356,7 +359,7 @@ impl<'a> MetadataEntry<'a> {
 
     /// Its value, where that is text.
     pub fn text(&self) -> Option<&'a str> {
-        if self.is_binary() { None } else { std::str::from_utf8(self.value).ok() }
+        if self.is_binary() { None } else { from_utf8(self.value).ok() }
     }
 
     /// The bytes of its value.
@@ -383,7 +386,7 @@ impl<'a> MetadataEntry<'a> {
         let (&[flags, name_len, low, high], rest) = bytes.split_first_chunk::<ENTRY_HEAD_LEN>()?;
         let (name, rest) = rest.split_at_checked(usize::from(name_len))?;
         let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([low, high])))?;
-        Some((MetadataEntry { flags, name: std::str::from_utf8(name).ok()?, value }, rest))
+        Some((MetadataEntry { flags, name: from_utf8(name).ok()?, value }, rest))
     }
 }
 

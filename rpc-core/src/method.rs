@@ -91,6 +91,22 @@ pub struct MethodOptions {
     pub no_cancel: bool,
     /// The deadline of calls that set none; the connection's default without it.
     pub timeout: Option<Duration>,
+    /// What becomes of the items of the stream that it returns while their reader has no room for them.
+    pub slow: Slow,
+}
+
+/// What becomes of a returned stream's items while their reader takes none and there is no room for more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Slow {
+    /// The source waits. The default.
+    #[default]
+    Block,
+    /// The source goes on. As many items are kept as fit [`Limits::stream_window`](crate::Limits::stream_window) of the
+    /// reader's side, those that are newest.
+    DropOldest,
+    /// The source goes on. Only its newest item is kept, and one goes when the reader has taken the one before and waits.
+    Latest,
 }
 
 impl ServiceDescriptor {
@@ -143,6 +159,7 @@ impl MethodOptions {
         spawn: false,
         no_cancel: false,
         timeout: None,
+        slow: Slow::Block,
     };
 
     /// Sets [`oneway`](MethodOptions::oneway).
@@ -172,6 +189,12 @@ impl MethodOptions {
     /// Sets [`no_cancel`](MethodOptions::no_cancel).
     pub const fn no_cancel(mut self) -> MethodOptions {
         self.no_cancel = true;
+        self
+    }
+
+    /// Sets [`slow`](MethodOptions::slow).
+    pub const fn slow(mut self, slow: Slow) -> MethodOptions {
+        self.slow = slow;
         self
     }
 

@@ -8,10 +8,15 @@ use crate::protocol::extras::CallExtras;
 use crate::trace::TraceContext;
 
 /// See the module of the feature.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct CallSpan;
 
 impl CallSpan {
+    #[inline(always)]
+    pub(crate) fn none() -> CallSpan {
+        CallSpan
+    }
+
     #[inline(always)]
     pub(crate) fn begin(
         &mut self,
@@ -27,7 +32,7 @@ impl CallSpan {
 }
 
 /// See the module of the feature.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HandlerSpan;
 
 impl HandlerSpan {

@@ -248,14 +248,20 @@ impl Received {
 
     /// Decodes the message, or a part of it.
     pub(crate) fn enter<R>(self: &Arc<Self>, decode: impl FnOnce() -> R) -> R {
-        let _restore = RestoreReceived(RECEIVED.replace(Some(Arc::clone(self))));
+        let _entered = Arc::clone(self).entered();
         decode()
+    }
+
+    /// The same, until what comes back is dropped.
+    pub(crate) fn entered(self: Arc<Self>) -> EnteredReceived {
+        EnteredReceived(RECEIVED.replace(Some(self)))
     }
 }
 
-struct RestoreReceived(Option<Arc<Received>>);
+/// What the thread was decoding before.
+pub(crate) struct EnteredReceived(Option<Arc<Received>>);
 
-impl Drop for RestoreReceived {
+impl Drop for EnteredReceived {
     fn drop(&mut self) {
         RECEIVED.set(self.0.take());
     }

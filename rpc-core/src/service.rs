@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::error::Reason;
 use crate::frame::StreamCounts;
 use crate::limits::{Limit, Limits};
-use crate::method::{MethodDescriptor, ServiceDescriptor};
+use crate::method::{MethodDescriptor, ServiceDescriptor, Slow};
 use crate::object::{self, Passed, Passing, Received};
 use crate::protocol::{Failure, Payload};
 use crate::scratch;
@@ -139,12 +139,13 @@ impl Request {
         Ok(())
     }
 
-    /// Sends the items of what the handler returned, until there are no more, or nobody wants more.
+    /// Sends the items of what the handler returned, until there are no more, or nobody wants more. `slow` says what becomes of
+    /// those that have no room.
     ///
     /// # Errors
     ///
     /// If an item cannot be sent.
-    pub async fn stream<O, S>(&self, stream: S) -> Result<Answer, Refusal>
+    pub async fn stream<O, S>(&self, slow: Slow, stream: S) -> Result<Answer, Refusal>
     where
         O: StreamOutput,
         S: Stream<Item = O::Item> + Send,
@@ -153,7 +154,7 @@ impl Request {
         link.reply(self.id, self.context.reply_extras());
         self.context.control().outlive();
         let mut stream = std::pin::pin!(stream);
-        let mut pump = Pump::new(self.id + 2 * (u64::from(self.streams.given) + 1), link);
+        let mut pump = Pump::new(self.id + 2 * (u64::from(self.streams.given) + 1), link, slow);
         let sent = poll_fn(|cx| {
             pump.poll(cx, link, |cx, codec, item_max, out| {
                 fill::<O::Item, O::Form, S>(stream.as_mut(), cx, codec, item_max, out)
@@ -168,14 +169,14 @@ impl Request {
     /// # Errors
     ///
     /// If an item cannot be sent, or the error cannot be encoded.
-    pub async fn try_stream<O, R>(&self, returned: R) -> Result<Answer, Refusal>
+    pub async fn try_stream<O, R>(&self, slow: Slow, returned: R) -> Result<Answer, Refusal>
     where
         O: StreamOutput,
         R: ResultLike<Err = O::Err>,
         R::Ok: Stream<Item = O::Item> + Send,
     {
         let error = match returned.into_halves() {
-            Ok(stream) => return self.stream::<O, R::Ok>(stream).await,
+            Ok(stream) => return self.stream::<O, R::Ok>(slow, stream).await,
             Err(error) => error,
         };
         let mut buffer = Vec::new();

@@ -124,10 +124,15 @@ impl fmt::Display for Name {
 }
 
 /// The span of a call, on its caller's side.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct CallSpan(Option<(Span, Option<TraceContext>)>);
 
 impl CallSpan {
+    /// Not begun.
+    pub(crate) fn none() -> CallSpan {
+        CallSpan(None)
+    }
+
     /// Begins it, unless it has begun. `trace` is what the call belongs to; returns what it is to say.
     pub(crate) fn begin(
         &mut self,
@@ -166,7 +171,7 @@ impl Drop for CallSpan {
 }
 
 /// The span of a handler.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HandlerSpan(Option<Span>);
 
 impl HandlerSpan {

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::num::{NonZeroU64, NonZeroU128};
 use std::str::FromStr;
 
-use crate::context::Scope;
+use crate::context::{Handed, Scope};
 use crate::inherit::Inherited;
 use crate::random;
 
@@ -89,7 +89,8 @@ impl TraceContext {
     /// ```
     pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> + use<F> {
         let scope = Scope::current().unwrap_or(Scope::NONE);
-        Inherited::new(Scope { trace: Some(self), ..scope }).scope(future)
+        let handed = Handed { trace: Some(self), ..scope.handed() };
+        Inherited::new(Scope { hands_down: true, ..scope }, handed).scope(future)
     }
 
     /// In the order of the text form.

@@ -34,8 +34,10 @@ mod tests;
 
 /// Turns a trait into a service: `Kv` gets a `KvClient` and a `KvServer`.
 ///
-/// The options are `name = "…"`, the service's name on the wire, and `crate = path`, where the `trunkline` crate is
-/// found.
+/// The options are `name = "…"`, the service's name on the wire, `crate = path`, where the `trunkline` crate is found, and
+/// `mock`, with which `Kv` gets a `MockKv` as well: an implementation for tests, whose methods are closures. It is there in
+/// every build, for the tests of other crates; for those of this one alone, write
+/// `#[cfg_attr(test, trunkline::service(mock))]` beside `#[cfg_attr(not(test), trunkline::service)]`.
 ///
 /// A method is an `async fn` with `&self`. It takes `#[rpc(…)]` with any of
 ///
@@ -48,7 +50,10 @@ mod tests;
 /// - `name = "…"`: its name on the wire.
 ///
 /// A method that returns `impl Stream<Item = T>`, or a `Result` of one, sends items for as long as that has any; its caller
-/// gets a `Streaming<T>`. An argument `Streaming<T>` is a stream of its caller's, who gives any
+/// gets a `Streaming<T>`. What becomes of items that a slow reader has no room for is said by `slow = "…"`: `"block"`, which is the
+/// default (the stream waits), `"drop_oldest"` (it goes on, and the reader misses the oldest of those that were not sent yet), or
+/// `"latest"` (it goes on, and the reader gets what is newest whenever it has taken the item before). How many it has missed
+/// `Streaming::missed` says. An argument `Streaming<T>` is a stream of its caller's, who gives any
 /// `impl Stream<Item = T> + Send + 'static`.
 ///
 /// An argument takes `#[rpc(default)]`, if callers that do not know it yet may leave it out, or `#[rpc(context)]`, if

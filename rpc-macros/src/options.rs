@@ -17,6 +17,8 @@ pub(crate) struct ServiceOptions {
     pub(crate) name: Option<LitStr>,
     /// Where the `trunkline` crate is found.
     pub(crate) krate: Option<Path>,
+    /// Whether there is to be a mock.
+    pub(crate) mock: Option<Ident>,
 }
 
 /// The options of `#[rpc(..)]` on a method. What is set remembers the word that set it, for errors about it.
@@ -29,6 +31,16 @@ pub(crate) struct MethodOptions {
     pub(crate) no_cancel: Option<Ident>,
     pub(crate) timeout_nanos: Option<u64>,
     pub(crate) name: Option<LitStr>,
+    pub(crate) slow: Option<(Ident, Slow)>,
+}
+
+/// What a slow reader of the returned stream means.
+#[derive(Clone, Copy, Default)]
+pub(crate) enum Slow {
+    #[default]
+    Block,
+    DropOldest,
+    Latest,
 }
 
 /// The options of `#[rpc(..)]` on an argument.
@@ -45,7 +57,8 @@ impl ServiceOptions {
             match setting.key.to_string().as_str() {
                 "name" => options.name = setting.name(errors),
                 "crate" => options.krate = setting.path(errors),
-                _ => setting.unknown("a service takes `name = \"..\"` and `crate = path`", errors),
+                "mock" => options.mock = setting.word(errors),
+                _ => setting.unknown("a service takes `name = \"..\"`, `crate = path` and `mock`", errors),
             }
         }
         options
@@ -64,6 +77,7 @@ impl MethodOptions {
                 "no_cancel" => options.no_cancel = setting.word(errors),
                 "timeout" => options.timeout_nanos = setting.duration(errors),
                 "name" => options.name = setting.name(errors),
+                "slow" => options.slow = setting.slow(errors),
                 word @ ("default" | "context") => errors.at(
                     &setting.key,
                     format_args!(
@@ -71,14 +85,18 @@ impl MethodOptions {
                     ),
                 ),
                 _ => setting.unknown(
-                    "a method takes `oneway`, `idempotent`, `blocking`, `spawn`, `no_cancel`, `timeout = \"5s\"` \
-                     and `name = \"..\"`",
+                    "a method takes `oneway`, `idempotent`, `blocking`, `spawn`, `no_cancel`, `timeout = \"5s\"`, \
+                     `name = \"..\"` and `slow = \"..\"`",
                     errors,
                 ),
             }
         }
         options.exclude(errors);
         options
+    }
+
+    pub(crate) fn slow(&self) -> Slow {
+        self.slow.as_ref().map(|(_, slow)| *slow).unwrap_or_default()
     }
 
     fn exclude(&self, errors: &mut Errors) {
@@ -89,6 +107,18 @@ impl MethodOptions {
                  `spawn` for one that computes between awaits",
             );
         }
+    }
+}
+
+impl Slow {
+    // Output: Slow::Latest
+    pub(crate) fn tokens(self, krate: &Path) -> TokenStream {
+        let variant = match self {
+            Slow::Block => quote!(Block),
+            Slow::DropOldest => quote!(DropOldest),
+            Slow::Latest => quote!(Latest),
+        };
+        quote!(#krate::__private::Slow::#variant)
     }
 }
 
@@ -178,6 +208,24 @@ impl Setting {
             return None;
         }
         Some(name)
+    }
+
+    fn slow(self, errors: &mut Errors) -> Option<(Ident, Slow)> {
+        let text = self.text("latest", errors)?;
+        let slow = match text.value().as_str() {
+            "block" => Slow::Block,
+            "drop_oldest" => Slow::DropOldest,
+            "latest" => Slow::Latest,
+            _ => {
+                errors.at(
+                    &text,
+                    "a reader that is slower than its stream makes it wait (\"block\", the default), misses what is oldest \
+                     (\"drop_oldest\"), or sees only what is newest (\"latest\")",
+                );
+                return None;
+            }
+        };
+        Some((self.key, slow))
     }
 
     fn duration(self, errors: &mut Errors) -> Option<u64> {

@@ -30,6 +30,13 @@ pub(crate) trait Flow {
     async fn panic_after(&self, items: u64) -> impl Stream<Item = u64>;
     async fn mute_after(&self, items: u64) -> impl Stream<Item = Mute>;
     async fn until_draining(&self, token: u64, cx: &Context) -> impl Stream<Item = u64>;
+    /// Blocks that begin with their number. Marks when there are no more.
+    #[rpc(slow = "block")]
+    async fn blocked(&self, token: u64, blocks: u64) -> impl Stream<Item = Vec<u8>>;
+    #[rpc(slow = "drop_oldest")]
+    async fn newest(&self, token: u64, blocks: u64) -> impl Stream<Item = Vec<u8>>;
+    #[rpc(slow = "latest")]
+    async fn latest(&self, token: u64, blocks: u64) -> Result<impl Stream<Item = Vec<u8>>, SuiteError>;
 }
 
 /// A stream of what `next` says.
@@ -53,6 +60,20 @@ pub(crate) fn all<T>(items: impl IntoIterator<Item = T>) -> impl Stream<Item = T
 
 fn next<T>(stream: &mut Streaming<T>, cx: &mut Cx<'_>) -> Poll<Option<Result<T, StreamError>>> {
     Pin::new(stream).poll_next(cx)
+}
+
+/// Blocks of a kilobyte, which begin with their number, and a mark behind the last.
+fn numbered(ledger: &Ledger, token: u64, blocks: u64) -> impl Stream<Item = Vec<u8>> {
+    let mut numbers = 0..blocks;
+    From(move |_: &mut Cx<'_>| {
+        let Some(number) = numbers.next() else {
+            ledger.mark(Mark::Finished, token);
+            return Poll::Ready(None);
+        };
+        let mut block = number.to_le_bytes().to_vec();
+        block.resize(1024, 7);
+        Poll::Ready(Some(block))
+    })
 }
 
 pub(crate) struct Stage {
@@ -159,6 +180,18 @@ impl Flow for Stage {
     async fn mute_after(&self, items: u64) -> impl Stream<Item = Mute> {
         // `Mute` cannot be encoded at all.
         all((items..=items).map(|_| Mute))
+    }
+
+    async fn blocked(&self, token: u64, blocks: u64) -> impl Stream<Item = Vec<u8>> {
+        numbered(&self.ledger, token, blocks)
+    }
+
+    async fn newest(&self, token: u64, blocks: u64) -> impl Stream<Item = Vec<u8>> {
+        numbered(&self.ledger, token, blocks)
+    }
+
+    async fn latest(&self, token: u64, blocks: u64) -> Result<impl Stream<Item = Vec<u8>>, SuiteError> {
+        Ok(numbered(&self.ledger, token, blocks))
     }
 
     async fn until_draining(&self, token: u64, cx: &Context) -> impl Stream<Item = u64> {

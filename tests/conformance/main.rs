@@ -168,6 +168,8 @@ cases! { $
         a_source_that_waits_hears_that_nobody_wants_it,
         a_slow_reader_slows_its_sender_and_nobody_else,
         streams_outlive_the_deadline_of_their_call,
+        what_a_slow_reader_misses_is_what_the_method_says,
+        whoever_keeps_up_misses_nothing,
         an_end_that_is_none_is_told,
         a_stream_keeps_its_connection_and_hears_of_its_end,
         a_drain_tells_streams_and_waits_for_them,
@@ -239,6 +241,7 @@ cases! { $
         a_layer_goes_with_its_call,
         a_call_layer_sees_every_call_and_its_end,
         a_call_layer_refuses_and_hurries,
+        a_call_layer_adds_metadata,
     }
     sessions {
         each_connection_keeps_values_of_its_own,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Call;
 use crate::call_id::CallId;
-use crate::context::Scope;
+use crate::context::{Handed, Scope};
 use crate::error::Reason;
 use crate::metadata::{Metadata, MetadataError, MetadataName};
 use crate::priority::Priority;
@@ -15,7 +15,7 @@ use crate::trace::TraceContext;
 /// What was asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
-    metadata: Metadata,
+    pub(crate) metadata: Metadata,
     /// What was wrong with it, first.
     invalid: Option<MetadataError>,
     trace: Option<TraceContext>,
@@ -51,10 +51,8 @@ impl<A, R> Call<'_, A, R> {
     /// reason.
     ///
     /// ```no_run
-    /// # #[allow(unused)] mod trunkline { pub use trunkline_core::*; }
-    /// # async fn example(call: trunkline::Call<'_, (), ()>) {
-    /// use trunkline::MetadataKey;
-    ///
+    /// # use trunkline_core::{Call, MetadataKey};
+    /// # fn example(call: Call<'_, (), ()>) {
     /// const TOKEN: MetadataKey = MetadataKey::secret("token"); // shown in no log
     ///
     /// let call = call.metadata("tenant", "blue").metadata(TOKEN, "s3cr3t");
@@ -96,10 +94,10 @@ impl<A, R> Call<'_, A, R> {
     /// What is to be sent beside the arguments; mostly nothing. `scope` is what a handler hands down, `span` the call's own.
     #[inline]
     pub(super) fn extras(&self, scope: Option<Scope>, span: &mut CallSpan) -> Result<Extras, Reason> {
-        let scope = scope.unwrap_or(Scope::NONE);
+        let handed = scope.map_or(Handed::NOTHING, |scope| scope.handed());
         let options = self.options.as_deref();
-        let trace = options.and_then(|options| options.trace).or(scope.trace);
-        let priority = options.and_then(|options| options.priority).unwrap_or(scope.priority);
+        let trace = options.and_then(|options| options.trace).or(handed.trace);
+        let priority = options.and_then(|options| options.priority).unwrap_or(handed.priority);
         let trace = span.begin(self.client.connection(), self.method, trace);
         if options.is_none() && trace.is_none() && priority == Priority::Normal {
             return Ok(None);

@@ -100,7 +100,7 @@ impl<T: fmt::Debug> fmt::Debug for WithMetadata<T> {
 
 fn metadata_of(answer: Answer) -> Metadata {
     match answer {
-        Answer::Extended(extended) => extended.1.metadata,
+        Answer::Extended(mut extended) => extended.take().map(|extended| extended.metadata).unwrap_or_default(),
         _ => Metadata::new(),
     }
 }

@@ -1,5 +1,6 @@
 //! Who hears how a call ends: the layers of its connection, and its span.
 
+use std::task::Poll;
 use std::time::Instant;
 
 use crate::call_layer::CallOutcome;
@@ -9,7 +10,7 @@ use crate::method::MethodDescriptor;
 use crate::telemetry::CallSpan;
 
 /// Tells of one call, once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Witness {
     /// When the layers have let it pass; `None` without any, and once they have heard of its end.
     began: Option<Instant>,
@@ -17,6 +18,10 @@ pub(super) struct Witness {
 }
 
 impl Witness {
+    pub(super) fn none() -> Witness {
+        Witness { began: None, span: CallSpan::none() }
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.began.is_some()
     }
@@ -36,6 +41,19 @@ impl Witness {
         self.span.end(result);
         if self.began.is_some() {
             self.tell(client, method, CallOutcome::of(result));
+        }
+    }
+
+    /// The same, of one that stays where it is made.
+    #[inline]
+    pub(super) fn end_of<T, E>(
+        &mut self,
+        client: &Client,
+        method: &'static MethodDescriptor,
+        result: &Poll<Result<T, CallError<E>>>,
+    ) {
+        if let Poll::Ready(result) = result {
+            self.end(client, method, result);
         }
     }
 

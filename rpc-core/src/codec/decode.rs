@@ -317,6 +317,14 @@ struct Fields<'s, 'b, 'de, L> {
     layout: PhantomData<L>,
 }
 
+impl<'b, 'de, L> Fields<'_, 'b, 'de, L> {
+    /// The decoder of an element of `size` bytes.
+    #[inline]
+    fn decoder(&mut self, size: usize) -> Decoder<'_, 'b, 'de, L> {
+        Decoder { source: &mut *self.source, depth_left: self.depth_left, paid: size, layout: PhantomData }
+    }
+}
+
 impl<'de, L: Layout> de::SeqAccess<'de> for Fields<'_, '_, 'de, L> {
     type Error = DecodeError;
 
@@ -326,10 +334,7 @@ impl<'de, L: Layout> de::SeqAccess<'de> for Fields<'_, '_, 'de, L> {
             return Ok(None);
         }
         self.left -= 1;
-        let paid = size_of::<S::Value>();
-        let decoder =
-            Decoder::<L> { source: &mut *self.source, depth_left: self.depth_left, paid, layout: PhantomData };
-        seed.deserialize(decoder).map(Some)
+        seed.deserialize(self.decoder(size_of::<S::Value>())).map(Some)
     }
 
     #[inline]

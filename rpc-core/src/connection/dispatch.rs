@@ -185,6 +185,7 @@ impl Dispatcher {
         }
         match polled {
             Poll::Ready((how, payload)) => {
+                running.span.end(&how);
                 self.done.push((id, how, payload));
                 if !running.clear() || running.object {
                     return;
@@ -251,22 +252,23 @@ impl Drop for Dispatcher {
 impl Running {
     /// Polls the handler, in its scope. A panic ends the call and nothing else.
     fn poll(&mut self, link: u64, cx: &mut task::Context<'_>) -> Poll<(Finish, Payload)> {
-        let scope = self.context.handed_down(link);
-        let (span, place) = (&self.span, &mut self.place);
-        let polled = catch_unwind(AssertUnwindSafe(|| span.enter(|| scope.enter(|| place.poll(cx)))));
-        let (how, payload) = match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(Ok(answer))) => (Finish::Returned(answer.half, self.context.reply_extras()), answer.payload),
-            Ok(Poll::Ready(Err(refusal))) => (Finish::Failed(refusal.0), Payload::EMPTY),
+        let scope = self.context.scope_of_calls(link);
+        let Running { place, context, span, .. } = self;
+        let poll = || span.enter(|| scope.enter(|| context.handed(), || place.poll(cx)));
+        let polled = catch_unwind(AssertUnwindSafe(poll));
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(Ok(answer))) => {
+                Poll::Ready((Finish::Returned(answer.half, self.context.reply_extras()), answer.payload))
+            }
+            Ok(Poll::Ready(Err(refusal))) => Poll::Ready((Finish::Failed(refusal.0), Payload::EMPTY)),
             Err(panic) => {
                 // Its payload is the user's as well, and may panic again when it is dropped.
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
                 self.clear();
-                (Finish::Failed(Failure::maybe_executed(Reason::Panicked)), Payload::EMPTY)
+                Poll::Ready((Finish::Failed(Failure::maybe_executed(Reason::Panicked)), Payload::EMPTY))
             }
-        };
-        self.span.end(&how);
-        Poll::Ready((how, payload))
+        }
     }
 
     /// Drops the handler; `false` if that panicked, so that the place is not used again.
@@ -336,6 +338,7 @@ impl Future for Task {
             Poll::Pending => Poll::Pending,
             Poll::Ready((how, payload)) => {
                 running.clear();
+                running.span.end(&how);
                 this.running = None;
                 this.finish(how, payload);
                 Poll::Ready(())

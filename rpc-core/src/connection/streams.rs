@@ -21,6 +21,9 @@ pub(crate) trait StreamLink {
     fn item_max(&self) -> usize;
     /// Takes items over, to be sent. See [`Pushed`].
     fn push_items(&self, id: u64, items: &mut Vec<u8>, waker: &mut Option<Waker>) -> Pushed;
+    /// Whether items would be taken over now; if not, the waker is called when they would. `singly` and `missed` are said of
+    /// those that are pushed then. See [`Pushed`].
+    fn prepare_items(&self, id: u64, singly: bool, missed: u64, waker: &mut Option<Waker>) -> Pushed;
     /// Whether anybody wants more of a stream; if so, the waker is called when that changes.
     fn watch_stream(&self, id: u64, waker: &mut Option<Waker>) -> bool;
     /// The source of a stream that a call gives has ended.
@@ -50,6 +53,10 @@ impl<T: Transport> StreamLink for Shared<T> {
         let pushed = self.with(|state, _| state.protocol.push_items(id, items, waker));
         self.take_back();
         pushed
+    }
+
+    fn prepare_items(&self, id: u64, singly: bool, missed: u64, waker: &mut Option<Waker>) -> Pushed {
+        self.lock().protocol.prepare_items(id, singly, missed, waker)
     }
 
     fn watch_stream(&self, id: u64, waker: &mut Option<Waker>) -> bool {

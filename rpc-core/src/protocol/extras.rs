@@ -111,9 +111,6 @@ impl CallExtras {
         metadata_max: usize,
         brought: &mut Option<Box<Brought>>,
     ) -> Result<Option<Box<CallExtras>>, Reason> {
-        if !frame.is_extended() {
-            return Ok(None);
-        }
         if let Some(refused) = brought.as_ref().and_then(|brought| brought.refused.clone()) {
             return Err(refused);
         }

@@ -10,7 +10,7 @@ use super::{
     WINDOW_REPLIES, WINDOW_REQUESTS, fail, halves,
 };
 use crate::error::{CloseReason, ConnectionError, HandshakeError, ProtocolError, Reason};
-use crate::frame::{Frame, FrameError, HEAD_LEN_MAX, Kind, flags, tag};
+use crate::frame::{Frame, FrameError, HEAD_LEN_MAX, Kind, tag};
 use crate::landing::{Filling, Landed, Landing, Lease, Partial};
 use crate::wire::Half;
 
@@ -161,9 +161,9 @@ impl Protocol {
                 return Ok(Some(CloseReason::from_wire(code)));
             }
             Kind::Hello => return Err(ProtocolError::Unexpected("second HELLO")),
-            Kind::Item => self.handle_stream(&frame, &mut effects.wakers, |streams, wakers| {
-                streams.handle_items(frame.id, frame.body, frame.flags & flags::FREE != 0, wakers)
-            })?,
+            Kind::Item => {
+                self.handle_stream(&frame, &mut effects.wakers, |streams, wakers| streams.handle_items(&frame, wakers))?
+            }
             Kind::End => {
                 let status = Failure::of_stream(frame.body)?;
                 self.handle_stream(&frame, &mut effects.wakers, |streams, wakers| {
@@ -213,7 +213,9 @@ impl Protocol {
             (0, WINDOW_REQUESTS) => self.caller.handle_credit(bytes),
             (0, WINDOW_REPLIES) => self.callee.handle_credit(bytes),
             (0, WINDOW_ITEMS) => self.handle_item_credit(bytes),
-            (id, WINDOW_ITEMS) => self.handle_stream(frame, wakers, |streams, _| streams.handle_credit(id, bytes)),
+            (id, WINDOW_ITEMS) => {
+                self.handle_stream(frame, wakers, |streams, wakers| streams.handle_credit(id, bytes, wakers))
+            }
             (1.., WINDOW_MORE) => {
                 self.handle_stream(frame, wakers, |streams, _| streams.handle_growth(frame.id, bytes))
             }

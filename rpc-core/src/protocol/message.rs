@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::extras::{Extras, Sent};
 use crate::body::{Body, Parts};
 use crate::error::ProtocolError;
-use crate::frame::{FRAME_OVERHEAD_MAX, Frame, FrameError, Head, Kind, Lead, StreamCounts, flags, tag};
+use crate::frame::{Extended, FRAME_OVERHEAD_MAX, Frame, FrameError, Head, Kind, Lead, StreamCounts, flags, tag};
 use crate::landing::{Filling, Landed};
 use crate::priority::Priority;
 use crate::transport::{Apart, FrameSender};
@@ -168,8 +168,11 @@ impl Message {
         if !self.begun {
             head.flags = self.flags;
             head.lead = self.lead;
-            head.total = more.then_some(self.total as u64);
-            head.extensions = Sent::bytes(extras);
+            head.extended = Extended::by(Sent::bytes(extras));
+            if more {
+                let encoded = Sent::bytes(extras);
+                head.extended = Some(Extended { total: Some(self.total as u64), encoded });
+            }
         }
         if more {
             head.flags |= flags::MORE;

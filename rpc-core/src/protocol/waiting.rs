@@ -130,6 +130,11 @@ impl Waiting {
         }
     }
 
+    /// Whether any call waits in `lane`.
+    pub(crate) fn has(&self, lane: Lane) -> bool {
+        !self.lane(lane).is_empty()
+    }
+
     /// The place and the payload length of the first call in `lane`.
     pub(crate) fn front(&self, lane: Lane) -> Option<(Place, u64)> {
         let (priority, index) = self.lane(lane).front(self.turn)?;

@@ -1,5 +1,6 @@
 //! Streams as handlers and callers see them.
 
+mod backlog;
 mod receive;
 mod send;
 mod shape;
@@ -7,7 +8,7 @@ mod shape;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use futures_core::Stream;
 
@@ -58,6 +59,8 @@ pub use shape::{FallibleStreamed, StreamOutput, Streamed};
 #[must_use = "dropping a stream stops it"]
 pub struct Streaming<T> {
     source: Source<T>,
+    /// What it has said of items that were left out, once it is over.
+    missed: u64,
 }
 
 /// Why a stream ended before it was complete.
@@ -72,7 +75,8 @@ pub enum StreamError {
     Ended(Reason),
 }
 
-type Decode<T> = fn(CodecId, &mut &[u8], &mut DecodeBudget) -> Result<T, DecodeError>;
+/// Decodes an item, of which all bytes are used. It returns what polling for it does, so that nothing has to be moved.
+type Decode<T> = fn(CodecId, &[u8], DecodeBudget) -> Poll<Option<Result<T, StreamError>>>;
 
 enum Source<T> {
     Wire(Receiver, Decode<T>),
@@ -109,21 +113,30 @@ impl<T> Streaming<T> {
         block_on(&*link, |cx| Pin::new(&mut *self).poll_next(cx))
     }
 
+    /// How many items its sender has left out before the one that came last, in all. Only those of a method that says
+    /// `#[rpc(slow = "drop_oldest")]` or `#[rpc(slow = "latest")]` leave any out.
+    pub fn missed(&self) -> u64 {
+        match &self.source {
+            Source::Wire(receiver, _) => receiver.missed(),
+            Source::Local(_) | Source::Over => self.missed,
+        }
+    }
+
     /// A stream of the items of another, for tests.
     pub fn from_stream(stream: impl Stream<Item = Result<T, StreamError>> + Send + 'static) -> Streaming<T> {
-        Streaming { source: Source::Local(Box::pin(stream)) }
+        Streaming { source: Source::Local(Box::pin(stream)), missed: 0 }
     }
 
     /// One of which nothing is known yet.
     pub(crate) fn unattached() -> Streaming<T> {
-        Streaming { source: Source::Over }
+        Streaming { source: Source::Over, missed: 0 }
     }
 
     pub(crate) fn receive<F>(receiver: Receiver) -> Streaming<T>
     where
         F: for<'de> DeserializeAs<'de, T>,
     {
-        Streaming { source: Source::Wire(receiver, |codec, input, budget| decode_as::<T, F>(codec, input, budget)) }
+        Streaming { source: Source::Wire(receiver, decode_item::<T, F>), missed: 0 }
     }
 }
 
@@ -131,22 +144,29 @@ impl<T> Stream for Streaming<T> {
     type Item = Result<T, StreamError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let source = &mut self.get_mut().source;
-        let outcome = match source {
-            Source::Wire(receiver, decode) => match ready!(receiver.poll_item(cx, *decode)) {
-                Ok(Some(item)) => return Poll::Ready(Some(Ok(item))),
-                Ok(None) => None,
-                Err(error) => Some(Err(error)),
-            },
-            Source::Local(stream) => match ready!(stream.as_mut().poll_next(cx)) {
-                Some(Ok(item)) => return Poll::Ready(Some(Ok(item))),
-                other => other,
-            },
+        let this = self.get_mut();
+        let polled = match &mut this.source {
+            Source::Wire(receiver, decode) => receiver.poll_item(cx, *decode),
+            Source::Local(stream) => stream.as_mut().poll_next(cx),
             Source::Over => return Poll::Ready(None),
         };
-        *source = Source::Over;
-        Poll::Ready(outcome)
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            this.missed = this.missed();
+            this.source = Source::Over;
+        }
+        polled
     }
+}
+
+fn decode_item<T, F>(codec: CodecId, mut input: &[u8], mut budget: DecodeBudget) -> Poll<Option<Result<T, StreamError>>>
+where
+    F: for<'de> DeserializeAs<'de, T>,
+{
+    Poll::Ready(Some(match decode_as::<T, F>(codec, &mut input, &mut budget) {
+        Ok(item) if input.is_empty() => Ok(item),
+        Ok(_) => Err(StreamError::InvalidItem(DecodeError::TrailingBytes { left: input.len() })),
+        Err(error) => Err(StreamError::InvalidItem(error)),
+    }))
 }
 
 impl<T: Send + 'static> FromIterator<T> for Streaming<T> {

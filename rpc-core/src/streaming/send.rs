@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 
+use super::backlog::Backlog;
 use crate::codec::{CodecId, EncodeError};
 use crate::connection::Link;
 use crate::connection::polling::step_back;
 use crate::error::Reason;
 use crate::frame::ITEM_HEAD_LEN;
+use crate::method::Slow;
 use crate::protocol::{Failure, Pushed};
 use crate::wire::{Arguments, SerializeAs, encode_as};
 
@@ -107,19 +109,16 @@ pub(crate) struct Pump {
     codec: CodecId,
     item_max: usize,
     batch: Vec<u8>,
+    /// Where a slow reader misses items: those that have no room yet.
+    backlog: Option<Backlog>,
     /// The source has ended; what is in the batch has yet to go.
     end: Option<Result<(), Failure>>,
 }
 
 impl Pump {
-    pub(crate) fn new(id: u64, link: &dyn Link) -> Pump {
-        Pump {
-            id,
-            codec: link.codec(),
-            item_max: link.item_max().clamp(ITEM_HEAD_LEN, u32::MAX as usize),
-            batch: Vec::new(),
-            end: None,
-        }
+    pub(crate) fn new(id: u64, link: &dyn Link, slow: Slow) -> Pump {
+        let item_max = link.item_max().clamp(ITEM_HEAD_LEN, u32::MAX as usize);
+        Pump { id, codec: link.codec(), item_max, batch: Vec::new(), backlog: Backlog::new(slow, item_max), end: None }
     }
 
     /// Ready when the source has ended, or nobody wants more of it. A source that panics has ended: what it made before
@@ -143,15 +142,17 @@ impl Pump {
                 }
             }
         }
-        let any = !self.batch.is_empty();
-        if any {
-            let mut waker = Some(cx.waker().clone());
-            match link.push_items(self.id, &mut self.batch, &mut waker) {
-                Pushed::Taken => {}
-                Pushed::Full => return Poll::Pending,
-                Pushed::Over => return Poll::Ready(Ok(())),
+        let any = match self.push(cx, link) {
+            Some(Pushed::Over) => return Poll::Ready(Ok(())),
+            Some(Pushed::Full) if self.backlog.is_none() || dry || self.end.is_some() => return Poll::Pending,
+            // Its source goes on.
+            Some(Pushed::Full) => {
+                step_back(cx);
+                return Poll::Pending;
             }
-        }
+            Some(Pushed::Taken) => true,
+            None => false,
+        };
         if let Some(status) = self.end.take() {
             return Poll::Ready(status);
         }
@@ -163,6 +164,25 @@ impl Pump {
         // Others have their turn between batches: calls beside this stream, say.
         step_back(cx);
         Poll::Pending
+    }
+
+    /// Hands over what there is; `None` if there is nothing. What has no room is kept, or as much of it as is to be.
+    fn push(&mut self, cx: &Context<'_>, link: &dyn Link) -> Option<Pushed> {
+        let waker = || Some(cx.waker().clone());
+        let Some(backlog) = &mut self.backlog else {
+            return (!self.batch.is_empty()).then(|| link.push_items(self.id, &mut self.batch, &mut waker()));
+        };
+        backlog.add(&mut self.batch);
+        let mut pushed = None;
+        while !backlog.is_empty() {
+            match link.prepare_items(self.id, backlog.goes_singly(), backlog.missed(), &mut waker()) {
+                Pushed::Taken => {}
+                other => return Some(other),
+            }
+            backlog.take(BATCH_LEN, &mut self.batch);
+            pushed = Some(link.push_items(self.id, &mut self.batch, &mut None));
+        }
+        pushed
     }
 }
 
@@ -218,7 +238,7 @@ impl Feed {
 
     /// Begins to send it as stream `id`.
     pub(crate) fn start(self, id: u64, link: &Arc<dyn Link>) {
-        let pump = Pump::new(id, &**link);
+        let pump = Pump::new(id, &**link, Slow::Block);
         let task = FeedTask { link: Arc::clone(link), source: Some(self.source), pump };
         link.spawn(Box::pin(task));
     }

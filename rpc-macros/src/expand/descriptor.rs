@@ -54,6 +54,10 @@ fn descriptor(service: &Service, method: &Method) -> TokenStream {
     });
     let returns = types::text(method.returns());
     let options = &method.options;
+    let slow = options.slow.as_ref().map(|(_, slow)| {
+        let slow = slow.tokens(krate);
+        quote!(.slow(#slow))
+    });
     quote! {
         #(#cfgs)*
         static #descriptor: #krate::__private::MethodDescriptor = #krate::__private::MethodDescriptor::new(
@@ -62,7 +66,7 @@ fn descriptor(service: &Service, method: &Method) -> TokenStream {
             #docs,
             &[#(#arguments),*],
             #returns,
-            #krate::__private::MethodOptions::NONE #options,
+            #krate::__private::MethodOptions::NONE #options #slow,
         );
         #(#cfgs)*
         const #id: ::core::primitive::u64 = #descriptor.id.0;

@@ -64,6 +64,14 @@ fn dispatch(service: &Service) -> TokenStream {
     let krate = &service.krate;
     let name = &service.item.ident;
     let server = service.server();
+    // What a mock was not told is as if it were not served.
+    let mocked = service.mock.then(|| {
+        quote! {
+            if !<__T as #name>::__answers(&*self.service, request.method().id.0) {
+                return ::core::result::Result::Err(request.unknown_method());
+            }
+        }
+    });
     let arms = service.methods.iter().map(|method| arm(service, method));
     quote! {
         impl<__T: #name> #krate::Service for #server<__T> {
@@ -76,6 +84,7 @@ fn dispatch(service: &Service) -> TokenStream {
                 &self,
                 request: &#krate::__private::Request,
             ) -> ::core::result::Result<#krate::__private::Answer, #krate::__private::Refusal> {
+                #mocked
                 let mut args = request.arguments();
                 match request.method().id.0 {
                     #(#arms)*
@@ -112,15 +121,16 @@ fn arm(service: &Service, method: &Method) -> TokenStream {
     let (given, returned) = method.stream_counts();
     let streams = (given + returned > 0).then(|| quote!(args.streams(#given, #returned)?;));
     let call = quote!(<__T as #name>::#ident(&*self.service, #(#parameters),*).await);
+    let slow = method.options.slow().tokens(&service.krate);
     let answer = match &method.reply {
         // A stream may borrow the arguments: they live as long as the `match`.
         Reply::Stream(stream) => {
-            let answer = quote_spanned!(at(types::heart(&stream.item))=> request.stream::<#output, _>(returned).await);
+            let answer =
+                quote_spanned!(at(types::heart(&stream.item))=> request.stream::<#output, _>(#slow, returned).await);
             quote!(match #call { returned => #answer })
         }
         Reply::FallibleStream(stream) => {
-            let answer =
-                quote_spanned!(at(types::heart(&stream.item))=> request.try_stream::<#output, _>(returned).await);
+            let answer = quote_spanned!(at(types::heart(&stream.item))=> request.try_stream::<#output, _>(#slow, returned).await);
             quote!(match #call { returned => #answer })
         }
         reply => {

@@ -76,7 +76,8 @@ const _: () = {
             ::trunkline::__private::ArgumentDescriptor::new("room", "&str", false),
         ],
         "impl Stream<Item = String>",
-        ::trunkline::__private::MethodOptions::NONE,
+        ::trunkline::__private::MethodOptions::NONE
+            .slow(::trunkline::__private::Slow::Latest),
     );
     const __id_chat: ::core::primitive::u64 = __method_chat.id.0;
     const _: fn() = || {
@@ -124,6 +125,9 @@ const _: () = {
         const SERVICE: &'static ::trunkline::__private::ServiceDescriptor = &__SERVICE;
         fn from_client(client: ::trunkline::__private::Client) -> Self {
             Self { client }
+        }
+        fn client(&self) -> &::trunkline::__private::Client {
+            &self.client
         }
     }
     #[automatically_derived]
@@ -226,29 +230,6 @@ const _: () = {
             Self {
                 client: ::trunkline::__private::local(server),
             }
-        }
-        /// Waits until this client can make no more calls, and says why: its connection has ended, or the object that it
-        /// was handed has been revoked.
-        ///
-        /// # Cancel safety
-        ///
-        /// May be dropped and called again.
-        async fn closed(&self) -> ::trunkline::Closed {
-            self.client.closed().await
-        }
-        /// Waits until everybody has let go of the server of this client that it was handed to. Ready at once where this
-        /// client is not one that `local` has made, or was handed to nobody.
-        ///
-        /// # Cancel safety
-        ///
-        /// May be dropped and called again.
-        async fn released(&self) {
-            self.client.released().await;
-        }
-        /// Lets nobody who was handed the server of this client call it any more. Calls that it has begun go on. Does
-        /// nothing where this client is not one that `local` has made.
-        fn revoke(&self) {
-            self.client.revoke();
         }
         /// The connection that carries this client's calls.
         fn connection(&self) -> ::trunkline::Connection {
@@ -376,7 +357,7 @@ const _: () = {
                                         ::trunkline::__private::Block,
                                     >,
                                     _,
-                                >(returned)
+                                >(::trunkline::__private::Slow::Block, returned)
                                 .await
                         }
                     }
@@ -405,7 +386,7 @@ const _: () = {
                                 .stream::<
                                     ::trunkline::__private::Streamed<String>,
                                     _,
-                                >(returned)
+                                >(::trunkline::__private::Slow::Latest, returned)
                                 .await
                         }
                     }

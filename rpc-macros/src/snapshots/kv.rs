@@ -146,6 +146,9 @@ const _: () = {
         fn from_client(client: ::trunkline::__private::Client) -> Self {
             Self { client }
         }
+        fn client(&self) -> &::trunkline::__private::Client {
+            &self.client
+        }
     }
     #[automatically_derived]
     impl ::trunkline::__private::serde::Serialize for KvClient {
@@ -247,29 +250,6 @@ const _: () = {
             Self {
                 client: ::trunkline::__private::local(server),
             }
-        }
-        /// Waits until this client can make no more calls, and says why: its connection has ended, or the object that it
-        /// was handed has been revoked.
-        ///
-        /// # Cancel safety
-        ///
-        /// May be dropped and called again.
-        pub async fn closed(&self) -> ::trunkline::Closed {
-            self.client.closed().await
-        }
-        /// Waits until everybody has let go of the server of this client that it was handed to. Ready at once where this
-        /// client is not one that `local` has made, or was handed to nobody.
-        ///
-        /// # Cancel safety
-        ///
-        /// May be dropped and called again.
-        pub async fn released(&self) {
-            self.client.released().await;
-        }
-        /// Lets nobody who was handed the server of this client call it any more. Calls that it has begun go on. Does
-        /// nothing where this client is not one that `local` has made.
-        pub fn revoke(&self) {
-            self.client.revoke();
         }
         /// The connection that carries this client's calls.
         pub fn connection(&self) -> ::trunkline::Connection {

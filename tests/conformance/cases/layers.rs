@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use trunkline::codec::DecodeError;
 use trunkline::layer::{CallLayer, CallOutcome, EndedCall, OutgoingCall};
-use trunkline::{CallError, Connection, Reason};
+use trunkline::{CallError, Connection, MetadataError, Reason};
 
+use crate::errand::{Beside, ErrandClient};
 use crate::fixture::{Fixture, Served};
 use crate::harness::{on_plain_thread, soon};
 use crate::ledger::{Mark, token};
@@ -154,6 +155,34 @@ impl CallLayer for Strict {
     fn end(&self, call: &EndedCall<'_>) {
         assert_ne!(call.outcome(), CallOutcome::NotExecuted(&Reason::PermissionDenied), "it has not let it pass");
     }
+}
+
+/// Every call says for whom it is, unless it does already.
+struct Tenant;
+
+impl CallLayer for Tenant {
+    fn begin(&self, call: &mut OutgoingCall<'_>) -> Result<(), Reason> {
+        match call.metadata().get("tenant") {
+            None => call.set_metadata("tenant", "blue")?,
+            Some("nobody") => call.set_metadata("no name", "")?,
+            Some(_) => {}
+        }
+        Ok(())
+    }
+}
+
+pub(crate) async fn a_call_layer_adds_metadata(fixture: Fixture) {
+    let served = fixture.serve().await;
+    let connection = served.connect_with(Connection::builder().call_layer(Tenant)).await;
+    let errand: ErrandClient = connection.client();
+    let told = |beside: Result<Beside, CallError>| beside.map(|beside| beside.metadata);
+    assert_eq!(told(soon("an answer", errand.tell_later()).await).as_deref(), Ok(r#"{"tenant": "blue"}"#));
+    let red = errand.tell_later().metadata("tenant", "red");
+    assert_eq!(told(soon("an answer", red).await).as_deref(), Ok(r#"{"tenant": "red"}"#));
+    let wrong = errand.tell_later().metadata("tenant", "nobody").await;
+    let name = MetadataError::Name("no name".to_owned());
+    assert_eq!(told(wrong), Err(CallError::NotExecuted(Reason::Metadata(name))));
+    served.rests_with(&connection).await;
 }
 
 pub(crate) async fn a_call_layer_refuses_and_hurries(fixture: Fixture) {

@@ -268,6 +268,59 @@ pub(crate) async fn a_slow_reader_slows_its_sender_and_nobody_else(fixture: Fixt
     served.rests_with(&connection).await;
 }
 
+/// The number that a block begins with.
+fn number(block: Option<Result<Vec<u8>, StreamError>>) -> Option<u64> {
+    let block = block?.expect("a block");
+    Some(u64::from_le_bytes(*block.first_chunk().expect("a number")))
+}
+
+pub(crate) async fn what_a_slow_reader_misses_is_what_the_method_says(fixture: Fixture) {
+    const BLOCKS: u64 = 3000;
+    let served = fixture.serve().await;
+    let (connection, flow) = flow(&served).await;
+    for latest in [false, true] {
+        let call = token();
+        let stream = if latest {
+            soon("a stream", flow.latest(call, BLOCKS)).await.expect("a stream")
+        } else {
+            soon("a stream", flow.newest(call, BLOCKS)).await.expect("a stream")
+        };
+        let mut stream = stream;
+        let first = number(soon("a block", stream.next()).await).expect("a block");
+        assert_eq!(first, stream.missed());
+        // Whether anybody reads or not.
+        served.ledger.seen(Mark::Finished, call).await;
+        let (mut came, mut last) = (1, first);
+        while let Some(number) = number(soon("a block", stream.next()).await) {
+            assert_eq!(number, came + stream.missed());
+            (came, last) = (came + 1, number);
+        }
+        assert_eq!((last, came + stream.missed()), (BLOCKS - 1, BLOCKS));
+        assert!(came < if latest { 100 } else { BLOCKS }, "{came} blocks came");
+    }
+    served.rests_with(&connection).await;
+    let call = token();
+    let mut stream = soon("a stream", flow.blocked(call, BLOCKS)).await.expect("a stream");
+    for at in 0..BLOCKS {
+        assert_eq!(number(soon("a block", stream.next()).await), Some(at));
+        assert!(at > 0 || served.ledger.count(Mark::Finished, call) == 0);
+    }
+    assert_eq!((number(soon("the end", stream.next()).await), stream.missed()), (None, 0));
+    served.rests_with(&connection).await;
+}
+
+pub(crate) async fn whoever_keeps_up_misses_nothing(fixture: Fixture) {
+    let served = fixture.serve().await;
+    let (connection, flow) = flow(&served).await;
+    // As many as there is room for at once.
+    let mut stream = soon("a stream", flow.newest(token(), 200)).await.expect("a stream");
+    for at in 0..200 {
+        assert_eq!(number(soon("a block", stream.next()).await), Some(at));
+    }
+    assert_eq!((number(soon("the end", stream.next()).await), stream.missed()), (None, 0));
+    served.rests_with(&connection).await;
+}
+
 pub(crate) async fn streams_outlive_the_deadline_of_their_call(fixture: Fixture) {
     let served = fixture.serve().await;
     let (connection, flow) = flow(&served).await;

@@ -15,6 +15,12 @@ pub trait Kv {
     async fn returned_boxed(&self) -> std::pin::Pin<Box<dyn Stream<Item = u32> + Send>>;
     async fn returned_inside(&self) -> (u32, impl Stream<Item = u32>);
     async fn returned_borrowed(&self) -> impl Stream<Item = &str>;
+    #[rpc(slow = "latest")]
+    async fn slow_without_a_stream(&self, rows: Streaming<u32>) -> u32;
+    #[rpc(slow = "newest")]
+    async fn slow_as_nobody_knows_it(&self) -> impl Stream<Item = u32>;
+    #[rpc(slow)]
+    async fn slow_without_a_word(&self) -> impl Stream<Item = u32>;
     async fn returned_in_streams(&self) -> impl Stream<Item = Streaming<u32>>;
 }
 

@@ -23,9 +23,11 @@ mod checked {
     pub type Result<T> = std::result::Result<T, super::Wrong>;
 }
 
-#[trunkline::service]
+#[trunkline::service(mock)]
 pub trait Kv {
+    #[rpc(slow = "drop_oldest")]
     async fn watch(&self, prefix: &str) -> impl Stream<Item = Row>;
+    #[rpc(slow = "latest", spawn)]
     async fn try_watch(&self, prefix: &str) -> Result<impl Stream<Item = Vec<u8>>, Wrong>;
     async fn alias(&self, rows: &[Row]) -> checked::Result<impl trunkline::Stream<Item = Option<Vec<u8>>> + Send>;
     async fn import(&self, rows: Streaming<Row>) -> Result<u64, Wrong>;

@@ -280,24 +280,19 @@ impl Callee {
             self.requests.release(len);
             return Ok(());
         }
+        let mut extras = None;
+        let mut charged = self.charge(total, streams);
         let admitted = match unknown {
             Some(tag) => Err(Reason::UnknownExtension(tag)),
             None if hops > self.hops_max => Err(Reason::Overloaded { limit: Limit::Hops }),
-            None => CallExtras::of(frame, self.metadata_max, &mut self.brought),
+            None if frame.is_extended() => self.admit_extended(frame, head, &mut charged, streams, &mut extras),
+            None => self.admit(head, charged, streams),
         };
-        let charged =
-            |extras: &Option<Box<CallExtras>>| self.charge(total, streams) + CallExtras::held(extras.as_deref());
-        let admitted = admitted.map(|extras| (charged(&extras), extras));
-        let admitted =
-            admitted.and_then(|(charged, extras)| self.admit(head, charged, streams).map(|()| (charged, extras)));
-        let (charged, extras) = match admitted {
-            Ok(admitted) => admitted,
-            Err(reason) => {
-                self.requests.forget(total - len);
-                self.requests.release(len);
-                return self.refuse(frame.id, &reason);
-            }
-        };
+        if let Err(reason) = admitted {
+            self.requests.forget(total - len);
+            self.requests.release(len);
+            return self.refuse(frame.id, &reason);
+        }
         self.accepted += 1;
         let timeout = Duration::from_micros(u64::from(head.timeout) * TIMEOUT_UNIT_MICROS).min(self.timeout_max);
         let mut entry = Entry {
@@ -341,7 +336,7 @@ impl Callee {
         payload + u64::from(streams.given) * self.stream_window
     }
 
-    /// Takes what a call needs, or says why it can't be taken.
+    /// Takes what a call needs, of the server's memory so much; or says why it can't be taken.
     fn admit(&mut self, head: CallHead, charge: u64, streams: StreamCounts) -> Result<(), Reason> {
         if self.live() >= self.limit {
             return Err(Reason::Overloaded { limit: Limit::InFlightPerConnection });
@@ -356,6 +351,21 @@ impl Callee {
             return Err(Reason::Overloaded { limit: Limit::StreamsPerCall });
         }
         self.share.enter(charge).map_err(|limit| Reason::Overloaded { limit })
+    }
+
+    /// The same of a call with something beside its payload, which counts as well.
+    #[cold]
+    fn admit_extended(
+        &mut self,
+        frame: &Frame<'_>,
+        head: CallHead,
+        charge: &mut u64,
+        streams: StreamCounts,
+        extras: &mut Option<Box<CallExtras>>,
+    ) -> Result<(), Reason> {
+        *extras = CallExtras::of(frame, self.metadata_max, &mut self.brought)?;
+        *charge += CallExtras::held(extras.as_deref());
+        self.admit(head, *charge, streams)
     }
 
     /// Answers a call that gets no state.

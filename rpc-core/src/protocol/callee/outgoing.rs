@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use super::{Callee, Entry, Finish, State, failure_message};
 use crate::error::Reason;
-use crate::frame::{Head, Kind, Lead, StreamCounts};
+use crate::frame::{Extended, Head, Kind, Lead, StreamCounts};
 use crate::protocol::caller::REPLY_INLINE_MAX;
 use crate::protocol::extras::Sent;
 use crate::protocol::fail::{Class, Failure};
@@ -51,7 +51,7 @@ impl Callee {
         if at_once && !apart {
             let mut head = Head::new(kind, id);
             head.lead = lead;
-            head.extensions = Sent::bytes(&extras);
+            head.extended = Extended::by(Sent::bytes(&extras));
             if head.place(bytes, out) {
                 Sent::placed(&extras);
                 if !free {

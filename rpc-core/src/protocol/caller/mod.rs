@@ -23,12 +23,15 @@ use std::time::{Duration, Instant};
 use super::extras::{Beside, Extras};
 use super::fail::Failure;
 use super::message::{Assembly, ChunkLen, Message};
+use super::objects::Claim;
 use super::ranked::Line;
 use super::waiting::{Ticket, Waited, Waiting};
 use super::window::{ReceiveWindow, SendWindow};
-use crate::body::Received;
+use crate::body::{Body, Received};
 use crate::error::Reason;
 use crate::frame::{CallHead, CallTraits, Lead, StreamCounts};
+use crate::metadata::Metadata;
+use crate::rare::Rare;
 use crate::wire::Half;
 
 /// A reply of at most this many bytes lies in its slot and costs no credit.
@@ -138,7 +141,15 @@ pub(crate) enum Answer {
     },
     Failed(Failure),
     /// With the metadata that its caller asked for, or what it hands over.
-    Extended(Box<(Answer, Beside)>),
+    Extended(Rare<Extended>),
+}
+
+/// An answer with more than its payload.
+#[derive(Debug)]
+pub(crate) struct Extended {
+    pub(crate) answer: Result<(Half, Received), Failure>,
+    pub(crate) metadata: Metadata,
+    pub(crate) claim: Option<Claim>,
 }
 
 impl Answer {
@@ -488,8 +499,14 @@ impl Caller {
             self.release(id);
         }
         if let Some(beside) = beside {
-            let plain = std::mem::replace(answer, Answer::EMPTY);
-            *answer = Answer::Extended(Box::new((plain, *beside)));
+            let plain = match std::mem::replace(answer, Answer::EMPTY) {
+                Answer::Small { half, bytes, len } => Ok((half, Body::from(&bytes[..usize::from(len)]).into())),
+                Answer::Large { half, bytes } => Ok((half, bytes)),
+                Answer::Failed(failure) => Err(failure),
+                Answer::Extended(_) => return true,
+            };
+            let Beside { metadata, claim, .. } = *beside;
+            *answer = Answer::Extended(Rare::new(Extended { answer: plain, metadata, claim }));
         }
         true
     }

@@ -8,7 +8,7 @@ use std::task::Waker;
 use super::{Attempt, Begun, Caller, Cancel, Fed, NewCall, NewWaker};
 use crate::body::{Body, Parts};
 use crate::error::Reason;
-use crate::frame::{Head, Kind, flags};
+use crate::frame::{Extended, Head, Kind, flags};
 use crate::limits::Limit;
 use crate::protocol::extras::{Beside, Sent};
 use crate::protocol::message::{APART_LEN_MIN, Message, Progress};
@@ -37,8 +37,8 @@ impl Caller {
         }
         let lane = if payload.len() > self.chunk_len.len { Lane::Large } else { Lane::Small };
         let held = self.waiting.bytes() + self.sending_bytes;
-        let held_for_it = payload.len() + Sent::bytes(&call.extras).len();
-        let fits = held == 0 || held + held_for_it <= self.memory_max;
+        let held_for_it = || payload.len() + Sent::bytes(&call.extras).len();
+        let fits = held == 0 || held + held_for_it() <= self.memory_max;
         let free =
             !self.closing && self.open < self.limit && self.may_start(lane, len) && (fits || lane == Lane::Small);
         let placed = if free { self.place(call, Source::Lent(payload, lend), out) } else { None };
@@ -60,7 +60,7 @@ impl Caller {
             if !self.starved.iter().any(|known| waker.as_ref().is_some_and(|waker| known.will_wake(waker))) {
                 self.starved.extend(waker.take());
             }
-            self.starved_least = self.starved_least.min(held_for_it);
+            self.starved_least = self.starved_least.min(held_for_it());
             return Begun::Starved.into();
         }
         let payload = match copy.take() {
@@ -74,9 +74,12 @@ impl Caller {
 
     /// Whether a new message may start now, ahead of nobody who waits in its lane.
     fn may_start(&self, lane: Lane, len: u64) -> bool {
-        self.requests.allows(len)
+        let allowed = self.requests.allows(len);
+        if self.waiting.is_empty() {
+            return allowed;
+        }
+        allowed
             && match (lane, self.waiting.front(Lane::Small), self.waiting.front(Lane::Large)) {
-                (_, None, None) => true,
                 // One that waits for credit may be overtaken; one that waits for a slot would never get it.
                 (Lane::Small, None, Some((_, large))) => !self.requests.allows(large) && self.may_overtake(len, large),
                 _ => false,
@@ -101,9 +104,10 @@ impl Caller {
     }
 
     fn spent(&mut self, lane: Lane, len: u64) {
-        match (lane, self.waiting.front(Lane::Large)) {
-            (Lane::Small, Some(_)) => self.overtaken += len,
-            _ => self.overtaken = 0,
+        if lane == Lane::Small && self.waiting.has(Lane::Large) {
+            self.overtaken += len;
+        } else {
+            self.overtaken = 0;
         }
     }
 
@@ -130,8 +134,8 @@ impl Caller {
         let mut outgoing = None;
         let len = payload.len();
         if len <= self.chunk_len.len && (len < APART_LEN_MIN || !payload.stays(out)) {
-            let extensions = Sent::bytes(&call.extras);
-            let head = Head { kind: Kind::Call, flags: oneway, id, total: None, lead, extensions };
+            let extended = Extended::by(Sent::bytes(&call.extras));
+            let head = Head { kind: Kind::Call, flags: oneway, id, lead, extended };
             if !head.place_parts(payload.parts(), out) {
                 return None;
             }
@@ -182,8 +186,9 @@ impl Caller {
         slot.deadline = call.deadline;
         slot.position = if outgoing.is_none() { out.position() } else { u64::MAX };
         slot.outgoing = outgoing;
-        let wants_metadata = call.extras.as_ref().is_some_and(|extras| extras.wants_metadata);
-        slot.beside = wants_metadata.then(|| Box::new(Beside { wants_metadata, ..Beside::default() }));
+        if call.extras.as_ref().is_some_and(|extras| extras.wants_metadata) {
+            slot.beside = Some(Box::new(Beside { wants_metadata: true, ..Beside::default() }));
+        }
         slot.terminal = false;
         slot.wanted = false;
         slot.expired = false;

@@ -192,6 +192,14 @@ impl Protocol {
         }
     }
 
+    /// Whether items of a stream would be taken over now. See [`Streams::prepare`].
+    pub(crate) fn prepare_items(&mut self, id: u64, singly: bool, missed: u64, waker: &mut Option<Waker>) -> Pushed {
+        match &mut self.streams {
+            Some(streams) => streams.prepare(id, singly, missed, waker),
+            None => Pushed::Over,
+        }
+    }
+
     /// Whether anybody wants more of a stream that this side sends. See [`Streams::watch`].
     pub(crate) fn watch_stream(&mut self, id: u64, waker: &mut Option<Waker>) -> bool {
         self.streams.as_mut().is_some_and(|streams| streams.watch(id, waker))

@@ -78,8 +78,9 @@ pub(crate) enum Pushed {
 /// What a receiver gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Took {
-    /// Bytes. `beside`: short calls go beside the streams, and want their turn soon.
-    Items { beside: bool },
+    /// Bytes. `beside`: short calls go beside the streams, and want their turn soon. `missed`: so many items were left out
+    /// before them, in all.
+    Items { beside: bool, missed: u64 },
     /// Nothing yet; the waker is called when there is.
     Nothing,
     /// The stream has ended, and everything was taken.

@@ -14,6 +14,8 @@ pub(super) struct Pieces {
     spare: Vec<u8>,
     len: usize,
     free: usize,
+    /// Items left out before the last piece, in all.
+    missed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ struct Piece {
     bytes: Vec<u8>,
     /// How many of them do not count in the window of all streams.
     free: usize,
+    /// Items left out before it, in all.
+    missed: u64,
 }
 
 impl Pieces {
@@ -57,30 +61,44 @@ impl Pieces {
         }
     }
 
+    /// So many items were left out, in all, before what comes next.
+    pub(super) fn mark(&mut self, missed: u64) {
+        if missed == self.missed {
+            return;
+        }
+        // A piece for each mark, but not for one in every few bytes: then it counts a little early.
+        if !self.last.bytes.is_empty() && self.full.len() < MARKS_MAX + self.len / PIECE_LEN {
+            self.close();
+        }
+        self.missed = missed;
+        self.last.missed = missed;
+    }
+
     /// Nothing is added to the last piece any more.
     fn close(&mut self) {
-        let next = Piece { bytes: std::mem::take(&mut self.spare), free: 0 };
+        let next = Piece { bytes: std::mem::take(&mut self.spare), free: 0, missed: self.missed };
         self.full.push_back(std::mem::replace(&mut self.last, next));
     }
 
-    /// Swaps the oldest piece for `buffer`, which is empty. How many of its bytes count in the window of all streams.
-    pub(super) fn take(&mut self, buffer: &mut Vec<u8>) -> u64 {
-        let free = match self.full.pop_front() {
+    /// Swaps the oldest piece for `buffer`, which is empty. How many of its bytes count in the window of all streams, and how
+    /// many items were left out before it, in all.
+    pub(super) fn take(&mut self, buffer: &mut Vec<u8>) -> (u64, u64) {
+        let (free, missed) = match self.full.pop_front() {
             Some(piece) => {
                 let emptied = std::mem::replace(buffer, piece.bytes);
                 if self.spare.capacity() == 0 {
                     self.spare = emptied;
                 }
-                piece.free
+                (piece.free, piece.missed)
             }
             None => {
                 std::mem::swap(buffer, &mut self.last.bytes);
-                std::mem::take(&mut self.last.free)
+                (std::mem::take(&mut self.last.free), self.missed)
             }
         };
         self.len -= buffer.len();
         self.free -= free;
-        (buffer.len() - free) as u64
+        ((buffer.len() - free) as u64, missed)
     }
 
     /// What one that is dropped holds of the window of all streams.
@@ -92,6 +110,8 @@ impl Pieces {
 
 /// A receiver fetches so many bytes at a time. A quarter of the usual window, so that the next credit can leave with it.
 const PIECE_LEN: usize = 64 << 10;
+/// So many pieces may be shorter because a mark stands behind them.
+const MARKS_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -112,7 +132,7 @@ mod tests {
                 assert!(capacity + pieces.last.bytes.capacity() <= pieces.len() + PIECE_LEN);
                 while pieces.len() > 0 {
                     buffer.clear();
-                    counted -= pieces.take(&mut buffer);
+                    counted -= pieces.take(&mut buffer).0;
                     assert!(!buffer.is_empty() && buffer.len() <= PIECE_LEN);
                     taken.extend_from_slice(&buffer);
                 }
@@ -120,6 +140,35 @@ mod tests {
             }
         }
         assert_eq!(taken, sent);
+    }
+
+    #[test]
+    fn marks_stand_where_they_came() {
+        let (mut pieces, mut buffer) = (Pieces::default(), Vec::new());
+        pieces.push(&[0; 10], false);
+        for missed in [3, 7] {
+            pieces.mark(missed);
+            pieces.push(&[missed as u8; 10], false);
+            pieces.push(&[missed as u8; 10], true);
+        }
+        for (len, counted, missed) in [(10, 10, 0), (20, 10, 3), (20, 10, 7)] {
+            buffer.clear();
+            assert_eq!(pieces.take(&mut buffer), (counted, missed));
+            assert_eq!(buffer, vec![missed as u8; len]);
+        }
+        // However many there are, they do not cost more than the bytes.
+        for missed in 8..10_000 {
+            pieces.mark(missed);
+            pieces.push(&[1], false);
+        }
+        assert!(pieces.full.len() <= MARKS_MAX);
+        buffer.clear();
+        while pieces.len() > 0 {
+            pieces.take(&mut buffer);
+            buffer.clear();
+        }
+        pieces.push(&[1], false);
+        assert_eq!(pieces.take(&mut buffer), (1, 9999));
     }
 
     #[test]

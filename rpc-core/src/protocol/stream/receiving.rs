@@ -7,7 +7,7 @@ use super::growth::{Round, Speed};
 use super::pieces::Pieces;
 use super::{RESERVE, Streams, Took};
 use crate::error::{ProtocolError, Reason};
-use crate::frame::{Head, Kind};
+use crate::frame::{Frame, FrameError, Head, Kind, flags, tag};
 use crate::protocol::fail::Failure;
 use crate::protocol::table::Keyed;
 use crate::protocol::window::ReceiveWindow;
@@ -30,6 +30,8 @@ pub(super) struct Incoming {
     waker: Option<Waker>,
     /// There is, or was, a receiver.
     taken: bool,
+    /// Its sender waits for its credit.
+    prompt: bool,
     /// Nobody will take anything more.
     unwanted: bool,
     stop: Stop,
@@ -63,6 +65,7 @@ impl Incoming {
             charged: 0,
             waker: None,
             taken: false,
+            prompt: false,
             unwanted: false,
             stop: Stop::No,
             listed: false,
@@ -77,14 +80,10 @@ impl Incoming {
 }
 
 impl Streams {
-    /// ITEM. `free`: its bytes do not count in the window of all streams.
-    pub(crate) fn handle_items(
-        &mut self,
-        id: u64,
-        bytes: &[u8],
-        free: bool,
-        wakers: &mut Vec<Waker>,
-    ) -> Result<(), ProtocolError> {
+    /// ITEM.
+    pub(crate) fn handle_items(&mut self, frame: &Frame<'_>, wakers: &mut Vec<Waker>) -> Result<(), ProtocolError> {
+        let &Frame { id, body: bytes, .. } = frame;
+        let free = frame.flags & flags::FREE != 0;
         let len = bytes.len() as u64;
         self.beside = self.beside.saturating_sub(len);
         // Before it is looked up: what belongs to nothing is credited all the same.
@@ -99,6 +98,10 @@ impl Streams {
             self.items_in.release(counted);
             self.release(id, len, false);
             return Ok(());
+        }
+        stream.prompt |= frame.flags & flags::PROMPT != 0;
+        if let Some(missed) = missed(frame)? {
+            stream.pieces.mark(missed);
         }
         stream.pieces.push(bytes, free);
         let reserved = stream.pieces.free() as u64;
@@ -151,9 +154,9 @@ impl Streams {
             return Took::Ended(Err(Failure::maybe_executed(Reason::Cancelled)));
         };
         if stream.pieces.len() > 0 {
-            let counted = stream.pieces.take(buffer);
+            let (counted, missed) = stream.pieces.take(buffer);
             self.items_in.release(counted);
-            return Took::Items { beside: self.beside > 0 };
+            return Took::Items { beside: self.beside > 0, missed };
         }
         if let Some(status) = &stream.ended {
             return Took::Ended(status.clone());
@@ -161,7 +164,7 @@ impl Streams {
         if waker.is_some() {
             std::mem::swap(&mut stream.waker, waker);
         }
-        if hungry {
+        if hungry || stream.prompt {
             self.release(id, 0, true);
         }
         Took::Nothing
@@ -374,6 +377,18 @@ impl Streams {
         }
         true
     }
+}
+
+/// How many items were left out before those of an ITEM, if it says so.
+fn missed(frame: &Frame<'_>) -> Result<Option<u64>, FrameError> {
+    for extension in frame.extensions() {
+        let (tag, value) = extension?;
+        if tag == tag::MISSED {
+            let missed = value.try_into().map_err(|_| FrameError::Truncated { what: "number of items missed" })?;
+            return Ok(Some(u64::from_le_bytes(missed)));
+        }
+    }
+    Ok(None)
 }
 
 /// Places CREDIT.

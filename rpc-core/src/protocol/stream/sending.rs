@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use super::{Pushed, RESERVE, Streams};
 use crate::error::ProtocolError;
-use crate::frame::{Head, Kind, flags};
+use crate::frame::{Head, Kind, Lead, flags};
 use crate::protocol::fail::Failure;
 use crate::protocol::table::Keyed;
 use crate::protocol::window::SendWindow;
@@ -25,6 +25,10 @@ pub(super) struct Outgoing {
     listed: Listed,
     /// Nobody wants more of it.
     muted: bool,
+    /// Its items go one by one, each when the one before was taken.
+    singly: bool,
+    /// What the frame that begins the queue is to say: how many items were left out before it.
+    missed: Option<u64>,
     /// What END is to say, behind the queue.
     end: Option<Result<(), Failure>>,
 }
@@ -55,12 +59,19 @@ impl Outgoing {
             full: false,
             listed: Listed::No,
             muted: false,
+            singly: false,
+            missed: None,
             end: None,
         }
     }
 
     pub(super) fn queued(&self) -> usize {
         self.queue.len() - self.placed
+    }
+
+    /// Whether more may be taken over.
+    fn is_free(&self) -> bool {
+        self.queued() == 0 && !(self.singly && self.window.in_use() > 0)
     }
 
     /// Bytes that may go whatever other streams have left of the window of all.
@@ -91,7 +102,7 @@ impl Streams {
         if waker.is_some() {
             std::mem::swap(&mut stream.waker, waker);
         }
-        if stream.queued() > 0 {
+        if !stream.is_free() {
             stream.full = true;
             return Pushed::Full;
         }
@@ -99,6 +110,24 @@ impl Streams {
         items.clear();
         stream.placed = 0;
         self.list(id);
+        Pushed::Taken
+    }
+
+    /// Whether items would be taken over now; nobody else pushes any. With `singly` they go one by one from now on. `missed`
+    /// have been left out before them, in all.
+    pub(crate) fn prepare(&mut self, id: u64, singly: bool, missed: u64, waker: &mut Option<Waker>) -> Pushed {
+        let Some(stream) = self.sending.get_mut(id).filter(|stream| !stream.muted && stream.end.is_none()) else {
+            return Pushed::Over;
+        };
+        stream.singly = singly;
+        if waker.is_some() {
+            std::mem::swap(&mut stream.waker, waker);
+        }
+        stream.full = !stream.is_free();
+        if stream.full {
+            return Pushed::Full;
+        }
+        stream.missed = (missed > 0).then_some(missed);
         Pushed::Taken
     }
 
@@ -160,11 +189,15 @@ impl Streams {
     }
 
     /// CREDIT of a stream.
-    pub(crate) fn handle_credit(&mut self, id: u64, bytes: u64) -> Result<(), ProtocolError> {
+    pub(crate) fn handle_credit(&mut self, id: u64, bytes: u64, wakers: &mut Vec<Waker>) -> Result<(), ProtocolError> {
         let Some(stream) = self.sending.get_mut(id) else {
             return Ok(());
         };
         stream.window.give(bytes)?;
+        if stream.singly && stream.full && stream.is_free() {
+            stream.full = false;
+            wakers.extend(stream.waker.take());
+        }
         if stream.listed == Listed::Starved && stream.reserve() > 0 {
             stream.listed = Listed::No;
             self.starved.retain(|other| *other != id);
@@ -251,7 +284,10 @@ impl Streams {
             }
             let end = stream.placed + len as usize;
             let mut head = Head::new(Kind::Item, id);
-            head.flags = if is_free { flags::FREE } else { 0 };
+            head.flags = if is_free { flags::FREE } else { 0 } | if stream.singly { flags::PROMPT } else { 0 };
+            if let Some(missed) = stream.missed {
+                head.lead = Lead::Missed(missed);
+            }
             if !head.place(&stream.queue[stream.placed..end], out) {
                 return Step::Blocked;
             }
@@ -262,10 +298,11 @@ impl Streams {
                 self.items_out.sent(len);
             }
             stream.placed = end;
+            stream.missed = None;
             if stream.queued() == 0 {
                 stream.queue.clear();
                 stream.placed = 0;
-                if std::mem::take(&mut stream.full) {
+                if !stream.singly && std::mem::take(&mut stream.full) {
                     wakers.extend(stream.waker.take());
                 }
             }

@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::caller::NewCall;
+use super::caller::{Extended, NewCall, REPLY_INLINE_MAX};
 use super::extras::Sent;
 use super::*;
 use crate::frame::{CallHead, FrameError, HEAD_LEN_MAX, HEADER_LEN, Kind, first_record, tag};
@@ -298,11 +298,19 @@ impl Node {
         }
         wakers.into_iter().for_each(Waker::wake);
         self.beside = None;
-        if let Answer::Extended(extended) = answer {
-            let (plain, beside) = *extended;
-            self.beside = Some(beside.metadata);
-            self.claim = beside.claim;
-            answer = plain;
+        if let Answer::Extended(mut extended) = answer {
+            let Extended { answer: plain, metadata, claim } = extended.take().unwrap();
+            self.beside = Some(metadata);
+            self.claim = claim;
+            answer = match plain {
+                Ok((half, bytes)) if bytes.len() <= REPLY_INLINE_MAX => {
+                    let mut small = [0; REPLY_INLINE_MAX];
+                    small[..bytes.len()].copy_from_slice(&bytes);
+                    Answer::Small { half, bytes: small, len: bytes.len() as u8 }
+                }
+                Ok((half, bytes)) => Answer::Large { half, bytes },
+                Err(failure) => Answer::Failed(failure),
+            };
         }
         answered.then_some(answer)
     }

@@ -343,6 +343,62 @@ fn streams_that_nobody_reads_do_not_stop_the_others() {
 }
 
 #[test]
+fn an_item_goes_when_the_one_before_was_taken_where_its_sender_wants_that() {
+    let mut pair = Pair::new();
+    let (id, up, down) = chat(&mut pair);
+    let woken = Count::new();
+    let prepare = |pair: &mut Pair, missed| pair.server.protocol.prepare_items(down, true, missed, &mut woken.waker());
+    for (round, missed) in [0, 0, 3, 3, 9].into_iter().enumerate() {
+        assert_eq!(prepare(&mut pair, missed), Pushed::Taken);
+        pair.server.push(down, &[round as u8; 10]);
+        assert_eq!(prepare(&mut pair, missed), Pushed::Full);
+        pair.settle();
+        assert_eq!(prepare(&mut pair, missed), Pushed::Full);
+        let mut piece = Vec::new();
+        let now = pair.client.now;
+        let (took, _) = pair.client.protocol.take_items(down, 0, false, &mut piece, &mut None, || now);
+        assert_eq!((took, piece), (Took::Items { beside: false, missed }, vec![round as u8; 10]));
+        // Who has taken it may still be at it, and is to have what is newest after that.
+        pair.settle();
+        assert_eq!((prepare(&mut pair, missed), woken.woken()), (Pushed::Full, round));
+        let (took, _) = pair.client.protocol.take_items(down, 10, false, &mut Vec::new(), &mut None, || now);
+        assert_eq!(took, Took::Nothing);
+        pair.settle();
+        assert_eq!(woken.woken(), round + 1);
+    }
+    pair.server.unclaim(up);
+    pair.server.finish(id, b"");
+    assert_eq!(prepare(&mut pair, 9), Pushed::Over);
+    pair.settle();
+    pair.client.unclaim(down);
+    pair.assert_at_rest();
+}
+
+#[test]
+fn the_number_of_items_missed_stands_on_the_frame_behind_them() {
+    let mut pair = Pair::with(small(1024), small(1024));
+    let (.., down) = chat(&mut pair);
+    for missed in [0, 2] {
+        pair.server.protocol.prepare_items(down, false, missed, &mut None);
+        pair.server.push(down, &[7; 600]);
+        pair.settle();
+    }
+    // The first and a part of the second: of the rest nothing is said.
+    let mut piece = Vec::new();
+    let mut take = |pair: &mut Pair, done| {
+        piece.clear();
+        let now = pair.client.now;
+        let (took, _) = pair.client.protocol.take_items(down, done, true, &mut piece, &mut None, || now);
+        pair.settle();
+        (took, piece.len())
+    };
+    assert_eq!(take(&mut pair, 0), (Took::Items { beside: false, missed: 0 }, 600));
+    assert_eq!(take(&mut pair, 600), (Took::Items { beside: false, missed: 2 }, 424));
+    assert_eq!(take(&mut pair, 424), (Took::Items { beside: false, missed: 2 }, 176));
+    violation(pair.client.receive(&raw(7, 0, down, &[0x14, 0, 2, 0, 1, 1], b"x")));
+}
+
+#[test]
 fn whoever_has_a_stream_of_a_call_that_fails_is_woken() {
     let mut pair = Pair::new();
     let id = pair.client.open(UPLOAD);
