@@ -275,11 +275,7 @@ impl<L: Layers> ConnectionBuilder<L> {
     ///
     /// If the two sides have no codec in common, or there is no runtime and no thread to be had for one.
     pub fn local<M: Layers>(self, server: ServerBuilder<M>) -> Result<Connection, ConnectError> {
-        let here = Handle::try_current();
-        let runtime = match &here {
-            Ok(here) => here,
-            Err(_) => background()?,
-        };
+        let runtime = here_or_background()?;
         let _entered = runtime.enter();
         self.inner.local(server.into_inner(), mem::pair_called("local")).map(Connection::from)
     }
@@ -310,6 +306,21 @@ impl<L> fmt::Debug for ConnectionBuilder<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
+}
+
+/// What connects to a server in this process, on the runtime whose thread this is.
+pub(crate) fn connect_here()
+-> Result<Box<dyn Fn(trunkline_core::ServerBuilder) -> trunkline_core::Connection + Send + Sync>, ConnectError> {
+    let runtime = here_or_background()?;
+    Ok(Box::new(move |server| {
+        let _entered = runtime.enter();
+        let connected = trunkline_core::Connection::builder().local(server, mem::pair_called("local"));
+        connected.unwrap_or_else(|error| unreachable!("both ends are made here: {error}"))
+    }))
+}
+
+fn here_or_background() -> Result<Handle, ConnectError> {
+    Handle::try_current().or_else(|_| background().cloned())
 }
 
 /// The runtime of connections without one: a thread that is started when the first is made and lives as long as the

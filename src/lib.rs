@@ -137,7 +137,7 @@ pub use connection::{Connection, ConnectionBuilder};
 pub use futures_core::Stream;
 pub use server::{Server, ServerBuilder, serve};
 pub use trunkline_core::{
-    Call, CallError, CallId, CloseReason, ConnectError, ConnectionError, ConnectionStats, Context, DrainReport,
+    Call, CallError, CallId, CloseReason, Closed, ConnectError, ConnectionError, ConnectionStats, Context, DrainReport,
     Execution, HandshakeError, Inherited, Latency, Limit, Limits, Metadata, MetadataEntry, MetadataError, MetadataIter,
     MetadataKey, MetadataName, MetadataValue, Peer, Pending, Priority, ProtocolError, Reason, ServerHandle,
     ServerStats, Service, ServiceClient, StreamError, Streaming, TraceContext, TraceParseError, WithMetadata,
@@ -275,6 +275,7 @@ pub mod __private {
     pub use trunkline_core::method::{
         ArgumentDescriptor, MethodDescriptor, MethodOptions, ServiceDescriptor, Slow, assert_distinct,
     };
+    pub use trunkline_core::serde;
     pub use trunkline_core::service::{Answer, Refusal, Request};
     pub use trunkline_core::streaming::{FallibleStreamed, Fed, Feed, Streamed};
     pub use trunkline_core::wire::{Arg, Block, Fallible, Maybe, Oneway, Plain, Value, assert_serialize};
@@ -323,8 +324,8 @@ pub mod __private {
     /// A client of `service`, in this process.
     #[track_caller]
     pub fn local(service: impl crate::Service) -> Client {
-        match Connection::builder().local(crate::Server::builder().service(service)) {
-            Ok(connection) => connection.into_client(),
+        match crate::connection::connect_here() {
+            Ok(connect) => Client::local(service, connect),
             Err(error) => panic!("{error}"),
         }
     }

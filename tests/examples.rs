@@ -79,6 +79,20 @@ fn three_people_hear_each_other() {
 }
 
 #[test]
+fn a_server_goes_on_calling_when_one_of_its_clients_is_killed() {
+    let output = run(&mut example("callbacks"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("Grace was killed: the connection has ended: the peer is gone\n"), "{said}");
+    assert_eq!(
+        said.lines().filter(|line| line.ends_with(" heard all 200 lines and was let go of")).count(),
+        2,
+        "{said}"
+    );
+    assert!(said.ends_with("nobody is left\n"), "{said}");
+}
+
+#[test]
 fn no_request_is_lost_while_workers_are_killed() {
     for over in ["pipe", "shm"] {
         let output = run(example("webserver").args(["--over", over, "--check", "5"]));

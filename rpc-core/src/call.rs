@@ -22,7 +22,10 @@ use crate::connection::{Feeding, Link, Next};
 use crate::context::{Scope, waiting_would_deadlock};
 use crate::error::{CallError, Reason};
 use crate::frame::{CallHead, StreamCounts, timeout_units};
+use crate::limits::Limit;
 use crate::method::MethodDescriptor;
+use crate::object::{self, Passing, Received};
+use crate::protocol::extras::Sent;
 use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
 use crate::rare::Rare;
 use crate::scratch;
@@ -226,24 +229,37 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         }
         let link = &**self.call.client.connection().link();
         let scope = Scope::current();
-        let Some(Terms { head, timeout, deadline, nested }) = self.call.terms(scope, link.id()) else {
-            return Poll::Ready(Err(Reason::DeadlineExceeded));
+        let Terms { head, timeout, deadline, nested, hops } = match self.call.terms(scope, link) {
+            Ok(terms) => terms,
+            Err(reason) => return Poll::Ready(Err(reason)),
         };
         let extras = match self.call.extras(scope, &mut self.witness.span) {
             Ok(extras) => extras,
             Err(reason) => return Poll::Ready(Err(reason)),
         };
         let streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
-        let call = NewCall { head, oneway: R::ONEWAY, timeout, deadline, nested, streams, extras };
+        let object = self.call.client.object();
+        let mut call = NewCall { head, oneway: R::ONEWAY, timeout, deadline, nested, streams, extras, hops, object };
         let mut payload = scratch::take();
+        let passing = Passing::begin();
         let tail = match self.call.arguments.encode(self.call.client.codec, &mut payload) {
             Ok(tail) => tail,
             Err(error) => return Poll::Ready(Err(Reason::Unencodable(error.to_string()))),
         };
+        let passed = passing.end();
+        if let Some(passed) = &passed {
+            let cargo = object::hand_over(passed, self.call.client.connection().link())?;
+            call.extras = Sent::load(call.extras, cargo);
+        }
         let mut waker = Some(cx.waker().clone());
         let parts = Parts { head: &payload, tail };
         let len = parts.len();
         let begun = link.begin(&call, parts, &mut waker, self.next);
+        if passed.is_some() {
+            // Where the call has failed, or will be encoded anew, nobody else would notice.
+            call.extras = None;
+            link.tidy();
+        }
         if let Begun::Part { id, room } = begun {
             if tail.is_empty() {
                 link.keep(id, payload.into());
@@ -328,11 +344,12 @@ struct Terms {
     timeout: Duration,
     deadline: Option<Instant>,
     nested: bool,
+    hops: u8,
 }
 
 impl<A, R> Call<'_, A, R> {
-    /// How the call is to be made; `None` if it has no time left.
-    fn terms(&self, scope: Option<Scope>, link: u64) -> Option<Terms> {
+    /// How the call is to be made, if it can be.
+    fn terms(&self, scope: Option<Scope>, link: &dyn Link) -> Result<Terms, Reason> {
         let client = self.client;
         let explicit = match (self.timeout, self.deadline) {
             (None, None) => None,
@@ -359,15 +376,22 @@ impl<A, R> Call<'_, A, R> {
             }
         }
         if timeout.is_zero() {
-            return None;
+            return Err(Reason::DeadlineExceeded);
         }
         let head = CallHead {
             method: self.method.id.0,
             fingerprint: self.method.fingerprint,
             timeout: timeout_units(timeout),
         };
-        let nested = scope.is_some_and(|scope| scope.link == link);
-        Some(Terms { head, timeout, deadline, nested })
+        let (mut nested, mut hops) = (false, 0);
+        if let Some(scope) = scope {
+            nested = scope.link == link.id();
+            hops = scope.hops;
+            if hops > link.limits().hops {
+                return Err(Reason::Overloaded { limit: Limit::Hops });
+            }
+        }
+        Ok(Terms { head, timeout, deadline, nested, hops })
     }
 }
 
@@ -431,7 +455,7 @@ impl<R: Output> Pending<R> {
         self.exchange.poll_answer(&**self.client.connection().link(), cx, answer)
     }
 
-    fn conclude(&mut self, answer: &Answer, id: u64) -> Result<R::Ok, CallError<R::Err>> {
+    fn conclude(&mut self, answer: &mut Answer, id: u64) -> Result<R::Ok, CallError<R::Err>> {
         let result = outcome::<R>(&self.client, self.method, answer, id, self.given);
         self.witness.end(&self.client, self.method, &result);
         result
@@ -525,7 +549,7 @@ impl Exchange {
 fn outcome<R: Output>(
     client: &Client,
     method: &'static MethodDescriptor,
-    answer: &Answer,
+    answer: &mut Answer,
     id: u64,
     given: u8,
 ) -> Result<R::Ok, CallError<R::Err>> {
@@ -544,17 +568,24 @@ fn outcome<R: Output>(
 fn decode<R: Output>(
     client: &Client,
     method: &'static MethodDescriptor,
-    answer: &Answer,
+    answer: &mut Answer,
 ) -> Result<R::Ok, CallError<R::Err>> {
+    // What came along, for as long as it is decoded.
+    let mut _received = None;
     let (half, bytes) = match answer {
         Answer::Small { half, bytes, len } => (*half, &bytes[..usize::from(*len)]),
         Answer::Large { half, bytes } => (*half, &**bytes),
         Answer::Failed(failure) => return Err(failed(failure.clone(), method)),
-        Answer::Extended(extended) => match extended.as_ref().map(|extended| &extended.answer) {
-            Some(Ok((half, bytes))) => (*half, &**bytes),
-            Some(Err(failure)) => return Err(failed(failure.clone(), method)),
-            None => (Half::Ok, &[][..]),
-        },
+        Answer::Extended(extended) => {
+            let Some(extended) = extended.as_mut() else {
+                return Err(CallError::MaybeExecuted(Reason::InvalidReply(DecodeError::Malformed)));
+            };
+            _received = extended.claim.take().map(|claim| Received::new(claim, client.connection()).entered());
+            match &extended.answer {
+                Ok((half, bytes)) => (*half, &**bytes),
+                Err(failure) => return Err(failed(failure.clone(), method)),
+            }
+        }
     };
     let mut input = bytes;
     let mut budget = DecodeBudget::new(client.decode.0, client.decode.1);

@@ -4,26 +4,81 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::{self, Deserialize, Deserializer};
+use serde::ser::{self, Serialize, Serializer};
+
 use crate::call::Call;
 use crate::call_layer::CallLayers;
 use crate::codec::CodecId;
 use crate::connection::Connection;
 use crate::limits::Limits;
 use crate::method::{MethodDescriptor, ServiceDescriptor};
+use crate::object::{self, Closed, Connect, Found, Handle, Object, Passed};
+use crate::service::Service;
 
 /// A client that the macro has written.
+///
+/// It can be an argument or a result of a call, or a part of one, if it was made with `local`: the other side then gets a
+/// client whose calls reach the very service that this one was made of. So can one that came that way, on the connection
+/// that it came by.
 pub trait ServiceClient {
     /// What the service says about itself.
     const SERVICE: &'static ServiceDescriptor;
 
     /// Wraps the untyped client.
     fn from_client(client: Client) -> Self;
+
+    /// The untyped client.
+    fn client(&self) -> &Client;
+
+    /// Waits until this client can make no more calls, and says why: its connection has ended, or the object that it was handed
+    /// has been revoked.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    fn closed(&self) -> impl Future<Output = Closed> + Send {
+        let place = self.client().place.clone();
+        async move {
+            match &place {
+                Place::Services(connection) => Closed::Connection(connection.lent().closed().await),
+                Place::Held(handle) => handle.closed().await,
+                Place::Own(object) => {
+                    object.revoked().await;
+                    Closed::Revoked
+                }
+            }
+        }
+    }
+
+    /// Waits until everybody has let go of the server of this client that it was handed to. Ready at once where this client is
+    /// not one that `local` has made, or was handed to nobody.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    fn released(&self) -> impl Future<Output = ()> + Send {
+        let own = self.client().own_object().cloned();
+        async move {
+            if let Some(object) = own {
+                object.released().await;
+            }
+        }
+    }
+
+    /// Lets nobody who was handed the server of this client call it any more. Calls that have begun go on, and so does this
+    /// client. Does nothing where it is not one that `local` has made.
+    fn revoke(&self) {
+        if let Some(object) = self.client().own_object() {
+            object.revoke();
+        }
+    }
 }
 
 /// A client without a service: makes calls on a connection.
 #[derive(Clone)]
 pub struct Client {
-    connection: Connection,
+    place: Place,
     pub(crate) codec: CodecId,
     pub(crate) deadline_default: Duration,
     pub(crate) deadline_max: Duration,
@@ -31,24 +86,67 @@ pub struct Client {
     pub(crate) layers: Option<Arc<CallLayers>>,
 }
 
+/// Where its calls go.
+#[derive(Clone)]
+enum Place {
+    /// To the services at the other end.
+    Services(Connection),
+    /// To an object of the peer's.
+    Held(Arc<Handle>),
+    /// To an object of this process.
+    Own(Arc<Object>),
+}
+
 impl Client {
     /// A client on `connection`; where that is its owner's, the client is an owner, too.
     pub fn new(connection: Connection) -> Client {
-        let link = connection.link();
-        let Limits { deadline_default, deadline_max, decode_memory, decode_depth, .. } = *link.limits();
+        let link = Arc::clone(connection.link());
+        Client::with(Place::Services(connection), link.codec(), link.limits(), link.call_layers())
+    }
+
+    /// A client of `service` in this process, which can be handed to peers. What `connect` makes is used for calls from here.
+    pub fn local(service: impl Service, connect: Connect) -> Client {
+        Client::own(Arc::new(Object::new(service, connect)))
+    }
+
+    fn own_object(&self) -> Option<&Arc<Object>> {
+        match &self.place {
+            Place::Own(object) => Some(object),
+            Place::Services(_) | Place::Held(_) => None,
+        }
+    }
+
+    fn own(object: Arc<Object>) -> Client {
+        Client::with(Place::Own(object), CodecId::SUPPORTED[0], &Limits::default(), None)
+    }
+
+    fn with(place: Place, codec: CodecId, limits: &Limits, layers: Option<&Arc<CallLayers>>) -> Client {
+        let Limits { deadline_default, deadline_max, decode_memory, decode_depth, .. } = *limits;
         Client {
-            codec: link.codec(),
+            place,
+            codec,
             deadline_default: deadline_default.min(deadline_max),
             deadline_max,
             decode: (decode_memory, decode_depth),
-            layers: link.call_layers().cloned(),
-            connection,
+            layers: layers.cloned(),
         }
     }
 
     /// The connection its calls are made on.
     pub fn connection(&self) -> &Connection {
-        &self.connection
+        match &self.place {
+            Place::Services(connection) => connection,
+            Place::Held(handle) => handle.connection(),
+            Place::Own(object) => object.connection(),
+        }
+    }
+
+    /// The object that its calls are made on; 0 = none.
+    pub(crate) fn object(&self) -> u64 {
+        match &self.place {
+            Place::Held(handle) => handle.id(),
+            Place::Services(_) | Place::Own(_) => 0,
+        }
     }
 
     /// A call that nothing has been done for yet.
@@ -61,6 +159,42 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("connection", &self.connection).finish_non_exhaustive()
+        let mut client = f.debug_struct("Client");
+        match &self.place {
+            Place::Services(connection) => client.field("connection", connection),
+            Place::Held(handle) => client.field("object", &handle.id()).field("connection", handle.connection()),
+            Place::Own(object) => client.field("local", object),
+        };
+        client.finish_non_exhaustive()
     }
 }
+
+impl Serialize for Client {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let passed = match &self.place {
+            Place::Own(object) => Passed::Object(Arc::clone(object)),
+            Place::Held(handle) => Passed::Back(Arc::clone(handle)),
+            Place::Services(_) => return Err(ser::Error::custom(NOT_AN_OBJECT)),
+        };
+        let index = object::pass(passed).ok_or_else(|| ser::Error::custom(NOT_IN_A_MESSAGE))?;
+        serializer.serialize_u32(index)
+    }
+}
+
+impl<'de> Deserialize<'de> for Client {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Client, D::Error> {
+        let index = u32::deserialize(deserializer)?;
+        match object::find(index) {
+            Some(Found::Own(object)) => Ok(Client::own(object)),
+            Some(Found::Handle(handle)) => {
+                let link = Arc::clone(handle.connection().link());
+                Ok(Client::with(Place::Held(handle), link.codec(), link.limits(), link.call_layers()))
+            }
+            None => Err(de::Error::custom(NOT_IN_A_MESSAGE)),
+        }
+    }
+}
+
+const NOT_AN_OBJECT: &str = "a client that was made with `connect` or taken from a connection cannot be handed over: \
+                             make it with `local`";
+const NOT_IN_A_MESSAGE: &str = "a client can only travel as a part of a call's arguments, or of what a call returns";

@@ -15,6 +15,7 @@ use crate::connection::{Connection, Control};
 use crate::inherit::Inherited;
 use crate::metadata::{Metadata, MetadataError, MetadataName};
 use crate::priority::Priority;
+use crate::protocol::Cargo;
 use crate::protocol::extras::{CallExtras, Extras, Sent};
 use crate::share::Share;
 use crate::trace::TraceContext;
@@ -35,16 +36,18 @@ struct Inner {
     /// What came beside the call.
     extras: Option<Box<CallExtras>>,
     /// What is to go beside its reply. The lock is taken by handlers that have something to say there.
-    reply: OnceLock<Box<Mutex<Metadata>>>,
+    reply: OnceLock<Box<Mutex<Reply>>>,
+    /// How many handlers the call has come through, with this one.
+    hops: u8,
 }
 
 impl Context {
     pub(crate) fn new(connection: Connection, share: Arc<Share>, call: &mut Facts) -> Context {
         let codec = connection.link().codec();
-        let Facts { id, timeout, extras } = call;
-        let (id, control, extras) = (*id, Control::new(*timeout), extras.take());
+        let Facts { id, timeout, hops, extras } = call;
+        let (id, control, hops, extras) = (*id, Control::new(*timeout), *hops, extras.take());
         let reply = OnceLock::new();
-        Context { inner: Arc::new(Inner { peer: Peer { connection }, share, codec, control, id, extras, reply }) }
+        Context { inner: Arc::new(Inner { peer: Peer { connection }, share, codec, control, id, extras, reply, hops }) }
     }
 
     /// Makes it the context of another call, if nobody has kept it from the last one.
@@ -56,6 +59,7 @@ impl Context {
         inner.id = call.id;
         inner.extras = call.extras.take();
         inner.reply.take();
+        inner.hops = call.hops;
         true
     }
 
@@ -80,7 +84,8 @@ impl Context {
     #[inline]
     pub(crate) fn scope_of_calls(&self, link: u64) -> Scope {
         let (timeout, deadline) = self.inner.control.time();
-        Scope { link, timeout, deadline, hands_down: self.inner.extras.is_some() }
+        let hops = self.inner.hops.saturating_add(1);
+        Scope { link, timeout, deadline, hands_down: self.inner.extras.is_some(), hops }
     }
 
     /// What else they inherit.
@@ -94,7 +99,12 @@ impl Context {
     /// What goes beside the reply.
     #[inline]
     pub(crate) fn reply_extras(&self) -> Extras {
-        self.inner.reply.get().and_then(|metadata| Sent::with_reply(&lock(metadata)))
+        self.inner.reply.get().and_then(|reply| lock(reply).extras())
+    }
+
+    /// The reply hands something over.
+    pub(crate) fn hand_over(&self, cargo: Box<Cargo>) {
+        lock(self.inner.reply.get_or_init(Box::default)).cargo = Some(cargo);
     }
 
     /// The metadata that came with the call.
@@ -121,7 +131,7 @@ impl Context {
             return Err(MetadataError::TooLate);
         }
         let max = self.connection().link().limits().metadata_len;
-        lock(self.inner.reply.get_or_init(Box::default)).insert_within(max, name, value)
+        lock(self.inner.reply.get_or_init(Box::default)).metadata.insert_within(max, name, value)
     }
 
     /// The trace that the call belongs to, if its caller said so, and the caller's span in it. Calls made in the handler belong
@@ -249,11 +259,30 @@ impl fmt::Debug for Peer {
 pub(crate) struct Facts {
     pub(crate) id: u64,
     pub(crate) timeout: Duration,
+    /// How many handlers the call has come through.
+    pub(crate) hops: u8,
     pub(crate) extras: Option<Box<CallExtras>>,
 }
 
-fn lock(metadata: &Mutex<Metadata>) -> MutexGuard<'_, Metadata> {
-    metadata.lock().unwrap_or_else(PoisonError::into_inner)
+/// What goes beside a reply.
+#[derive(Default)]
+struct Reply {
+    metadata: Metadata,
+    cargo: Option<Box<Cargo>>,
+}
+
+impl Reply {
+    fn extras(&mut self) -> Extras {
+        let extras = Sent::with_reply(&self.metadata);
+        match self.cargo.take() {
+            None => extras,
+            Some(cargo) => Sent::load(extras, cargo),
+        }
+    }
+}
+
+fn lock(reply: &Mutex<Reply>) -> MutexGuard<'_, Reply> {
+    reply.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What calls made while a handler is polled inherit. Lost across `tokio::spawn`, unless [`Inherited`] takes it along.
@@ -267,6 +296,8 @@ pub(crate) struct Scope {
     pub(crate) deadline: Option<Instant>,
     /// There is more, which few have.
     pub(crate) hands_down: bool,
+    /// How many handlers calls made in it have come through.
+    pub(crate) hops: u8,
 }
 
 /// What is inherited but for the time.
@@ -295,7 +326,8 @@ impl Scope {
     }
 
     /// That of nobody's handler.
-    pub(crate) const NONE: Scope = Scope { link: 0, timeout: Duration::MAX, deadline: None, hands_down: false };
+    pub(crate) const NONE: Scope =
+        Scope { link: 0, timeout: Duration::MAX, deadline: None, hands_down: false, hops: 0 };
 
     /// What is handed down in it, where that is the current one.
     pub(crate) fn handed(&self) -> Handed {

@@ -184,6 +184,9 @@ pub enum Reason {
          use `.await`, or `trunkline::allow_wait` where blocking is really meant"
     )]
     WouldBlockRuntime,
+    /// The object that was called is not there any more: it was revoked, or this side had let go of it.
+    #[error("the object is not there any more")]
+    ObjectGone,
     /// A message required something that its receiver, of an earlier version, does not know: a critical extension.
     #[error("the message requires extension {0:#06x}, which its receiver does not know")]
     UnknownExtension(u16),
@@ -342,6 +345,15 @@ pub enum ProtocolError {
     /// A frame of a stream that was never there.
     #[error("a frame of stream {0}, which was never there")]
     UnknownStream(u64),
+    /// An id of an object that the peer cannot have.
+    #[error("object {0}, which the peer does not have")]
+    UnknownObject(u64),
+    /// More objects than were announced as the maximum.
+    #[error("more than the {max} objects that were announced as the maximum")]
+    TooManyObjects {
+        /// The limit that HELLO announced.
+        max: usize,
+    },
     /// More bytes than there was credit for.
     #[error("{over} bytes more than there was credit for")]
     CreditOverrun {

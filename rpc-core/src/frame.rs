@@ -67,6 +67,10 @@ pub enum Kind {
     GoAway = 13,
     /// The connection ends, with a reason.
     Close = 14,
+    /// Objects of the receiver's that nobody here holds any more.
+    Release = 15,
+    /// An object of the sender's is there no more.
+    Gone = 16,
 }
 
 impl Kind {
@@ -87,6 +91,8 @@ impl Kind {
             12 => Kind::Pong,
             13 => Kind::GoAway,
             14 => Kind::Close,
+            15 => Kind::Release,
+            16 => Kind::Gone,
             _ => return None,
         })
     }
@@ -154,6 +160,12 @@ pub mod tag {
     pub const TOTAL: u16 = CRITICAL | 1;
     /// How many streams a call has: those its caller sends, 1 byte, and those it receives, 1 byte.
     pub const STREAMS: u16 = CRITICAL | 2;
+    /// The object that a call is made on, instead of a service: its id, 8 bytes.
+    pub const OBJECT: u16 = CRITICAL | 8;
+    /// The objects that a message hands over: their ids, 8 bytes each.
+    pub const HANDLES: u16 = CRITICAL | 9;
+    /// How many handlers a call has come through, 1 byte.
+    pub const HOPS: u16 = 0x0b;
     /// Metadata of a call or a reply: `flags[1] name_len[1] value_len[2] name value`, again and again.
     pub const METADATA: u16 = 0x10;
     /// The trace that a call belongs to: trace id 16 bytes, parent id 8, flags 1, in the order of W3C's text form.
@@ -165,6 +177,9 @@ pub mod tag {
     /// How many items of a stream its sender has left out before those of the frame, in all, 8 bytes.
     pub const MISSED: u16 = 0x14;
 }
+
+/// The most objects that a message can hand over.
+pub(crate) const HANDLES_MAX: usize = 128;
 
 /// How many streams a call has. They own the ids after its own, those that its caller sends first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -328,6 +343,11 @@ impl<'a> Frame<'a> {
         !self.extensions.is_empty()
     }
 
+    /// Whether it says anything of objects.
+    pub(crate) fn has_objects(&self) -> bool {
+        self.extensions().any(|extension| matches!(extension, Ok((tag::OBJECT | tag::HANDLES, _))))
+    }
+
     /// Walks the extensions.
     pub fn extensions(&self) -> Extensions<'a> {
         Extensions { rest: self.extensions }
@@ -465,8 +485,8 @@ impl<'a> Extended<'a> {
 pub(crate) enum Lead {
     Nothing,
     Call(CallHead),
-    /// A call with streams. An extension says how many; it stands here because only such a call has it.
-    Streamed(CallHead, StreamCounts),
+    /// A call with extensions of a fixed length; they stand here because only such a call has them.
+    Extended(CallHead, CallTraits),
     /// Items behind some that were left out. An extension says how many.
     Missed(u64),
     Fail {
@@ -475,8 +495,56 @@ pub(crate) enum Lead {
     },
 }
 
+/// What few calls are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CallTraits {
+    pub(crate) streams: StreamCounts,
+    /// How many handlers it has come through.
+    pub(crate) hops: u8,
+    /// The object of the receiver's that it is made on; 0 = a service.
+    pub(crate) object: u64,
+}
+
+impl CallTraits {
+    pub(crate) const NONE: CallTraits = CallTraits { streams: StreamCounts::NONE, hops: 0, object: 0 };
+
+    const LEN_MAX: usize = STREAMS_EXTENSION_LEN + HOPS_EXTENSION_LEN + OBJECT_EXTENSION_LEN;
+
+    fn extensions_len(self) -> usize {
+        let streams = if self.streams == StreamCounts::NONE { 0 } else { STREAMS_EXTENSION_LEN };
+        let hops = if self.hops == 0 { 0 } else { HOPS_EXTENSION_LEN };
+        let object = if self.object == 0 { 0 } else { OBJECT_EXTENSION_LEN };
+        streams + hops + object
+    }
+
+    /// Writes them; how long they are.
+    fn write(self, space: &mut [u8]) -> usize {
+        let mut at = 0;
+        if self.streams != StreamCounts::NONE {
+            let StreamCounts { given, returned } = self.streams;
+            at += write_extension(tag::STREAMS, &[given, returned], &mut space[at..]);
+        }
+        if self.hops != 0 {
+            at += write_extension(tag::HOPS, &[self.hops], &mut space[at..]);
+        }
+        if self.object != 0 {
+            at += write_extension(tag::OBJECT, &self.object.to_le_bytes(), &mut space[at..]);
+        }
+        at
+    }
+}
+
+fn write_extension(tag: u16, value: &[u8], space: &mut [u8]) -> usize {
+    space[..2].copy_from_slice(&tag.to_le_bytes());
+    space[2..4].copy_from_slice(&(value.len() as u16).to_le_bytes());
+    space[4..4 + value.len()].copy_from_slice(value);
+    4 + value.len()
+}
+
 const TOTAL_EXTENSION_LEN: usize = 4 + 8;
 const STREAMS_EXTENSION_LEN: usize = 4 + 2;
+const HOPS_EXTENSION_LEN: usize = 4 + 1;
+const OBJECT_EXTENSION_LEN: usize = 4 + 8;
 const MISSED_EXTENSION_LEN: usize = 4 + 8;
 
 impl Head<'_> {
@@ -511,7 +579,7 @@ impl Head<'_> {
     /// The same, of a payload that stays where it is. Only for a sender that [gathers](FrameSender::gathers).
     #[must_use]
     pub(crate) fn place_apart<S: FrameSender>(&self, payload: Apart, out: &mut S) -> bool {
-        const PLAIN_LEN_MAX: usize = HEADER_LEN + TOTAL_EXTENSION_LEN + STREAMS_EXTENSION_LEN + CALL_HEAD_LEN;
+        const PLAIN_LEN_MAX: usize = HEADER_LEN + TOTAL_EXTENSION_LEN + CallTraits::LEN_MAX + CALL_HEAD_LEN;
         match self.extended.map_or(0, |extended| extended.encoded.len()) {
             0 => self.place_apart_by(&mut [0; PLAIN_LEN_MAX], payload, out),
             more => self.place_apart_by(&mut vec![0; PLAIN_LEN_MAX + more], payload, out),
@@ -528,7 +596,7 @@ impl Head<'_> {
 
     fn extensions_len(&self) -> usize {
         let lead = match self.lead {
-            Lead::Streamed(..) => STREAMS_EXTENSION_LEN,
+            Lead::Extended(_, traits) => traits.extensions_len(),
             Lead::Missed(_) => MISSED_EXTENSION_LEN,
             Lead::Nothing | Lead::Call(_) | Lead::Fail { .. } => 0,
         };
@@ -538,7 +606,7 @@ impl Head<'_> {
     fn lead_len(&self) -> usize {
         match self.lead {
             Lead::Nothing | Lead::Missed(_) => 0,
-            Lead::Call(_) | Lead::Streamed(..) => CALL_HEAD_LEN,
+            Lead::Call(_) | Lead::Extended(..) => CALL_HEAD_LEN,
             Lead::Fail { .. } => FAIL_HEAD_LEN,
         }
     }
@@ -560,10 +628,8 @@ impl Head<'_> {
         match self.lead {
             Lead::Nothing => {}
             Lead::Call(head) => space[at..at + CALL_HEAD_LEN].copy_from_slice(&head.to_bytes()),
-            Lead::Streamed(head, StreamCounts { given, returned }) => {
-                space[at..at + 2].copy_from_slice(&tag::STREAMS.to_le_bytes());
-                space[at + 2..at + STREAMS_EXTENSION_LEN].copy_from_slice(&[2, 0, given, returned]);
-                at += STREAMS_EXTENSION_LEN;
+            Lead::Extended(head, traits) => {
+                at += traits.write(&mut space[at..]);
                 space[at..at + CALL_HEAD_LEN].copy_from_slice(&head.to_bytes());
             }
             Lead::Missed(missed) => {
@@ -683,7 +749,7 @@ mod tests {
     #[test]
     fn every_kind_has_one_number() {
         let known: Vec<u8> = (0..=255).filter(|number| Kind::from_wire(*number).is_some()).collect();
-        assert_eq!(known, (1..=14).collect::<Vec<u8>>());
+        assert_eq!(known, (1..=16).collect::<Vec<u8>>());
         assert!(known.iter().all(|number| Kind::from_wire(*number).is_some_and(|kind| kind as u8 == *number)));
     }
 

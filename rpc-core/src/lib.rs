@@ -42,6 +42,7 @@ mod context;
 mod inherit;
 mod landing;
 mod metadata;
+mod object;
 mod priority;
 mod protocol;
 mod random;
@@ -53,6 +54,9 @@ mod share;
 mod telemetry;
 mod trace;
 mod waiter;
+
+#[doc(hidden)]
+pub use serde;
 
 pub use call::{Call, Pending, WithMetadata};
 pub use call_id::CallId;
@@ -66,6 +70,7 @@ pub use inherit::Inherited;
 pub use latency::Latency;
 pub use limits::{Limit, Limits};
 pub use metadata::{Metadata, MetadataEntry, MetadataError, MetadataIter, MetadataKey, MetadataName, MetadataValue};
+pub use object::Closed;
 pub use priority::Priority;
 pub use protocol::{MAJOR, MINOR};
 pub use server::{DrainReport, Server, ServerBuilder, ServerHandle};

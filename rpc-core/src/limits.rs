@@ -44,6 +44,12 @@ pub struct Limits {
     /// many bytes may be on it. It grows up to here by itself, at most to [`memory_in`](Limits::memory_in), and what it grows by
     /// counts in [`memory_total`](Limits::memory_total). Default 8 MiB, which is 50 ms at 1.3 Gbit/s.
     pub stream_window_max: usize,
+    /// Objects that a connection's peer has of this side's, and again that this side has of the peer's: a client that travels is
+    /// one each time. Default 1,024.
+    pub objects: usize,
+    /// Handlers that a call may have come through: calls that handlers make inherit their count, so that a circle of calls over
+    /// several connections ends. Default 16.
+    pub hops: u8,
     /// Bytes that all connections of a server hold: payloads, what decoding them takes, and the rings of `shm:` connections.
     /// Default 512 MiB.
     pub memory_total: usize,
@@ -87,6 +93,8 @@ impl Default for Limits {
             metadata_len: 2 << 10,
             stream_window: 256 << 10,
             stream_window_max: 8 << 20,
+            objects: 1024,
+            hops: 16,
             memory_total: 512 << 20,
             connections: 1024,
             requests_per_wake: 32,
@@ -140,6 +148,10 @@ setters! {
     stream_window: usize, 1024, 1 << 30;
     /// Sets up to where the window of a stream grows, 1 KiB to 1 GiB. Never less than what it begins with.
     stream_window_max: usize, 1024, 1 << 30;
+    /// Sets the objects that a connection hands over and takes, 1 to 1,048,576.
+    objects: usize, 1, IN_FLIGHT_MAX;
+    /// Sets how many handlers a call may have come through, 1 to 255.
+    hops: u8, 1, u8::MAX;
     /// Sets the payload bytes that all connections of a server hold, 64 bytes to 1 TiB.
     memory_total: usize, 64, BYTES_MAX;
     /// Sets the connections of a server, 1 to 1,048,576.
@@ -199,6 +211,12 @@ pub enum Limit {
     MemoryTotal,
     /// Sixteen streams a call.
     StreamsPerCall,
+    /// [`Limits::objects`].
+    Objects,
+    /// 128 objects in a message.
+    ObjectsPerMessage,
+    /// [`Limits::hops`].
+    Hops,
     /// One of the service's own, that a [layer](crate::layer::Layer) keeps.
     Application,
     /// One that a peer of a later version names.
@@ -215,6 +233,9 @@ impl Limit {
             Limit::MemoryOut => 5,
             Limit::MemoryTotal => 6,
             Limit::StreamsPerCall => 7,
+            Limit::Objects => 8,
+            Limit::ObjectsPerMessage => 9,
+            Limit::Hops => 10,
             Limit::Application => 32,
             Limit::Unknown(code) => code,
         }
@@ -229,6 +250,9 @@ impl Limit {
             5 => Limit::MemoryOut,
             6 => Limit::MemoryTotal,
             7 => Limit::StreamsPerCall,
+            8 => Limit::Objects,
+            9 => Limit::ObjectsPerMessage,
+            10 => Limit::Hops,
             32 => Limit::Application,
             code => Limit::Unknown(code),
         }
@@ -245,6 +269,9 @@ impl fmt::Display for Limit {
             Limit::MemoryOut => "the limit `memory_out`",
             Limit::MemoryTotal => "the limit `memory_total`",
             Limit::StreamsPerCall => "the limit of 16 streams a call",
+            Limit::Objects => "the limit `objects`",
+            Limit::ObjectsPerMessage => "the limit of 128 objects a message",
+            Limit::Hops => "the limit `hops`",
             Limit::Application => "a limit of the service's own",
             Limit::Unknown(code) => return write!(f, "limit {code}"),
         })

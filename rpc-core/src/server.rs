@@ -46,6 +46,13 @@ pub struct ServerBuilder<L = ()> {
     codecs: Option<Vec<CodecId>>,
 }
 
+impl ServerBuilder {
+    /// Serves what a router does.
+    pub(crate) fn of_router(router: Router) -> ServerBuilder {
+        ServerBuilder { router, ..ServerBuilder::default() }
+    }
+}
+
 impl<L: Layers> ServerBuilder<L> {
     /// Adds a service. All services share every connection.
     ///

@@ -19,6 +19,7 @@ use crate::error::Reason;
 use crate::frame::StreamCounts;
 use crate::limits::{Limit, Limits};
 use crate::method::{MethodDescriptor, ServiceDescriptor, Slow};
+use crate::object::{self, Passed, Passing, Received};
 use crate::protocol::{Failure, Payload};
 use crate::scratch;
 use crate::streaming::{Pump, Receiver, StreamOutput, Streaming, fill};
@@ -46,6 +47,8 @@ pub struct Request {
     charged: OnceLock<u64>,
     id: u64,
     streams: StreamCounts,
+    /// The objects that came with it.
+    received: Option<Arc<Received>>,
 }
 
 /// An encoded reply that is shorter is copied out of the thread's buffer, a longer one takes it along.
@@ -60,8 +63,9 @@ impl Request {
         context: Context,
         id: u64,
         streams: StreamCounts,
+        received: Option<Arc<Received>>,
     ) -> Request {
-        Request { payload, method, context, charged: OnceLock::new(), id, streams }
+        Request { payload, method, context, charged: OnceLock::new(), id, streams, received }
     }
 
     /// The method that is called.
@@ -105,10 +109,14 @@ impl Request {
             poll_fn(|cx| link.poll_encode(cx)).await;
         }
         let mut buffer = scratch::take();
+        let passing = Passing::begin();
         let Ok(half) = O::encode(self.context.codec(), &returned, &mut buffer) else {
             scratch::give(buffer);
             return Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply)));
         };
+        if let Some(passed) = passing.end() {
+            self.hand_over(&passed)?;
+        }
         // One that waits is counted by its length, and must not hold much more.
         let payload = if buffer.len() < TAKEN_LEN_MIN || buffer.capacity() / 2 > buffer.len() {
             let payload = Payload::copy(&buffer);
@@ -118,6 +126,17 @@ impl Request {
             Payload::from(Body::from(buffer))
         };
         Ok(Answer { half, payload })
+    }
+
+    /// Has the reply hand something over.
+    #[cold]
+    fn hand_over(&self, passed: &[Passed]) -> Result<(), Refusal> {
+        match object::hand_over(passed, self.context.connection().link()) {
+            Ok(cargo) => self.context.hand_over(cargo),
+            Err(Reason::Unencodable(_)) => return Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply))),
+            Err(reason) => return Err(Refusal(Failure::maybe_executed(reason))),
+        }
+        Ok(())
     }
 
     /// Sends the items of what the handler returned, until there are no more, or nobody wants more. `slow` says what becomes of
@@ -225,8 +244,12 @@ impl<'a> ArgumentReader<'a> {
     {
         let argument = self.next;
         self.next += 1;
-        decode_as::<T, F>(self.request.context.codec(), &mut self.rest, &mut self.budget)
-            .map_err(|why| Refusal::argument(argument, why))
+        let codec = self.request.context.codec();
+        let decoded = match &self.request.received {
+            None => decode_as::<T, F>(codec, &mut self.rest, &mut self.budget),
+            Some(received) => received.enter(|| decode_as::<T, F>(codec, &mut self.rest, &mut self.budget)),
+        };
+        decoded.map_err(|why| Refusal::argument(argument, why))
     }
 
     /// The next argument, or its default where the caller sent no more.

@@ -13,6 +13,10 @@ pub struct ConnectionStats {
     pub handlers_in_flight: usize,
     /// Streams, either way, that have not ended or whose end was not taken. A gauge.
     pub streams_open: usize,
+    /// Objects of this side's that the peer has. A gauge.
+    pub objects_exported: usize,
+    /// Objects of the peer's that this side has, or has yet to give back. A gauge.
+    pub objects_imported: usize,
     /// Payload bytes held of what was received. A gauge.
     pub memory_in: u64,
     /// Payload bytes of what is to be sent: those held, and those of long calls that callers still have. A gauge.
@@ -43,6 +47,8 @@ impl ConnectionStats {
             && self.calls_waiting == 0
             && self.handlers_in_flight == 0
             && self.streams_open == 0
+            && self.objects_exported == 0
+            && self.objects_imported == 0
             && self.memory_in == 0
             && self.memory_out == 0
             && self.credit_in_use == 0

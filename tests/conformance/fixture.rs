@@ -18,6 +18,7 @@ use trunkline::{BindError, ConnectError, Connection, ConnectionBuilder, DrainRep
 
 use crate::child::Child;
 use crate::errand::{ErrandServer, Messenger};
+use crate::exchange::{ExchangeServer, Market};
 use crate::flow::{FlowServer, Stage};
 use crate::harness::{soon, until};
 use crate::ledger::Ledger;
@@ -112,6 +113,7 @@ pub(crate) fn limits(named: &[(&str, u64)]) -> Limits {
             "metadata_len" => limits.metadata_len(size),
             "memory_in" => limits.memory_in(size),
             "stream_window" => limits.stream_window(size),
+            "objects" => limits.objects(size),
             "memory_out" => limits.memory_out(size),
             "memory_total" => limits.memory_total(size),
             "connections" => limits.connections(size),
@@ -443,6 +445,7 @@ pub(crate) fn server_builder(setup: &Setup, ledger: &Ledger) -> trunkline::Serve
         .service(SuiteServer::new(Host { ledger: ledger.clone() }))
         .service(OtherServer::new(Neighbour))
         .service(FlowServer::new(Stage { ledger: ledger.clone() }))
+        .service(ExchangeServer::new(Market::new(ledger.clone())))
         .service(crate::cases::locks::service())
         .service(vault::service(ledger))
         .service(ErrandServer::new(Messenger))

@@ -20,12 +20,14 @@ mod cases {
     pub(crate) mod lifetime;
     pub(crate) mod limits;
     pub(crate) mod locks;
+    pub(crate) mod objects;
     pub(crate) mod payloads;
     pub(crate) mod sessions;
     pub(crate) mod streams;
 }
 mod child;
 mod errand;
+mod exchange;
 mod fixture;
 mod flow;
 mod harness;
@@ -176,6 +178,22 @@ cases! { $
         a_small_window_only_slows,
         a_full_stream_leaves_others_their_turn,
         a_plain_thread_may_take_items,
+    }
+    objects {
+        a_client_is_an_argument,
+        clients_are_parts_of_arguments,
+        clients_are_results,
+        an_object_lives_as_long_as_its_last_client,
+        an_object_that_comes_back_is_the_very_one,
+        either_end_hears_of_the_others_end,
+        a_revoked_object_is_called_no_more,
+        objects_of_a_call_that_fails_are_let_go_of,
+        what_cannot_be_handed_over_is_not_sent,
+        objects_at_the_limit_and_one_over,
+        many_objects_come_and_go,
+        a_drain_of_one_side_leaves_the_other_working,
+        a_plain_thread_may_call_an_object,
+        a_service_is_handed_over_twice,
     }
     isolation {
         a_handler_that_never_returns_holds_up_nobody,

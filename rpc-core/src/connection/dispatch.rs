@@ -16,7 +16,8 @@ use super::{Connection, OnEnd};
 use crate::clock;
 use crate::context::{Context, Facts, allow_wait};
 use crate::error::{ConnectionError, Reason};
-use crate::protocol::{Event, Failure, Finish, Incoming, Payload};
+use crate::object::{Object, Received};
+use crate::protocol::{Brought, Event, Failure, Finish, Incoming, Payload, Target};
 use crate::service::{Handler, Request, Route, Router};
 use crate::share::Share;
 use crate::telemetry::HandlerSpan;
@@ -43,6 +44,8 @@ struct Running {
     place: Box<dyn Handler>,
     context: Context,
     span: HandlerSpan,
+    /// It is of an object: its place goes with it.
+    object: bool,
 }
 
 impl Dispatcher {
@@ -86,6 +89,31 @@ impl Dispatcher {
     }
 
     fn request(&mut self, router: &Router, incoming: &mut Incoming) {
+        let brought = incoming.extras.as_mut().and_then(|extras| extras.brought.take());
+        match brought {
+            None => self.request_of(router, None, None, incoming),
+            Some(brought) => self.request_with(router, *brought, incoming),
+        }
+    }
+
+    /// A request that has to do with objects.
+    #[cold]
+    fn request_with(&mut self, router: &Router, brought: Brought, incoming: &mut Incoming) {
+        let received = brought.claim.map(|claim| Received::new(claim, &self.connection));
+        match brought.target.and_then(Target::take) {
+            None => self.request_of(router, None, received, incoming),
+            Some(object) => self.request_of(object.router(), Some(&object), received, incoming),
+        }
+    }
+
+    #[inline]
+    fn request_of(
+        &mut self,
+        router: &Router,
+        object: Option<&Object>,
+        received: Option<Arc<Received>>,
+        incoming: &mut Incoming,
+    ) {
         let Some(route) = router.route(incoming.head.method) else {
             let reason = Reason::UnknownMethod { service: String::new(), method: String::new() };
             return self.refuse(incoming.id, reason);
@@ -95,7 +123,7 @@ impl Dispatcher {
             return self.refuse(incoming.id, Reason::SchemaMismatch { ours, theirs });
         }
         let id = incoming.id;
-        let running = self.begin(route, incoming);
+        let running = self.begin(route, object, received, incoming);
         let options = &route.method.options;
         if options.blocking {
             let mut task = self.task(id, route, running);
@@ -114,13 +142,24 @@ impl Dispatcher {
     }
 
     /// Puts the request into a place.
-    fn begin(&mut self, route: &Route, incoming: &mut Incoming) -> Running {
-        let Incoming { id, timeout, ref mut payload, streams, ref mut extras, .. } = *incoming;
+    fn begin(
+        &mut self,
+        route: &Route,
+        object: Option<&Object>,
+        received: Option<Arc<Received>>,
+        incoming: &mut Incoming,
+    ) -> Running {
+        let Incoming { id, timeout, ref mut payload, streams, hops, ref mut extras, .. } = *incoming;
         let span = HandlerSpan::begin(&self.connection, route.method, extras);
-        let mut facts = Facts { id, timeout, extras: extras.take() };
+        let mut facts = Facts { id, timeout, hops, extras: extras.take() };
         let context = |facts| Context::new(self.connection.clone(), Arc::clone(&self.share), facts);
-        let mut running = match self.pools[route.service].pop() {
-            None => Running { place: self.router.place(route.service), context: context(&mut facts), span },
+        let pooled = if object.is_some() { None } else { self.pools[route.service].pop() };
+        let mut running = match pooled {
+            None => {
+                let router = object.map_or(&self.router, Object::router);
+                let (place, object) = (router.place(route.service), object.is_some());
+                Running { place, context: context(&mut facts), span, object }
+            }
             Some(mut running) => {
                 running.span = span;
                 if !running.context.reset(&mut facts) {
@@ -130,7 +169,7 @@ impl Dispatcher {
             }
         };
         let payload = std::mem::take(payload);
-        let request = Request::new(payload, route.method, running.context.share_out(), id, streams);
+        let request = Request::new(payload, route.method, running.context.share_out(), id, streams, received);
         running.place.start(request);
         running
     }
@@ -148,8 +187,11 @@ impl Dispatcher {
             Poll::Ready((how, payload)) => {
                 running.span.end(&how);
                 self.done.push((id, how, payload));
+                if !running.clear() || running.object {
+                    return;
+                }
                 let pool = &mut self.pools[route.service];
-                if running.clear() && pool.len() < POOL_MAX {
+                if pool.len() < POOL_MAX {
                     pool.push(running);
                 }
             }
@@ -211,7 +253,7 @@ impl Running {
     /// Polls the handler, in its scope. A panic ends the call and nothing else.
     fn poll(&mut self, link: u64, cx: &mut task::Context<'_>) -> Poll<(Finish, Payload)> {
         let scope = self.context.scope_of_calls(link);
-        let Running { place, context, span } = self;
+        let Running { place, context, span, .. } = self;
         let poll = || span.enter(|| scope.enter(|| context.handed(), || place.poll(cx)));
         let polled = catch_unwind(AssertUnwindSafe(poll));
         match polled {

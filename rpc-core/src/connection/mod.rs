@@ -4,6 +4,7 @@ mod dispatch;
 mod driver;
 mod inlet;
 mod local;
+mod objects;
 pub(crate) mod polling;
 mod shared;
 mod streams;
@@ -36,6 +37,7 @@ use driver::Driver;
 use shared::Shared;
 
 pub(crate) use dispatch::Control;
+use objects::ObjectLink;
 use streams::StreamLink;
 use values::Values;
 
@@ -95,7 +97,7 @@ pub(crate) enum Feeding {
 }
 
 /// What callers and handlers ask of a connection, whatever its transport. Every method takes the lock for a moment.
-pub(crate) trait Link: StreamLink + Send + Sync {
+pub(crate) trait Link: StreamLink + ObjectLink + Send + Sync {
     fn id(&self) -> u64;
     /// The number that HELLO gives this end of the connection.
     fn instance(&self) -> u128;
@@ -206,7 +208,7 @@ impl Connection {
     }
 
     /// Waits until `look` has something to say.
-    async fn watch<T>(&self, look: impl Fn(&dyn Link) -> Option<T>) -> T {
+    pub(crate) async fn watch<T>(&self, look: impl Fn(&dyn Link) -> Option<T>) -> T {
         loop {
             // Before looking, so that nothing is missed in between.
             let changed = self.link.changed().notified();

@@ -21,7 +21,7 @@ use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
-use crate::protocol::{Attempt, Begun, Finish, NewCall, Payload, Protocol, Ticket, Waited};
+use crate::protocol::{Attempt, Begun, Finish, NewCall, Payload, Protocol, Spent, Ticket, Waited};
 use crate::stats::ConnectionStats;
 use crate::transport::{BatchWriter, FrameSender, Lent, Properties, Transport};
 use crate::waiter::Waiter;
@@ -102,11 +102,12 @@ pub(super) struct After<'a, W: BatchWriter> {
     pen: Option<Pen<'a, W>>,
     wake_driver: Option<Waker>,
     wakers: Vec<Waker>,
+    spent: Vec<Spent>,
 }
 
 impl<W: BatchWriter> Default for After<'_, W> {
     fn default() -> Self {
-        After { pen: None, wake_driver: None, wakers: Vec::new() }
+        After { pen: None, wake_driver: None, wakers: Vec::new(), spent: Vec::new() }
     }
 }
 
@@ -174,6 +175,7 @@ impl<T: Transport> Shared<T> {
             let result = f(&mut state, &mut after.wakers);
             let State { protocol, sender, .. } = &mut *state;
             let all = protocol.transmit(sender, &mut after.wakers);
+            after.spent = protocol.take_spent();
             self.crowded.store(protocol.is_crowded(), Ordering::Relaxed);
             self.claim_write(&mut state, all, &mut after);
             after.wake_driver =
@@ -190,9 +192,9 @@ impl<T: Transport> Shared<T> {
 
     /// The same, where what was placed may be lent.
     fn finish_lending(&self, after: After<'_, T::Writer>, lent: Option<&Lent<'_>>) {
-        let After { pen, wake_driver, wakers } = after;
+        let After { pen, wake_driver, wakers, spent } = after;
         // Also if a transport of the program's own panics while it writes.
-        let _wake = Wake { shared: self, wakers, driver: wake_driver };
+        let _wake = Wake { shared: self, wakers, spent, driver: wake_driver };
         if let Some(pen) = pen {
             self.write_out(pen, lent);
         }
@@ -229,6 +231,7 @@ impl<T: Transport> Shared<T> {
         let mut after = After::default();
         let State { protocol, sender, .. } = state;
         let all = protocol.transmit(sender, &mut after.wakers);
+        after.spent = protocol.take_spent();
         self.claim_write(state, all, &mut after);
         after
     }
@@ -344,7 +347,7 @@ impl<T: Transport> Shared<T> {
     /// nothing more does, so that what has not gone out by now certainly never will.
     pub(super) fn end(&self, error: ConnectionError, sent_all: bool) {
         let mut wakers = Vec::new();
-        {
+        let mut spent = {
             // Waits for somebody who is writing just now, for the length of a system call that does not block.
             let outlet = self.outlet();
             let written = match &outlet.writer {
@@ -354,9 +357,11 @@ impl<T: Transport> Shared<T> {
             let mut state = self.lock();
             state.mute |= !sent_all;
             state.protocol.end(error, written, &mut wakers);
-        }
+            state.protocol.take_spent()
+        };
         wake_all(wakers);
         self.changed.notify_waiters();
+        drop_all(&mut spent);
     }
 
     /// Tells those who wait for the handshake or for the peer's drain.
@@ -592,10 +597,19 @@ pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     }
 }
 
-/// Those to be woken at the end, whatever that is.
+/// Drops what belongs to the program, also where that panics.
+#[cold]
+fn drop_all(spent: &mut Vec<Spent>) {
+    for spent in spent.drain(..) {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(spent)));
+    }
+}
+
+/// Those to be woken at the end, whatever that is, and what is to be dropped then.
 struct Wake<'a, T: Transport> {
     shared: &'a Shared<T>,
     wakers: Vec<Waker>,
+    spent: Vec<Spent>,
     driver: Option<Waker>,
 }
 
@@ -605,6 +619,9 @@ impl<T: Transport> Drop for Wake<'_, T> {
             wake_all(self.wakers.drain(..));
         }
         self.shared.call(self.driver.take());
+        if !self.spent.is_empty() {
+            drop_all(&mut self.spent);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::objects::{Brought, Cargo, Claim};
 use crate::call_id::CallId;
 use crate::error::Reason;
 use crate::frame::{Frame, push_extension, tag};
@@ -21,6 +22,8 @@ pub(crate) struct Sent {
     pub(crate) priority: Priority,
     /// Somebody asks for the metadata of the reply.
     pub(crate) wants_metadata: bool,
+    /// What the message hands over.
+    cargo: Option<Box<Cargo>>,
 }
 
 impl Sent {
@@ -43,7 +46,22 @@ impl Sent {
         if priority != Priority::Normal {
             push_extension(tag::PRIORITY, &[priority.to_wire()], &mut extensions);
         }
-        Sent { extensions, priority, wants_metadata }
+        Sent { extensions, priority, wants_metadata, cargo: None }
+    }
+
+    /// The same as `extras`, of a message that hands something over.
+    pub(crate) fn load(extras: Extras, cargo: Box<Cargo>) -> Extras {
+        let mut sent = extras.and_then(Arc::into_inner).unwrap_or_default();
+        push_extension(tag::HANDLES, &cargo.list(), &mut sent.extensions);
+        sent.cargo = Some(cargo);
+        Some(Arc::new(sent))
+    }
+
+    /// The first frame of a message with these `extras` is placed.
+    pub(crate) fn placed(extras: &Extras) {
+        if let Some(cargo) = extras.as_ref().and_then(|sent| sent.cargo.as_ref()) {
+            cargo.placed();
+        }
     }
 
     /// Beside a reply.
@@ -79,6 +97,8 @@ pub(crate) struct CallExtras {
     pub(crate) handed_down: Option<TraceContext>,
     pub(crate) call_id: Option<CallId>,
     pub(crate) priority: Priority,
+    /// The object that is called, and those that came along.
+    pub(crate) brought: Option<Box<Brought>>,
 }
 
 impl CallExtras {
@@ -86,9 +106,16 @@ impl CallExtras {
     ///
     /// A trace or a priority that makes no sense is ignored, as W3C would have it: the call does not depend on them. Of
     /// metadata and of a call's id handlers may make everything depend.
-    pub(crate) fn of(frame: &Frame<'_>, metadata_max: usize) -> Result<Option<Box<CallExtras>>, Reason> {
-        let mut extras = CallExtras::default();
-        let mut found = Found::default();
+    pub(crate) fn of(
+        frame: &Frame<'_>,
+        metadata_max: usize,
+        brought: &mut Option<Box<Brought>>,
+    ) -> Result<Option<Box<CallExtras>>, Reason> {
+        if let Some(refused) = brought.as_ref().and_then(|brought| brought.refused.clone()) {
+            return Err(refused);
+        }
+        let mut found = Found { any: brought.is_some(), ..Found::default() };
+        let mut extras = CallExtras { brought: brought.take(), ..CallExtras::default() };
         for (tag, value) in frame.extensions().flatten() {
             match tag {
                 tag::METADATA => {
@@ -119,6 +146,16 @@ impl CallExtras {
     pub(crate) fn held(extras: Option<&CallExtras>) -> u64 {
         extras.map_or(0, |extras| extras.metadata.encoded_len() as u64)
     }
+}
+
+/// What is kept of what came beside a reply.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    /// Its caller asks for that.
+    pub(crate) wants_metadata: bool,
+    pub(crate) metadata: Metadata,
+    /// What it hands over.
+    pub(crate) claim: Option<Claim>,
 }
 
 /// Reads the metadata of a reply.

@@ -85,6 +85,7 @@ mod code {
     pub(super) const CANCELLED: u8 = 10;
     pub(super) const UNENCODABLE_REPLY: u8 = 11;
     pub(super) const UNKNOWN_EXTENSION: u8 = 12;
+    pub(super) const OBJECT_GONE: u8 = 13;
     pub(super) const MALFORMED_EXTENSION: u8 = 20;
     pub(super) const METADATA_TOO_LONG: u8 = 21;
 }
@@ -141,6 +142,7 @@ impl WireReason {
                 let [len, max] = [len, max].map(|n| u32::try_from(*n).unwrap_or(u32::MAX).to_le_bytes());
                 WireReason::new(code::METADATA_TOO_LONG, &pair(&len, &max))
             }
+            Reason::ObjectGone => WireReason::new(code::OBJECT_GONE, &[]),
             // The rest is never said to a peer.
             Reason::Unencodable(_)
             | Reason::InvalidReply(_)
@@ -173,6 +175,7 @@ impl WireReason {
                 Reason::ShuttingDown { retry_after }
             }
             code::CANCELLED => Reason::Cancelled,
+            code::OBJECT_GONE => Reason::ObjectGone,
             code::UNENCODABLE_REPLY => Reason::UnencodableReply,
             code::UNKNOWN_EXTENSION => Reason::UnknownExtension(u16::from_le_bytes(*detail.first_chunk::<2>()?)),
             code::MALFORMED_EXTENSION => Reason::MalformedExtension(u16::from_le_bytes(*detail.first_chunk::<2>()?)),

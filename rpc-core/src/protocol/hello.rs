@@ -32,6 +32,7 @@ mod field {
     pub(super) const INSTANCE: u16 = 9;
     pub(super) const STREAM_WINDOW: u16 = 10;
     pub(super) const ITEM_WINDOW: u16 = 11;
+    pub(super) const OBJECTS: u16 = 12;
 }
 
 /// The features of this version: none that a peer could require.
@@ -57,6 +58,8 @@ pub(crate) struct Hello {
     pub(crate) stream_window: u64,
     /// The window of all of them together.
     pub(crate) item_window: u64,
+    /// Objects of the peer's that it takes; 0 = it knows none.
+    pub(crate) objects: u32,
 }
 
 impl Hello {
@@ -73,6 +76,7 @@ impl Hello {
             instance,
             stream_window: limits.stream_window as u64,
             item_window: limits.item_window(),
+            objects: u32::try_from(limits.objects).unwrap_or(u32::MAX),
         }
     }
 
@@ -97,6 +101,7 @@ impl Hello {
         put(field::INSTANCE, &self.instance.to_le_bytes());
         put(field::STREAM_WINDOW, &self.stream_window.to_le_bytes());
         put(field::ITEM_WINDOW, &self.item_window.to_le_bytes());
+        put(field::OBJECTS, &self.objects.to_le_bytes());
         Head::new(Kind::Hello, 0).place(&body, out)
     }
 
@@ -121,6 +126,7 @@ impl Hello {
             instance: 0,
             stream_window: 0,
             item_window: 0,
+            objects: 0,
         };
         while !rest.is_empty() {
             let (&[t0, t1, l0, l1], after) = rest.split_first_chunk().ok_or(HandshakeError::Malformed)?;
@@ -145,6 +151,7 @@ impl Hello {
             field::INSTANCE => self.instance = u128::from_le_bytes(sized(value)?),
             field::STREAM_WINDOW => self.stream_window = u64::from_le_bytes(sized(value)?),
             field::ITEM_WINDOW => self.item_window = u64::from_le_bytes(sized(value)?),
+            field::OBJECTS => self.objects = u32::from_le_bytes(sized(value)?),
             tag if tag & tag::CRITICAL != 0 => return Err(HandshakeError::Malformed),
             _ => {}
         }

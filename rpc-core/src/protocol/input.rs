@@ -104,10 +104,15 @@ impl Protocol {
         if !matches!(frame.kind, Kind::Call | Kind::Reply | Kind::Fail) {
             refuse_critical(&frame)?;
         }
+        if frame.is_extended() && frame.has_objects() {
+            self.take_objects(&frame, &mut effects.wakers)?;
+        }
         match frame.kind {
             Kind::Call => {
                 let len = landed.as_ref().map_or(record.len(), Landed::len);
                 self.callee.handle_call(&frame, landed, &mut effects.events)?;
+                // Where it was not taken.
+                self.callee.brought = None;
                 if self.callee.opened.is_empty() {
                     self.note_short(len);
                 } else {
@@ -170,6 +175,8 @@ impl Protocol {
                 streams.handle_stop(frame.id, wakers);
                 Ok(())
             })?,
+            Kind::Release => self.objects().handle_release(frame.body)?,
+            Kind::Gone => self.changed |= self.objects().handle_gone(frame.id)?,
         }
         Ok(None)
     }
@@ -192,7 +199,7 @@ impl Protocol {
         self.latches.hello |= self.config.side == Side::Server;
         let theirs = Hello::parse(frame.body)?;
         self.codec = theirs.pick_codec(&self.config.codecs)?;
-        (self.caller, self.callee, self.stream_config) = halves(&self.config, &theirs);
+        (self.caller, self.callee, self.stream_config, self.object_config) = halves(&self.config, &theirs);
         self.phase = Phase::Open;
         self.hello_deadline = None;
         self.changed = true;

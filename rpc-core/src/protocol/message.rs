@@ -184,6 +184,9 @@ impl Message {
         if !placed {
             return Progress::Blocked;
         }
+        if !self.begun {
+            Sent::placed(&self.extras);
+        }
         self.begun = true;
         self.sent = end;
         if more { Progress::More } else { Progress::Done }
@@ -354,6 +357,8 @@ pub(crate) struct Opening {
     pub(crate) unknown: Option<u16>,
     /// The streams of a CALL.
     pub(crate) streams: StreamCounts,
+    /// How many handlers a CALL has come through.
+    pub(crate) hops: u8,
 }
 
 impl Opening {
@@ -361,13 +366,13 @@ impl Opening {
     #[inline]
     pub(crate) fn of(frame: &Frame<'_>, len: u64) -> Result<Opening, ProtocolError> {
         if frame.is_plain() {
-            return Ok(Opening { total: len, unknown: None, streams: StreamCounts::NONE });
+            return Ok(Opening { total: len, unknown: None, streams: StreamCounts::NONE, hops: 0 });
         }
         Opening::of_extended(frame, len)
     }
 
     fn of_extended(frame: &Frame<'_>, len: u64) -> Result<Opening, ProtocolError> {
-        let mut opening = Opening { total: len, unknown: None, streams: StreamCounts::NONE };
+        let mut opening = Opening { total: len, unknown: None, streams: StreamCounts::NONE, hops: 0 };
         for extension in frame.extensions() {
             match extension? {
                 (tag::TOTAL, value) => {
@@ -375,6 +380,10 @@ impl Opening {
                     opening.total = u64::from_le_bytes(value);
                 }
                 (tag::STREAMS, value) if frame.kind == Kind::Call => opening.streams = StreamCounts::parse(value)?,
+                (tag::HOPS, &[hops]) => opening.hops = hops,
+                // Looked at when the frame was taken in.
+                (tag::OBJECT, _) if frame.kind == Kind::Call => {}
+                (tag::HANDLES, _) => {}
                 (unknown, _) if unknown & tag::CRITICAL != 0 => opening.unknown = Some(unknown),
                 _ => {}
             }

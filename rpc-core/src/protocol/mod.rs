@@ -11,10 +11,12 @@ pub(crate) mod callee;
 pub(crate) mod caller;
 pub(crate) mod extras;
 pub(crate) mod fail;
+mod handing;
 mod hello;
 mod input;
 mod local;
 mod message;
+mod objects;
 mod output;
 mod pace;
 mod payload;
@@ -39,6 +41,7 @@ pub use hello::{MAJOR, MINOR};
 pub(crate) use local::introduce;
 use message::ChunkLen;
 pub(crate) use message::{APART_LEN_MIN, Progress};
+pub(crate) use objects::{Brought, Cargo, Claim, Held, Spent, Target};
 pub(crate) use payload::Payload;
 pub(crate) use stream::{Pushed, Took};
 pub(crate) use waiting::{Ticket, Waited};
@@ -54,6 +57,7 @@ use crate::transport::FrameSender;
 use callee::{Callee, CalleeConfig};
 use caller::{Caller, CallerConfig};
 use hello::Hello;
+use objects::{ObjectConfig, Objects};
 use pace::Pace;
 use stream::{StreamConfig, Streams};
 
@@ -187,6 +191,9 @@ pub(crate) struct Protocol {
     /// Where there are any, or have been since the last rest.
     streams: Option<Box<Streams>>,
     stream_config: StreamConfig,
+    /// Where one has been handed over, either way.
+    objects: Option<Box<Objects>>,
+    object_config: ObjectConfig,
     latches: Latches,
     pace: Pace,
     /// CLOSE has been placed: nothing goes after it.
@@ -221,7 +228,7 @@ impl Protocol {
     pub(crate) fn new(config: Config) -> Protocol {
         // Both halves get their real limits with the peer's HELLO; until then nothing may pass.
         let nothing = Hello::new(&config.limits, 0, &[], 0);
-        let (caller, callee, stream_config) = halves(&config, &nothing);
+        let (caller, callee, stream_config, object_config) = halves(&config, &nothing);
         Protocol {
             phase: Phase::AwaitHello,
             codec: config.codecs.first().copied().unwrap_or(CodecId::SUPPORTED[0]),
@@ -229,6 +236,8 @@ impl Protocol {
             callee,
             streams: None,
             stream_config,
+            objects: None,
+            object_config,
             latches: Latches { hello: config.side == Side::Client, ..Latches::default() },
             pace: Pace::default(),
             said_close: false,
@@ -301,6 +310,7 @@ impl Protocol {
             Phase::Open if call.streams != StreamCounts::NONE && !self.may_stream() => {
                 Begun::Failed(Reason::UnknownExtension(tag::STREAMS)).into()
             }
+            Phase::Open if call.object != 0 && self.is_gone(call.object) => Begun::Failed(Reason::ObjectGone).into(),
             Phase::Open => self.caller.begin(call, payload, lend, copy, waker, out),
             Phase::AwaitHello => Begun::Failed(Reason::ConnectionLost(ConnectionError::PeerGone)).into(),
             Phase::Ended(error) => Begun::Failed(Reason::ConnectionLost(error.clone())).into(),
@@ -454,6 +464,9 @@ impl Protocol {
         self.end_streams(&error, wakers);
         self.caller.end(&error, written, wakers);
         self.callee.end(wakers);
+        if let Some(objects) = &mut self.objects {
+            objects.end();
+        }
         self.phase = Phase::Ended(error);
         // CLOSE may still have no room.
         self.latches = Latches { close: self.latches.close, ..Latches::default() };
@@ -475,6 +488,9 @@ impl Protocol {
         self.caller.rest();
         self.callee.rest();
         self.streams.take_if(|streams| streams.is_at_rest());
+        if let Some(objects) = &mut self.objects {
+            objects.rest();
+        }
     }
 
     /// How many calls of this side are in flight.
@@ -501,11 +517,14 @@ impl Protocol {
         let (items_held, items_unsent) = streams.map_or((0, 0), |streams| streams.memory());
         let (items_in_use, items_owed) = streams.map_or((0, 0), |streams| streams.credit());
         let streams_open = streams.map_or(0, |streams| streams.len());
+        let (objects_exported, objects_imported) = self.objects.as_ref().map_or((0, 0), |objects| objects.len());
         ConnectionStats {
             calls_in_flight: self.caller.live(),
             calls_waiting: self.caller.waiting(),
             handlers_in_flight: self.callee.live(),
             streams_open,
+            objects_exported,
+            objects_imported,
             memory_in: replies_held + requests_held + items_held,
             memory_out: requests_unsent + replies_unsent + items_unsent,
             credit_in_use: if ended {
@@ -529,7 +548,7 @@ impl Protocol {
 }
 
 /// Both halves, for a peer that said `theirs`, and what streams have to know.
-fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
+fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig, ObjectConfig) {
     let limits = &config.limits;
     // What a frame of ours may carry: their frame length less everything that may stand before a payload.
     let theirs_chunk = usize::try_from(theirs.frame_len).unwrap_or(usize::MAX).saturating_sub(FRAME_OVERHEAD_MAX);
@@ -559,6 +578,7 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
         timeout_max: limits.deadline_max,
         metadata_max: limits.metadata_len,
         stream_window: limits.stream_window as u64,
+        hops_max: limits.hops,
         share: Arc::clone(&config.share),
     });
     let streams = StreamConfig {
@@ -569,5 +589,11 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
         items_out: theirs.item_window,
         chunk_len: chunk_len.len,
     };
-    (caller, callee, streams)
+    let objects = ObjectConfig {
+        side: config.side,
+        export_max: limits.objects.min(theirs.objects as usize),
+        import_max: limits.objects,
+        share: Arc::clone(&config.share),
+    };
+    (caller, callee, streams, objects)
 }

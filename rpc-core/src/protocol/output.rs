@@ -26,6 +26,9 @@ impl Protocol {
         if let Some(streams) = &mut self.streams {
             wakers.append(&mut streams.woken);
         }
+        if let Some(objects) = &mut self.objects {
+            objects.settle();
+        }
         if self.said_close {
             return true;
         }
@@ -129,6 +132,11 @@ impl Protocol {
 
     fn transmit_credit<S: FrameSender>(&mut self, out: &mut S) -> bool {
         let all = self.latches.credit;
+        if let Some(objects) = &mut self.objects {
+            if !objects.transmit(all, out) {
+                return false;
+            }
+        }
         if !all && self.streams.is_none() && !self.callee.requests().pressing() && !self.caller.replies().pressing() {
             return true;
         }

@@ -48,6 +48,7 @@ impl Protocol {
             || self.callee.requests().owed() > 0
             || self.caller.replies().owed() > 0
             || self.pace.needs_sweep()
+            || self.objects.as_ref().is_some_and(|objects| objects.owes())
             || self.streams.as_mut().is_some_and(|streams| streams.owes() || streams.window().owed() > 0)
     }
 

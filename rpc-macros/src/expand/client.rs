@@ -40,6 +40,29 @@ pub(super) fn impls(service: &Service) -> TokenStream {
             fn from_client(client: #krate::__private::Client) -> Self {
                 Self { client }
             }
+
+            fn client(&self) -> &#krate::__private::Client {
+                &self.client
+            }
+        }
+
+        #[automatically_derived]
+        impl #krate::__private::serde::Serialize for #client {
+            fn serialize<S: #krate::__private::serde::Serializer>(
+                &self,
+                serializer: S,
+            ) -> ::core::result::Result<S::Ok, S::Error> {
+                #krate::__private::serde::Serialize::serialize(&self.client, serializer)
+            }
+        }
+
+        #[automatically_derived]
+        impl<'de> #krate::__private::serde::Deserialize<'de> for #client {
+            fn deserialize<D: #krate::__private::serde::Deserializer<'de>>(
+                deserializer: D,
+            ) -> ::core::result::Result<Self, D::Error> {
+                #krate::__private::serde::Deserialize::deserialize(deserializer).map(|client| Self { client })
+            }
         }
 
         #[allow(dead_code, clippy::too_many_arguments, clippy::type_complexity)]
@@ -119,6 +142,9 @@ fn constructors(service: &Service) -> TokenStream {
 
         /// Speaks to `server` inside this process, without an endpoint: with the same deadlines, cancellation, streams and
         /// errors as over a wire. The last clone of the client ends it.
+        ///
+        /// The client can be an argument or a result of a call. Whoever gets it calls `server` then, which lives until all
+        /// of them have let go of it as well.
         ///
         /// # Panics
         ///

@@ -126,6 +126,27 @@ const _: () = {
         fn from_client(client: ::trunkline::__private::Client) -> Self {
             Self { client }
         }
+        fn client(&self) -> &::trunkline::__private::Client {
+            &self.client
+        }
+    }
+    #[automatically_derived]
+    impl ::trunkline::__private::serde::Serialize for ChatClient {
+        fn serialize<S: ::trunkline::__private::serde::Serializer>(
+            &self,
+            serializer: S,
+        ) -> ::core::result::Result<S::Ok, S::Error> {
+            ::trunkline::__private::serde::Serialize::serialize(&self.client, serializer)
+        }
+    }
+    #[automatically_derived]
+    impl<'de> ::trunkline::__private::serde::Deserialize<'de> for ChatClient {
+        fn deserialize<D: ::trunkline::__private::serde::Deserializer<'de>>(
+            deserializer: D,
+        ) -> ::core::result::Result<Self, D::Error> {
+            ::trunkline::__private::serde::Deserialize::deserialize(deserializer)
+                .map(|client| Self { client })
+        }
     }
     #[allow(dead_code, clippy::too_many_arguments, clippy::type_complexity)]
     impl ChatClient {
@@ -197,6 +218,9 @@ const _: () = {
         }
         /// Speaks to `server` inside this process, without an endpoint: with the same deadlines, cancellation, streams and
         /// errors as over a wire. The last clone of the client ends it.
+        ///
+        /// The client can be an argument or a result of a call. Whoever gets it calls `server` then, which lives until all
+        /// of them have let go of it as well.
         ///
         /// # Panics
         ///

@@ -87,7 +87,7 @@ impl<T: Transport> Shared<T> {
     /// `lent` is what the first batch may have borrowed; at the end of this nothing is borrowed any more.
     pub(super) fn write_out(&self, pen: Pen<'_, T::Writer>, lent: Option<&Lent<'_>>) {
         let claim = Claim(self);
-        let mut wake = Wake { shared: self, wakers: Vec::new(), driver: None };
+        let mut wake = Wake { shared: self, wakers: Vec::new(), spent: Vec::new(), driver: None };
         let (written, driver) = self.write_batches(pen, lent, &mut wake.wakers);
         std::mem::forget(claim);
         match written {

@@ -23,6 +23,7 @@ use super::caller::REPLY_INLINE_MAX;
 use super::extras::{CallExtras, Extras};
 use super::fail::{Class, Failure, WireReason};
 use super::message::{Assembly, ChunkLen, Fit, Message, Opening, Piece};
+use super::objects::Brought;
 use super::payload::Payload;
 use super::ranked::Line;
 use super::stream::STREAMS_MAX;
@@ -44,6 +45,8 @@ pub(crate) struct Incoming {
     pub(crate) timeout: Duration,
     pub(crate) payload: Payload,
     pub(crate) streams: StreamCounts,
+    /// How many handlers it has come through.
+    pub(crate) hops: u8,
     pub(crate) extras: Option<Box<CallExtras>>,
 }
 
@@ -60,6 +63,7 @@ pub(crate) enum Finish {
 enum State {
     Receiving {
         head: CallHead,
+        hops: u8,
         extras: Option<Box<CallExtras>>,
         assembly: Assembly,
     },
@@ -114,6 +118,10 @@ pub(crate) struct Callee {
     replies: SendWindow,
     message_max: u64,
     metadata_max: usize,
+    /// How many handlers a call may have come through.
+    hops_max: u8,
+    /// What the call that is taken in brings along.
+    pub(crate) brought: Option<Box<Brought>>,
     reply_max: u64,
     chunk_len: ChunkLen,
     memory_out_max: usize,
@@ -157,6 +165,7 @@ pub(crate) struct CalleeConfig {
     pub(crate) reply_window: u64,
     pub(crate) message_max: u64,
     pub(crate) metadata_max: usize,
+    pub(crate) hops_max: u8,
     pub(crate) reply_max: u64,
     pub(crate) chunk_len: ChunkLen,
     pub(crate) memory_out_max: usize,
@@ -176,6 +185,8 @@ impl Callee {
             replies: SendWindow::new(config.reply_window),
             message_max: config.message_max,
             metadata_max: config.metadata_max,
+            hops_max: config.hops_max,
+            brought: None,
             reply_max: config.reply_max,
             chunk_len: config.chunk_len,
             memory_out_max: config.memory_out_max,
@@ -256,7 +267,7 @@ impl Callee {
         let (head, payload) = CallHead::parse(frame.body)?;
         let payload = Piece::new(payload, landed);
         let len = payload.len() as u64;
-        let Opening { total, unknown, streams } = Opening::of(frame, len)?;
+        let Opening { total, unknown, streams, hops } = Opening::of(frame, len)?;
         if streams != StreamCounts::NONE {
             self.last_id = streams.last_id(frame.id).ok_or(ProtocolError::CallId { id: frame.id, last })?;
         }
@@ -273,6 +284,7 @@ impl Callee {
         let mut charged = self.charge(total, streams);
         let admitted = match unknown {
             Some(tag) => Err(Reason::UnknownExtension(tag)),
+            None if hops > self.hops_max => Err(Reason::Overloaded { limit: Limit::Hops }),
             None if frame.is_extended() => self.admit_extended(frame, head, &mut charged, streams, &mut extras),
             None => self.admit(head, charged, streams),
         };
@@ -305,13 +317,13 @@ impl Callee {
             if assembly.push(payload, true) != Fit::Part {
                 return Err(ProtocolError::Chunks);
             }
-            entry.state = State::Receiving { head, extras, assembly };
+            entry.state = State::Receiving { head, hops, extras, assembly };
         } else {
             let payload = match payload {
                 Piece::Here(payload) => Payload::copy(payload),
                 Piece::Landed(payload) => Payload::from(payload.into_message()),
             };
-            events.push(Event::Request(Incoming { id: frame.id, head, timeout, payload, streams, extras }));
+            events.push(Event::Request(Incoming { id: frame.id, head, timeout, payload, streams, hops, extras }));
         }
         self.calls.insert(entry);
         Ok(())
@@ -351,7 +363,7 @@ impl Callee {
         streams: StreamCounts,
         extras: &mut Option<Box<CallExtras>>,
     ) -> Result<(), Reason> {
-        *extras = CallExtras::of(frame, self.metadata_max)?;
+        *extras = CallExtras::of(frame, self.metadata_max, &mut self.brought)?;
         *charge += CallExtras::held(extras.as_deref());
         self.admit(head, *charge, streams)
     }
@@ -389,8 +401,8 @@ impl Callee {
         let Some(entry) = self.calls.get_mut(frame.id) else {
             return self.requests.stray(len);
         };
-        let (head, extras, assembly) = match &mut entry.state {
-            State::Receiving { head, extras, assembly } => (head, extras, assembly),
+        let (head, hops, extras, assembly) = match &mut entry.state {
+            State::Receiving { head, hops, extras, assembly } => (head, *hops, extras, assembly),
             // It was whole.
             State::Running | State::Streaming => return Err(ProtocolError::Chunks),
             // Its deadline passed while it came in, and the peer has yet to hear of it.
@@ -406,7 +418,7 @@ impl Callee {
             let payload = Payload::from(assembly.take().unwrap_or_default());
             let (id, head, timeout, streams, extras) = (entry.id, *head, entry.timeout, entry.streams, extras.take());
             entry.state = State::Running;
-            events.push(Event::Request(Incoming { id, head, timeout, payload, streams, extras }));
+            events.push(Event::Request(Incoming { id, head, timeout, payload, streams, hops, extras }));
         }
         Ok(())
     }

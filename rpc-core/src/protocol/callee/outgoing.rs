@@ -53,6 +53,7 @@ impl Callee {
             head.lead = lead;
             head.extended = Extended::by(Sent::bytes(&extras));
             if head.place(bytes, out) {
+                Sent::placed(&extras);
                 if !free {
                     self.replies.take(len);
                     self.replies.sent(len);

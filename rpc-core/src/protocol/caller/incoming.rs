@@ -9,9 +9,11 @@ use crate::body::Body;
 use crate::error::{ConnectionError, ProtocolError, Reason};
 use crate::frame::Frame;
 use crate::landing::{Filling, Landed};
+use crate::limits::Limit;
 use crate::protocol::extras;
 use crate::protocol::fail::{self, Class, Failure};
 use crate::protocol::message::{Assembly, Fit, Opening, Piece};
+use crate::protocol::objects::Claim;
 use crate::wire::Half;
 
 impl Caller {
@@ -55,9 +57,9 @@ impl Caller {
         if let Some(tag) = unknown {
             slot.decide(Failure::maybe_executed(Reason::UnknownExtension(tag)), wakers);
         }
-        if let Some(metadata) = &mut slot.metadata {
+        if let Some(beside) = slot.beside.as_mut().filter(|beside| beside.wants_metadata) {
             match extras::metadata_of_reply(frame, self.metadata_max) {
-                Ok(came) => **metadata = came,
+                Ok(came) => beside.metadata = came,
                 Err(reason) => slot.decide(Failure::maybe_executed(reason), wakers),
             }
         }
@@ -85,6 +87,17 @@ impl Caller {
         };
         self.resolve(frame.id, outcome, wakers);
         Ok(())
+    }
+
+    /// Keeps what the reply to call `id`, which comes next, hands over; unless nobody waits for one.
+    pub(crate) fn attach(&mut self, id: u64, claim: Claim, wakers: &mut Vec<Waker>) {
+        let Some(slot) = self.slot_mut(id).filter(|slot| !slot.terminal && slot.incoming.is_none()) else {
+            return;
+        };
+        if claim.crowded {
+            slot.decide(Failure::maybe_executed(Reason::Overloaded { limit: Limit::MemoryTotal }), wakers);
+        }
+        slot.beside.get_or_insert_default().claim = Some(claim);
     }
 
     /// The terminal frame of a call has come whose outcome is decided, or that nobody waits for.

@@ -20,15 +20,16 @@ mod time;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::extras::Extras;
+use super::extras::{Beside, Extras};
 use super::fail::Failure;
 use super::message::{Assembly, ChunkLen, Message};
+use super::objects::Claim;
 use super::ranked::Line;
 use super::waiting::{Ticket, Waited, Waiting};
 use super::window::{ReceiveWindow, SendWindow};
 use crate::body::{Body, Received};
 use crate::error::Reason;
-use crate::frame::{CallHead, Lead, StreamCounts};
+use crate::frame::{CallHead, CallTraits, Lead, StreamCounts};
 use crate::metadata::Metadata;
 use crate::rare::Rare;
 use crate::wire::Half;
@@ -51,11 +52,16 @@ pub(crate) struct NewCall {
     pub(crate) nested: bool,
     pub(crate) streams: StreamCounts,
     pub(crate) extras: Extras,
+    /// How many handlers it has come through.
+    pub(crate) hops: u8,
+    /// The object of the peer's that it is made on; 0 = a service.
+    pub(crate) object: u64,
 }
 
 impl NewCall {
     fn lead(&self) -> Lead {
-        if self.streams == StreamCounts::NONE { Lead::Call(self.head) } else { Lead::Streamed(self.head, self.streams) }
+        let traits = CallTraits { streams: self.streams, hops: self.hops, object: self.object };
+        if traits == CallTraits::NONE { Lead::Call(self.head) } else { Lead::Extended(self.head, traits) }
     }
 }
 
@@ -134,15 +140,16 @@ pub(crate) enum Answer {
         bytes: Received,
     },
     Failed(Failure),
-    /// With the metadata that its caller asked for.
+    /// With the metadata that its caller asked for, or what it hands over.
     Extended(Rare<Extended>),
 }
 
-/// An answer with metadata.
+/// An answer with more than its payload.
 #[derive(Debug)]
 pub(crate) struct Extended {
     pub(crate) answer: Result<(Half, Received), Failure>,
     pub(crate) metadata: Metadata,
+    pub(crate) claim: Option<Claim>,
 }
 
 impl Answer {
@@ -190,7 +197,7 @@ struct Slot {
     incoming: Option<(Half, Assembly)>,
     outcome: Option<Outcome>,
     /// What came beside the reply, where its caller asks for that.
-    metadata: Option<Box<Metadata>>,
+    beside: Option<Box<Beside>>,
     /// The terminal frame has come.
     terminal: bool,
     /// Somebody waits for the outcome.
@@ -213,7 +220,7 @@ impl Slot {
             cut: 0,
             incoming: None,
             outcome: None,
-            metadata: None,
+            beside: None,
             terminal: false,
             wanted: false,
             expired: false,
@@ -484,21 +491,22 @@ impl Caller {
         };
         slot.wanted = false;
         let terminal = slot.terminal;
-        let metadata = slot.metadata.take();
+        let beside = slot.beside.take();
         if let Answer::Large { bytes, .. } = answer {
             self.replies.release(bytes.len() as u64);
         }
         if terminal {
             self.release(id);
         }
-        if let Some(metadata) = metadata {
+        if let Some(beside) = beside {
             let plain = match std::mem::replace(answer, Answer::EMPTY) {
                 Answer::Small { half, bytes, len } => Ok((half, Body::from(&bytes[..usize::from(len)]).into())),
                 Answer::Large { half, bytes } => Ok((half, bytes)),
                 Answer::Failed(failure) => Err(failure),
                 Answer::Extended(_) => return true,
             };
-            *answer = Answer::Extended(Rare::new(Extended { answer: plain, metadata: *metadata }));
+            let Beside { metadata, claim, .. } = *beside;
+            *answer = Answer::Extended(Rare::new(Extended { answer: plain, metadata, claim }));
         }
         true
     }
@@ -601,7 +609,7 @@ impl Caller {
             return;
         };
         debug_assert!(slot.waker.is_none() || !slot.wanted);
-        slot.metadata = None;
+        slot.beside = None;
         slot.id = 0;
         let was_open = !slot.terminal;
         let was_due = slot.cancel == Cancel::Due;

@@ -10,7 +10,7 @@ use crate::body::{Body, Parts};
 use crate::error::Reason;
 use crate::frame::{Extended, Head, Kind, flags};
 use crate::limits::Limit;
-use crate::protocol::extras::Sent;
+use crate::protocol::extras::{Beside, Sent};
 use crate::protocol::message::{APART_LEN_MIN, Message, Progress};
 use crate::protocol::waiting::{Lane, Place, Queued};
 use crate::transport::FrameSender;
@@ -139,6 +139,7 @@ impl Caller {
             if !head.place_parts(payload.parts(), out) {
                 return None;
             }
+            Sent::placed(&call.extras);
         } else {
             let (message, progress) = match payload {
                 Source::Lent(parts, lend) => {
@@ -186,7 +187,7 @@ impl Caller {
         slot.position = if outgoing.is_none() { out.position() } else { u64::MAX };
         slot.outgoing = outgoing;
         if call.extras.as_ref().is_some_and(|extras| extras.wants_metadata) {
-            slot.metadata = Some(Box::default());
+            slot.beside = Some(Box::new(Beside { wants_metadata: true, ..Beside::default() }));
         }
         slot.terminal = false;
         slot.wanted = false;

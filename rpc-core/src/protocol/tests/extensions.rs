@@ -105,7 +105,7 @@ fn unknown_kinds_are_skipped_from_0x80_up() {
         let handled = pair.client.receive(&raw(kind, 0x0f, 5, &[1, 2, 3], &[4, 5]));
         match kind {
             0x80.. => handled.unwrap(),
-            0 | 15..0x80 => {
+            0 | 17..0x80 => {
                 assert_eq!(violation(handled), ProtocolError::Frame(FrameError::UnknownKind(kind)));
             }
             _ => drop(violation(handled)),

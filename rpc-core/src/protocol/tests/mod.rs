@@ -20,6 +20,7 @@ mod limits;
 mod liveness;
 mod model;
 mod mutation;
+mod objects;
 mod streams;
 mod turns;
 mod vectors;
@@ -134,6 +135,8 @@ struct Node {
     landing: Option<(Landing, Vec<u8>)>,
     /// What came beside the reply that was polled last.
     beside: Option<Metadata>,
+    /// What the reply handed over that was polled last.
+    claim: Option<Claim>,
 }
 
 impl Node {
@@ -165,6 +168,7 @@ impl Node {
             landed: 0,
             landing: None,
             beside: None,
+            claim: None,
         }
     }
 
@@ -295,8 +299,9 @@ impl Node {
         wakers.into_iter().for_each(Waker::wake);
         self.beside = None;
         if let Answer::Extended(mut extended) = answer {
-            let Extended { answer: plain, metadata } = extended.take().unwrap();
+            let Extended { answer: plain, metadata, claim } = extended.take().unwrap();
             self.beside = Some(metadata);
+            self.claim = claim;
             answer = match plain {
                 Ok((half, bytes)) if bytes.len() <= REPLY_INLINE_MAX => {
                     let mut small = [0; REPLY_INLINE_MAX];
@@ -382,6 +387,7 @@ impl Node {
             && self.protocol.caller.is_at_rest()
             && self.protocol.callee.is_at_rest()
             && self.protocol.streams.as_ref().is_none_or(|streams| streams.is_at_rest())
+            && self.protocol.objects.as_ref().is_none_or(|objects| objects.is_at_rest())
             && (self.share.calls(), self.share.bytes()) == (0, 0)
     }
 
@@ -507,6 +513,8 @@ fn new_call() -> NewCall {
         nested: false,
         streams: StreamCounts::NONE,
         extras: None,
+        hops: 0,
+        object: 0,
     }
 }
 

@@ -82,6 +82,7 @@ fn the_machine_speaks_as_the_document_says() {
     failures(&mut book);
     extras(&mut book);
     streams(&mut book);
+    objects(&mut book);
     connection(&mut book);
     let unseen: Vec<_> = book.vectors.keys().filter(|name| !book.seen.contains(*name)).collect();
     assert!(unseen.is_empty(), "vectors that nobody looks at: {unseen:?}");
@@ -117,6 +118,46 @@ fn calls(book: &mut Book) {
     pair.client.abandon(id);
     book.check(&pair.client.output(), &["cancel"], &mut pair.server);
     assert_eq!(pair.server.cancelled, [id]);
+}
+
+fn objects(book: &mut Book) {
+    let mut pair = connected();
+    let (passed, _dropped) = objects::things(1);
+    let extras = pair.client.pack(&passed).unwrap();
+    let id = placed(pair.client.begin(NewCall { extras, ..get() }, b"a".to_vec(), None));
+    book.check(&pair.client.output(), &["call-with-an-object"], &mut pair.server);
+    assert_eq!(pair.server.ids_of_request(id), [1]);
+    let called = placed(pair.server.begin(NewCall { object: 1, ..get() }, b"a".to_vec(), None));
+    book.check(&pair.server.output(), &["call-on-an-object"], &mut pair.client);
+    pair.client.finish_with(called, Failure::not_executed(Reason::ObjectGone));
+    book.check(&pair.client.output(), &["fail-object-gone"], &mut pair.server);
+    let object = pair.client.protocol.objects().exported(1);
+    pair.client.protocol.withdraw(&object);
+    book.check(&pair.client.output(), &["gone"], &mut pair.server);
+    pair.server.requests.clear();
+    let finish = Finish::Returned(Half::Ok, pair.server.pack(&passed).unwrap());
+    pair.server.protocol.finish(id, finish, Payload::copy(b"b"), &mut pair.server.out);
+    book.check(&pair.server.output(), &["reply-with-an-object"], &mut pair.client);
+    assert_eq!(pair.client.ids_of_reply(id), [2]);
+    // And two given back.
+    let mut pair = connected();
+    let (passed, _dropped) = objects::things(2);
+    let id = placed(pair.client.hand_over(&passed, 1));
+    pair.settle();
+    for id in pair.server.ids_of_request(id) {
+        pair.server.protocol.release(id);
+    }
+    pair.server.finish(id, b"");
+    pair.settle();
+    pair.server.timeout();
+    pair.server.now += SWEEP;
+    pair.server.protocol.handle_timeout(pair.server.now, &mut pair.server.effects).unwrap();
+    book.check(&pair.server.output()[..1], &["release"], &mut pair.client);
+
+    // Inside a handler.
+    let mut pair = connected();
+    placed(pair.client.begin(NewCall { hops: 1, ..get() }, b"a".to_vec(), None));
+    book.check(&pair.client.output(), &["call-inside-a-handler"], &mut pair.server);
 }
 
 fn chunks(book: &mut Book) {

@@ -1,0 +1,69 @@
+//! What objects and the messages that hand them over have to know of each other.
+
+use std::task::Waker;
+
+use super::Protocol;
+use super::objects::{Cargo, Objects, Spent};
+use crate::error::{ProtocolError, Reason};
+use crate::frame::{Frame, Kind};
+use crate::object::{Object, Passed};
+
+impl Protocol {
+    /// The objects of this connection, which have none of its memory before there is one.
+    pub(in crate::protocol) fn objects(&mut self) -> &mut Objects {
+        let config = &self.object_config;
+        self.objects.get_or_insert_with(|| Box::new(Objects::new(config.clone())))
+    }
+
+    /// Gets ready what a message will hand over. To be dropped, placed or not, wherever it may be.
+    pub(crate) fn pack(&mut self, passed: &[Passed]) -> Result<Box<Cargo>, Reason> {
+        match self.ended() {
+            Some(error) => Err(Reason::ConnectionLost(error.clone())),
+            None => self.objects().pack(passed),
+        }
+    }
+
+    /// What a CALL or the answer to one hands over, and on what object it is made. It counts from now on, whatever becomes of the
+    /// message.
+    #[cold]
+    pub(in crate::protocol) fn take_objects(
+        &mut self,
+        frame: &Frame<'_>,
+        wakers: &mut Vec<Waker>,
+    ) -> Result<(), ProtocolError> {
+        match frame.kind {
+            Kind::Call => self.callee.brought = Some(Box::new(self.objects().read(frame)?)),
+            Kind::Reply | Kind::Fail => {
+                if let Some(claim) = self.objects().read_reply(frame)? {
+                    self.caller.attach(frame.id, claim, wakers);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether an object of the peer's has been withdrawn.
+    pub(crate) fn is_gone(&self, id: u64) -> bool {
+        self.objects.as_ref().is_none_or(|objects| objects.is_gone(id))
+    }
+
+    /// Nobody here has an object of the peer's any more.
+    pub(crate) fn release(&mut self, id: u64) {
+        if let Some(objects) = &mut self.objects {
+            objects.release(id);
+        }
+    }
+
+    /// An object of this side's is not to be called any more.
+    pub(crate) fn withdraw(&mut self, object: &Object) {
+        if let Some(objects) = &mut self.objects {
+            objects.withdraw(object);
+        }
+    }
+
+    /// What is to be dropped outside of the lock.
+    pub(crate) fn take_spent(&mut self) -> Vec<Spent> {
+        self.objects.as_mut().map_or_else(Vec::new, |objects| objects.take_spent())
+    }
+}
