@@ -1,19 +1,26 @@
 //! No allocation per call in the steady state, on either side, each side in a process of its own.
 //!
-//! 10,000 echoes of 32 bytes after as many to warm up, one at a time and 64 at a time: at most 8 allocations in all.
+//! 10,000 echoes of 32 bytes after as many to warm up, one at a time and 64 at a time: at most 8 allocations in all. 500,000
+//! items of a stream each way after as many: at most one for a thousand.
 
 mod counting;
 
 use std::io::{BufRead, BufReader};
+use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use trunkline::{Stream, Streaming};
 
 const CALLS: u64 = 10_000;
 const IN_FLIGHT: u64 = 64;
+const ITEMS: u64 = 500_000;
+/// A batch of a thousand that had to wait may take one, for the waker of whoever makes them.
+const ITEMS_ALLOWED: u64 = ITEMS / 1000;
 const ALLOWED: u64 = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,11 +40,32 @@ trait Counted {
     async fn echo(&self, item: Item) -> Item;
     /// Yields once, so that it runs in a task of its own.
     async fn echo_later(&self, item: Item) -> Item;
+    /// The items from 0 on, without an end.
+    async fn items(&self) -> impl Stream<Item = Item>;
+    /// Takes items for as long as they come.
+    async fn take(&self, items: Streaming<Item>);
+    /// How many it has taken.
+    async fn taken(&self) -> u64;
     /// How many allocations this process has made.
     async fn allocations(&self) -> u64;
 }
 
-struct Server;
+#[derive(Default)]
+struct Server {
+    taken: AtomicU64,
+}
+
+/// The items from here on.
+struct Items(u64);
+
+impl Stream for Items {
+    type Item = Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Item>> {
+        self.0 += 1;
+        Poll::Ready(Some(Item::new(self.0 - 1)))
+    }
+}
 
 impl Counted for Server {
     async fn echo(&self, item: Item) -> Item {
@@ -47,6 +75,23 @@ impl Counted for Server {
     async fn echo_later(&self, item: Item) -> Item {
         tokio::task::yield_now().await;
         item
+    }
+
+    async fn items(&self) -> impl Stream<Item = Item> {
+        Items(0)
+    }
+
+    async fn take(&self, mut items: Streaming<Item>) {
+        let mut next = 0;
+        while let Some(Ok(item)) = items.next().await {
+            assert_eq!(item, Item::new(next));
+            next += 1;
+            self.taken.store(next, Ordering::Relaxed);
+        }
+    }
+
+    async fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     async fn allocations(&self) -> u64 {
@@ -62,7 +107,7 @@ fn server_process() {
     };
     run(async {
         let server = trunkline::Server::builder()
-            .service(CountedServer::new(Server))
+            .service(CountedServer::new(Server::default()))
             .bind(uri)
             .await
             .expect("the endpoint is free");
@@ -139,6 +184,39 @@ async fn many_at_a_time(client: &CountedClient) -> (u64, u64) {
     (after.0 - before.0, after.1 - before.1)
 }
 
+/// What both sides allocate while `ITEMS` items come from the server, after as many.
+async fn items_from(client: &CountedClient) -> (u64, u64) {
+    let mut items = client.items().await.expect("a stream");
+    let mut next = 0;
+    let mut counts = [(0, 0); 2];
+    for count in &mut counts {
+        let end = next + ITEMS;
+        while next < end {
+            assert_eq!(items.next().await, Some(Ok(Item::new(next))));
+            next += 1;
+        }
+        *count = both(client).await;
+    }
+    (counts[1].0 - counts[0].0, counts[1].1 - counts[0].1)
+}
+
+/// The same of items that go to the server.
+async fn items_to(client: &CountedClient) -> (u64, u64) {
+    let other = client.clone();
+    let call = tokio::spawn(async move { other.take(Items(0)).await });
+    let mut counts = [(0, 0); 2];
+    let mut end = 0;
+    for count in &mut counts {
+        end += ITEMS;
+        while client.taken().await.expect("the server answers") < end {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        *count = both(client).await;
+    }
+    call.abort();
+    (counts[1].0 - counts[0].0, counts[1].1 - counts[0].1)
+}
+
 /// The allocations of this process and of the server's.
 async fn both(client: &CountedClient) -> (u64, u64) {
     let theirs = client.allocations().await.expect("the server answers");
@@ -158,6 +236,11 @@ fn check(uri: &str) {
         println!("{endpoint}: (client, server) {sequential:?} one at a time, {concurrent:?} {IN_FLIGHT} at a time");
         for count in [sequential.0, sequential.1, concurrent.0, concurrent.1] {
             assert!(count <= ALLOWED, "{count} allocations in {CALLS} calls, where {ALLOWED} are allowed");
+        }
+        let (down, up) = (items_from(&client).await, items_to(&client).await);
+        println!("{endpoint}: (client, server) {down:?} items from the server, {up:?} to it");
+        for count in [down.0, down.1, up.0, up.1] {
+            assert!(count <= ITEMS_ALLOWED, "{count} allocations for {ITEMS} items, where {ITEMS_ALLOWED} are allowed");
         }
         let before = both(&client).await;
         for id in 0..CALLS {

@@ -3,8 +3,9 @@
 //! The measuring program, `trunkline-bench`, starts other programs, the subjects, twice each: as a server and as a client
 //! that makes the calls. [`subject`] is all of a subject but the framework that it is about.
 //!
-//! The other program, `trunkline-instructions`, has no clock: `.ci/instructions` counts with it what a call takes, and
-//! compares that with `instructions.txt`.
+//! Another program, `trunkline-instructions`, has no clock: `.ci/instructions` counts with it what a call takes, and
+//! compares that with `instructions.txt`. A third, `trunkline-soak`, measures nothing: it does everything at once, and looks
+//! whether anything is wrong or left.
 //!
 //! # Invariants
 //!
