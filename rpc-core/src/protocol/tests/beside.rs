@@ -5,7 +5,7 @@ use super::*;
 /// A long call whose caller has the payload, with its first frame placed.
 fn lent(pair: &mut Pair, payload: &[u8], waker: &mut Option<Waker>) -> u64 {
     let (begun, _) =
-        pair.client.protocol.begin(&mut new_call(), payload.into(), false, &mut None, waker, &mut pair.client.out);
+        pair.client.protocol.begin(&new_call(), payload.into(), false, &mut None, waker, &mut pair.client.out);
     let Attempt::Lent(id) = begun else { panic!("it is longer than a chunk") };
     id
 }

@@ -48,7 +48,7 @@ fn a_call_right_after_a_short_one_is_stamped_too() {
     let mut pair = Pair::new();
     for _ in 0..3 {
         let (begun, wake) = pair.client.protocol.begin(
-            &mut new_call(),
+            &new_call(),
             Parts::default(),
             false,
             &mut None,

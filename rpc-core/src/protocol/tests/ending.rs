@@ -155,7 +155,7 @@ fn the_rest_of_a_lent_call_does_not_follow_close() {
     let payload = bytes(3 * CHUNK, 0);
     let whole = || Parts::from(payload.as_slice());
     let (begun, _) =
-        pair.client.protocol.begin(&mut new_call(), whole(), false, &mut None, &mut None, &mut pair.client.out);
+        pair.client.protocol.begin(&new_call(), whole(), false, &mut None, &mut None, &mut pair.client.out);
     let Attempt::Lent(id) = begun else { panic!("it is longer than a chunk") };
     pair.client.protocol.close(CloseReason::Normal);
     pair.flush();
