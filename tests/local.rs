@@ -323,3 +323,31 @@ async fn no_common_codec_is_said_so() {
     let made = Connection::builder().codecs(&[CodecId::Bincode]).local(server);
     assert!(matches!(made, Err(ConnectError::Handshake(HandshakeError::NoCommonCodec { .. }))), "{made:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_come_and_go_leave_nothing() {
+    let tasks: Vec<_> = (0..200)
+        .map(|n| {
+            tokio::spawn(async move {
+                let (desk, seen) = desk();
+                // Some are gone before they are used, some in the middle of a call, some after one.
+                if n % 4 > 0 {
+                    assert_eq!(desk.twice(n).await, Ok(2 * n));
+                }
+                let call = if n % 2 > 0 { desk.never().send().await.ok() } else { None };
+                if n % 3 > 0 {
+                    drop(call);
+                    drop(desk);
+                } else {
+                    drop(desk);
+                    drop(call);
+                }
+                soon(seen.gone.notified()).await;
+                soon(seen.running_is(0)).await;
+            })
+        })
+        .collect();
+    for task in tasks {
+        soon(task).await.unwrap();
+    }
+}

@@ -13,7 +13,7 @@ pub(crate) struct CallSpan;
 
 impl CallSpan {
     #[inline(always)]
-    pub(crate) fn none() -> CallSpan {
+    pub(crate) const fn none() -> CallSpan {
         CallSpan
     }
 

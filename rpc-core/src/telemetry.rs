@@ -129,7 +129,7 @@ pub(crate) struct CallSpan(Option<(Span, Option<TraceContext>)>);
 
 impl CallSpan {
     /// Not begun.
-    pub(crate) fn none() -> CallSpan {
+    pub(crate) const fn none() -> CallSpan {
         CallSpan(None)
     }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use crate::arena::{Arena, EVERYBODY, Terms};
 use crate::evil::{Door, Evil};
 use crate::frames::{point, still_lives};
-use crate::wire::{CLOSE_TIMEOUT, Got, Hello, call, call_begun, call_head, credit, frame, frame_with, kind};
+use crate::wire::{
+    CLOSE_TIMEOUT, Got, Hello, call, call_begun, call_body, call_head, credit, field, frame, frame_with, kind,
+};
 
 /// How long a flood lasts.
 const FLOOD: Duration = Duration::from_millis(1500);
@@ -55,6 +57,25 @@ fn calls_of_unknown_methods() {
     let mut arena = Arena::new("unknown", "");
     arena.attack(&Terms::default(), |_, door| {
         let one = |id| frame(kind::CALL, id, &[call_head(id, 10_000), point(1)].concat());
+        flood(door, |id| hundred(id, one));
+        let (mut evil, id) = patient_flood(door, |id| hundred(id, one));
+        eprintln!("{}: {} calls answered", door.name(), id / 2);
+        still_lives(&mut evil, id);
+    });
+}
+
+/// As long and as many entries as there may be; more; and bytes that are none.
+#[test]
+fn metadata_without_end() {
+    let mut arena = Arena::new("metadata", "");
+    let entry = |at: u8| [&[0, 2, 20, 0, b'a' + at % 26, b'a' + at / 26][..], &[b'x'; 20]].concat();
+    let entries = |count| (0..count).flat_map(entry).collect::<Vec<u8>>();
+    let values = [entries(64), entries(65), vec![0; 4000], vec![0xff; 2048]];
+    arena.attack(&Terms::default(), |_, door| {
+        let one = |id| {
+            let metadata = field(0x10, &values[id as usize / 2 % values.len()]);
+            frame_with(kind::CALL, 0, id, &metadata, &call_body("echo", &point(id)))
+        };
         flood(door, |id| hundred(id, one));
         let (mut evil, id) = patient_flood(door, |id| hundred(id, one));
         eprintln!("{}: {} calls answered", door.name(), id / 2);

@@ -1,5 +1,7 @@
 //! A service that says what came beside its calls. Clients serve it back.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde::{Deserialize, Serialize};
 use trunkline::{Context, MetadataError, MetadataKey, Stream};
 
@@ -55,6 +57,8 @@ pub(crate) trait Errand {
     async fn count(&self, cx: &Context) -> impl Stream<Item = u64>;
     /// What `set_reply_metadata` says to `len` bytes.
     async fn set(&self, len: u64, cx: &Context) -> Option<(u64, u64)>;
+    /// Larger than what it has returned before.
+    async fn turn(&self) -> u64;
     /// Calls `tell_later` of its caller.
     async fn ask(&self, way: Way, cx: &Context) -> Result<Beside, String>;
 }
@@ -99,6 +103,12 @@ impl Errand for Messenger {
             Err(MetadataError::TooLong { len, max }) => Some((len as u64, max as u64)),
             outcome => outcome.map(|()| None).expect("no other error"),
         }
+    }
+
+    async fn turn(&self) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // Calls that are made one after the other see it grow.
+        NEXT.fetch_add(1, Ordering::SeqCst)
     }
 
     async fn ask(&self, way: Way, cx: &Context) -> Result<Beside, String> {

@@ -152,6 +152,7 @@ cases! { $
         a_trace_goes_with_the_calls_of_a_handler,
         a_call_id_is_the_callers_or_no_other_calls,
         urgency_is_told_and_only_a_low_one_inherited,
+        an_urgent_call_passes_those_that_wait,
         a_secret_is_one_on_the_other_side_as_well,
     }
     streams {

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use trunkline::{CallError, CallId, Connection, Metadata, MetadataError, MetadataKey, Priority, Reason, TraceContext};
 
+use crate::cases::cancel::poll_once;
 use crate::errand::{DIGEST, ErrandClient, ErrandServer, Messenger, TOKEN, Way};
 use crate::fixture::{Fixture, Served, Setup, limits};
 use crate::harness::{on_plain_thread, soon};
+use crate::ledger::token;
 use crate::service::SuiteError;
 
 /// A connection over which the client serves what it calls.
@@ -203,6 +205,30 @@ pub(crate) async fn urgency_is_told_and_only_a_low_one_inherited(fixture: Fixtur
         let told = soon("an answer", asked.into_future()).await.expect("an answer");
         assert_eq!(told.priority, handed_down);
     }
+    served.rests_with(&connection).await;
+}
+
+pub(crate) async fn an_urgent_call_passes_those_that_wait(fixture: Fixture) {
+    let served = fixture.serve().await;
+    let (connection, suite) = served.suite_with(&[("in_flight_per_connection", 1)]).await;
+    let errand: ErrandClient = connection.client();
+    let running = token();
+    let slow = soon("it to be sent", suite.never(running).send()).await.expect("it is sent");
+    let (low, normal, high) = (Priority::Low, Priority::Normal, Priority::High);
+    let mut waiting: Vec<_> = [low, normal, high, low, normal, high]
+        .map(|priority| Box::pin(errand.turn().priority(priority).into_future()))
+        .into();
+    for call in &mut waiting {
+        assert!(poll_once(call.as_mut()).await.is_pending());
+    }
+    drop(slow);
+    let mut turns = Vec::new();
+    for (at, call) in waiting.into_iter().enumerate() {
+        turns.push((soon("an answer", call).await.expect("an answer"), at));
+    }
+    turns.sort_unstable();
+    let order: Vec<usize> = turns.into_iter().map(|(_, at)| at).collect();
+    assert_eq!(order, [2, 5, 1, 4, 0, 3]);
     served.rests_with(&connection).await;
 }
 

@@ -121,7 +121,11 @@ impl Protocol {
 
     /// The caller of a call that has waited has lost interest.
     pub(crate) fn abandon_waiting(&mut self, ticket: Ticket, idle: &mut Vec<Waker>, wakers: &mut Vec<Waker>) {
-        self.caller.abandon_waiting(ticket, idle, wakers);
+        let placed = self.caller.abandon_waiting(ticket, idle, wakers);
+        if let (Some(id), Some(streams)) = (placed, &mut self.streams) {
+            // It may have its reply already.
+            streams.abandon(id, wakers);
+        }
         self.look_after_streams(wakers);
     }
 

@@ -343,7 +343,7 @@ impl Node {
 
     fn abandon_waiting(&mut self, ticket: Ticket) {
         let mut wakers = Vec::new();
-        self.protocol.caller().abandon_waiting(ticket, &mut Vec::new(), &mut wakers);
+        self.protocol.abandon_waiting(ticket, &mut Vec::new(), &mut wakers);
         wakers.into_iter().for_each(Waker::wake);
     }
 

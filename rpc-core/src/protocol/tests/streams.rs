@@ -135,6 +135,45 @@ fn a_call_that_is_dropped_after_its_stream_has_ended_leaves_nothing() {
 }
 
 #[test]
+fn a_call_that_is_dropped_before_it_knows_that_it_was_placed_leaves_nothing() {
+    for (ended, lost) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut pair = Pair::with(Limits::default(), Limits::default().in_flight_per_connection(1));
+        let first = pair.client.place(vec![]);
+        let call = NewCall { streams: WATCH, ..new_call() };
+        let Begun::Queued(ticket) = pair.client.begin(call, vec![], None) else { panic!("there is one slot") };
+        pair.settle();
+        pair.server.finish(first, b"");
+        pair.settle();
+        assert_eq!(pair.client.reply(first), b"");
+        pair.settle();
+        // It has been placed, and is answered; nobody has asked for it since.
+        let id = pair.server.requests[0].id;
+        pair.server.reply_early(id);
+        assert_eq!(pair.server.push(id + 2, b"some of it"), Pushed::Taken);
+        if ended {
+            pair.server.finish(id, b"");
+        }
+        pair.settle();
+        assert_eq!(pair.client.stats().streams_open, 1);
+        if lost {
+            pair.client.protocol.end(ConnectionError::PeerGone, u64::MAX, &mut Vec::new());
+        }
+        pair.client.abandon_waiting(ticket);
+        if lost {
+            assert_eq!(pair.client.stats().streams_open, 0);
+            continue;
+        }
+        pair.settle();
+        if !ended {
+            assert_eq!(pair.server.cancelled, [id]);
+            pair.server.finish(id, b"");
+            pair.settle();
+        }
+        pair.assert_at_rest();
+    }
+}
+
+#[test]
 fn a_reply_that_is_too_long_ends_the_streams_of_its_call() {
     let mut pair = Pair::with(Limits::default().message_len(4 * CHUNK), Limits::default());
     let id = pair.client.open(UPLOAD);
