@@ -23,6 +23,8 @@ mod fuzz;
 mod hostile_server;
 #[path = "attack/known.rs"]
 mod known;
+#[path = "attack/objects.rs"]
+mod objects;
 #[path = "attack/payloads.rs"]
 mod payloads;
 #[path = "attack/ring.rs"]

@@ -15,7 +15,7 @@ const FLOOD: Duration = Duration::from_millis(1500);
 
 /// Writes what `batch` makes of a first id, with nothing in between, until the time is over or the peer hangs up; reads
 /// what comes at the same time. More calls than there may be: the server may hang up at any time.
-fn flood(door: &Door, batch: impl Fn(u64) -> (Vec<u8>, u64)) {
+pub(crate) fn flood(door: &Door, batch: impl Fn(u64) -> (Vec<u8>, u64)) {
     let mut evil = door.greet();
     let mut reader = evil.split();
     let reading = thread::spawn(move || while reader.frame().is_some() {});
@@ -32,13 +32,13 @@ fn flood(door: &Door, batch: impl Fn(u64) -> (Vec<u8>, u64)) {
 }
 
 /// A hundred calls.
-fn hundred(first: u64, one: impl Fn(u64) -> Vec<u8>) -> (Vec<u8>, u64) {
+pub(crate) fn hundred(first: u64, one: impl Fn(u64) -> Vec<u8>) -> (Vec<u8>, u64) {
     let ids = (0..100).map(|n| first + 2 * n);
     (ids.flat_map(one).collect(), first + 200)
 }
 
 /// The same within the limits: the next batch leaves when every call of the last one has been answered.
-fn patient_flood(door: &Door, batch: impl Fn(u64) -> (Vec<u8>, u64)) -> (Evil, u64) {
+pub(crate) fn patient_flood(door: &Door, batch: impl Fn(u64) -> (Vec<u8>, u64)) -> (Evil, u64) {
     let mut evil = door.greet();
     let (since, mut id) = (Instant::now(), 1);
     while since.elapsed() < FLOOD {
