@@ -109,6 +109,7 @@ pub(crate) fn limits(named: &[(&str, u64)]) -> Limits {
             "calls_waiting" => limits.calls_waiting(size),
             "memory_in" => limits.memory_in(size),
             "stream_window" => limits.stream_window(size),
+            "stream_idle" => limits.stream_idle(time),
             "memory_out" => limits.memory_out(size),
             "memory_total" => limits.memory_total(size),
             "connections" => limits.connections(size),

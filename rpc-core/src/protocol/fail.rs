@@ -84,6 +84,7 @@ mod code {
     pub(super) const CANCELLED: u8 = 10;
     pub(super) const UNENCODABLE_REPLY: u8 = 11;
     pub(super) const UNKNOWN_EXTENSION: u8 = 12;
+    pub(super) const STREAM_IDLE: u8 = 20;
 }
 
 /// A reason as it travels: its code, and up to 16 bytes of numbers.
@@ -133,6 +134,10 @@ impl WireReason {
             Reason::Cancelled => WireReason::new(code::CANCELLED, &[]),
             Reason::UnencodableReply => WireReason::new(code::UNENCODABLE_REPLY, &[]),
             Reason::UnknownExtension(tag) => WireReason::new(code::UNKNOWN_EXTENSION, &tag.to_le_bytes()),
+            Reason::StreamIdle { after } => {
+                let millis = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+                WireReason::new(code::STREAM_IDLE, &millis.to_le_bytes())
+            }
             // The rest is never said to a peer.
             Reason::Unencodable(_)
             | Reason::InvalidReply(_)
@@ -166,6 +171,7 @@ impl WireReason {
             code::CANCELLED => Reason::Cancelled,
             code::UNENCODABLE_REPLY => Reason::UnencodableReply,
             code::UNKNOWN_EXTENSION => Reason::UnknownExtension(u16::from_le_bytes(*detail.first_chunk::<2>()?)),
+            code::STREAM_IDLE => Reason::StreamIdle { after: Duration::from_millis(u32_at(0)?.into()) },
             _ => return None,
         })
     }
@@ -208,6 +214,7 @@ mod tests {
             Reason::Cancelled,
             Reason::UnencodableReply,
             Reason::UnknownExtension(0x8007),
+            Reason::StreamIdle { after: Duration::from_secs(300) },
         ];
         for reason in reasons {
             let wire = WireReason::from_reason(&reason);

@@ -479,12 +479,19 @@ impl Caller {
         self.cancel(id);
     }
 
-    /// The caller of a waiting call has lost interest; those who wait for memory are to be woken.
-    pub(crate) fn abandon_waiting(&mut self, ticket: Ticket, idle: &mut Vec<Waker>, wakers: &mut Vec<Waker>) {
-        if let Some(id) = self.waiting.abandon(ticket, idle) {
+    /// The caller of a waiting call has lost interest; those who wait for memory are to be woken. Its id, if it has been placed.
+    pub(crate) fn abandon_waiting(
+        &mut self,
+        ticket: Ticket,
+        idle: &mut Vec<Waker>,
+        wakers: &mut Vec<Waker>,
+    ) -> Option<u64> {
+        let placed = self.waiting.abandon(ticket, idle);
+        if let Some(id) = placed {
             self.abandon(id, idle);
         }
         self.wake_starved(wakers);
+        placed
     }
 
     fn wake_starved(&mut self, wakers: &mut Vec<Waker>) {

@@ -15,11 +15,13 @@ mod ending;
 mod extensions;
 mod growth;
 mod handshake;
+mod idle;
 mod limits;
 mod liveness;
 mod model;
 mod mutation;
 mod streams;
+mod talks;
 mod turns;
 mod vectors;
 
@@ -317,7 +319,7 @@ impl Node {
 
     fn abandon_waiting(&mut self, ticket: Ticket) {
         let mut wakers = Vec::new();
-        self.protocol.caller().abandon_waiting(ticket, &mut Vec::new(), &mut wakers);
+        self.protocol.abandon_waiting(ticket, &mut Vec::new(), &mut wakers);
         wakers.into_iter().for_each(Waker::wake);
     }
 
