@@ -8,7 +8,8 @@
 //! with some calls and with six times as many: the difference is what the calls cost, without what starting costs.
 //!
 //! Client and server are tasks of one thread, and neither looks again before it sleeps. What happens therefore depends on
-//! the code alone, but for a sweep of each connection every 10 ms, and for what one finds changed right after it.
+//! the code alone, but for a sweep of each connection every 10 ms, and for what one finds changed right after it. Streams
+//! are sent in batches of what was made in 50 us, under callgrind a few items; for them the clock goes slower.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -17,8 +18,12 @@ use std::{env, fs, io, process};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use trunkline::transport::{BoxTransport, Listener, PipeTransport, async_trait, pipe};
-use trunkline::{Connection, Latency, Server};
+use trunkline::{Connection, Latency, Server, Stream, Streaming};
+use trunkline_benches::subject::{Each, InOrder, items};
 use trunkline_benches::{Item, allocations, payload};
+
+#[path = "instructions/clock.rs"]
+mod clock;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -38,10 +43,14 @@ fn main() -> ExitCode {
     }
 }
 
-const USAGE: &str = "usage: trunkline-instructions tcp|unix|pipe|shm|mem echo|echo-64|upload CALLS";
+const USAGE: &str =
+    "usage: trunkline-instructions tcp|unix|pipe|shm|mem echo|echo-64|upload|stream-down|stream-up CALLS";
 
 fn run(transport: &str, workload: &str, calls: &str) -> Result<u64, Box<dyn Error>> {
     let workload = Workload::named(workload)?;
+    if matches!(workload, Workload::Down | Workload::Up) {
+        clock::slow_down();
+    }
     let calls = calls.parse()?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -57,6 +66,9 @@ fn run(transport: &str, workload: &str, calls: &str) -> Result<u64, Box<dyn Erro
 /// Calls before those that count: buffers have their size then.
 const WARM_UP: u64 = 640;
 
+/// Items of a stream for each call: what is counted is what so many cost.
+const ITEMS: u64 = 64;
+
 /// What is called.
 #[derive(Clone, Copy)]
 enum Workload {
@@ -64,6 +76,10 @@ enum Workload {
     Echo { in_flight: u64 },
     /// 64 KiB there, their number back, one at a time.
     Upload,
+    /// A stream from the server, of [`ITEMS`] for each call that was asked for.
+    Down,
+    /// The same to the server.
+    Up,
 }
 
 impl Workload {
@@ -72,6 +88,8 @@ impl Workload {
             "echo" => Ok(Workload::Echo { in_flight: 1 }),
             "echo-64" => Ok(Workload::Echo { in_flight: 64 }),
             "upload" => Ok(Workload::Upload),
+            "stream-down" => Ok(Workload::Down),
+            "stream-up" => Ok(Workload::Up),
             _ => Err(format!("no workload is called `{name}`")),
         }
     }
@@ -92,6 +110,17 @@ impl Workload {
                     assert_eq!(client.upload(&bytes).await.expect("the server answers"), 64 << 10);
                 }
             }
+            Workload::Down => {
+                let (mut stream, mut seen) = (client.down(ITEMS * calls).await.expect("a stream"), InOrder::default());
+                while let Some(item) = stream.next().await {
+                    seen.take(item.expect("the stream goes on")).expect("the next item");
+                }
+                assert_eq!(seen.count(), ITEMS * calls);
+            }
+            Workload::Up => {
+                let stream = Each(items().take((ITEMS * calls) as usize));
+                assert_eq!(client.up(stream).await.expect("the server answers"), ITEMS * calls);
+            }
         }
     }
 }
@@ -107,6 +136,8 @@ async fn echo(client: GuardedClient, calls: u64) {
 trait Guarded {
     async fn echo(&self, item: Item) -> Item;
     async fn upload(&self, bytes: &[u8]) -> u64;
+    async fn down(&self, count: u64) -> impl Stream<Item = Item>;
+    async fn up(&self, items: Streaming<Item>) -> u64;
 }
 
 struct Handlers;
@@ -119,6 +150,18 @@ impl Guarded for Handlers {
     /// The number only: a checksum would cost more than all that is to be guarded.
     async fn upload(&self, bytes: &[u8]) -> u64 {
         bytes.len() as u64
+    }
+
+    async fn down(&self, count: u64) -> impl Stream<Item = Item> {
+        Each(items().take(count as usize))
+    }
+
+    async fn up(&self, mut items: Streaming<Item>) -> u64 {
+        let mut seen = InOrder::default();
+        while let Some(item) = items.next().await {
+            seen.take(item.expect("the stream goes on")).expect("the next item");
+        }
+        seen.count()
     }
 }
 

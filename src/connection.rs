@@ -1,17 +1,21 @@
 //! Connections that this side makes.
 
+use std::any::Any;
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Handle};
 use trunkline_core::codec::CodecId;
+use trunkline_core::layer::{CallLayer, Layer, Layers, Stack};
 use trunkline_core::transport::{BoxTransport, Connector, PeerIdentity, Transport};
 use trunkline_core::{Client, ConnectError, ConnectionError, ConnectionStats, Latency, Limits, Service, ServiceClient};
+use trunkline_transports::mem;
 use trunkline_transports::over::Over;
 
 use crate::endpoint;
+use crate::server::ServerBuilder;
 
 /// A connection to a peer, with any number of clients on it.
 ///
@@ -60,6 +64,23 @@ impl Connection {
         self.inner.stats()
     }
 
+    /// Keeps a value with the connection, one of each type: for the handlers of the services that this side serves on it,
+    /// which find it with `cx.connection().get()`. It goes when the connection has ended. A value that holds this connection, or
+    /// a client of its owner's, keeps it open.
+    pub fn insert<T: Any + Send + Sync>(&self, value: T) {
+        self.inner.insert(value);
+    }
+
+    /// The value of this type that is kept with the connection.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.inner.get()
+    }
+
+    /// Takes the value of this type away from the connection.
+    pub fn remove<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.inner.remove()
+    }
+
     /// Whether the peer has said that it takes no new calls.
     pub fn is_peer_draining(&self) -> bool {
         self.inner.is_peer_draining()
@@ -97,16 +118,17 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// What a connection is made with, before it is made.
-#[derive(Clone, Debug)]
+/// What a connection is made with, before it is made. `L` is what is around each service: see
+/// [`layer`](ConnectionBuilder::layer).
+#[derive(Clone)]
 #[must_use]
-pub struct ConnectionBuilder {
-    inner: trunkline_core::ConnectionBuilder,
+pub struct ConnectionBuilder<L = ()> {
+    inner: trunkline_core::ConnectionBuilder<L>,
     /// Whether a URI may start a program.
     exec: bool,
 }
 
-impl ConnectionBuilder {
+impl<L: Layers> ConnectionBuilder<L> {
     /// Sets the limits of this side.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.inner = self.inner.limits(limits);
@@ -126,6 +148,23 @@ impl ConnectionBuilder {
     /// If a service of the same name is there already.
     pub fn service<S: Service>(mut self, service: S) -> Self {
         self.inner = self.inner.service(service);
+        self
+    }
+
+    /// Puts a layer around every call of every service that this side serves. The first is the outermost.
+    ///
+    /// # Panics
+    ///
+    /// If there is a service already: layers come first, so that no service is left without.
+    #[track_caller]
+    pub fn layer<N: Layer>(self, layer: N) -> ConnectionBuilder<Stack<L, N>> {
+        ConnectionBuilder { inner: self.inner.layer(layer), exec: self.exec }
+    }
+
+    /// Has a layer look at every call that this side makes: before it is encoded, when it may still be given another timeout
+    /// or be refused, and when it has ended. The first is the outermost.
+    pub fn call_layer<N: CallLayer>(mut self, layer: N) -> Self {
+        self.inner = self.inner.call_layer(layer);
         self
     }
 
@@ -210,6 +249,41 @@ impl ConnectionBuilder {
         receiver.recv().unwrap_or(Err(ConnectError::Lost(ConnectionError::RuntimeGone)))
     }
 
+    /// Serves `server` inside this process and connects to it, without an endpoint: what holds between two processes holds
+    /// here, deadlines, cancellation, limits, streams and errors alike, since it is the same protocol over a pair of queues.
+    /// The server ends with the connection.
+    ///
+    /// Both ends run on the tokio runtime whose thread this is; where there is none, on the thread that
+    /// [`connect_blocking`](Self::connect_blocking) uses, with handlers and all.
+    ///
+    /// ```
+    /// # #[trunkline::service] trait Kv { async fn get(&self, key: &str) -> Option<String>; }
+    /// # struct Store;
+    /// # impl Kv for Store { async fn get(&self, key: &str) -> Option<String> { Some(key.to_owned()) } }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use trunkline::{Connection, Limits, Server};
+    ///
+    /// let server = Server::builder().service(KvServer::new(Store)).limits(Limits::default().in_flight_per_connection(1));
+    /// let connection = Connection::builder().local(server)?;
+    /// let kv: KvClient = connection.client();
+    /// assert_eq!(kv.get("a").await?.as_deref(), Some("a"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the two sides have no codec in common, or there is no runtime and no thread to be had for one.
+    pub fn local<M: Layers>(self, server: ServerBuilder<M>) -> Result<Connection, ConnectError> {
+        let here = Handle::try_current();
+        let runtime = match &here {
+            Ok(here) => here,
+            Err(_) => background()?,
+        };
+        let _entered = runtime.enter();
+        self.inner.local(server.into_inner(), mem::pair_called("local")).map(Connection::from)
+    }
+
     /// Shakes hands over a byte stream that is connected already.
     ///
     /// # Errors
@@ -229,6 +303,12 @@ impl ConnectionBuilder {
     /// If the peer speaks another protocol or version, or vanishes.
     pub async fn over_transport<T: Transport>(self, transport: T) -> Result<Connection, ConnectError> {
         self.inner.over(BoxTransport::new(transport)).await.map(Connection::from)
+    }
+}
+
+impl<L> fmt::Debug for ConnectionBuilder<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
     }
 }
 

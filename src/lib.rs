@@ -43,6 +43,74 @@
 //!
 //! All features are on by default. `over` takes any `AsyncRead + AsyncWrite`, `over_transport` a transport of one's own.
 //!
+//! # Beside the arguments
+//!
+//! A call may carry metadata, belong to a trace, have an id for when it is made again, and be more or less urgent than others. In a
+//! handler, [`Context`] tells; and the handler's own calls inherit the time that is left, the trace, and a low priority.
+//!
+//! ```
+//! use trunkline::{Context, MetadataKey};
+//!
+//! const TENANT: MetadataKey = MetadataKey::new("tenant");
+//!
+//! #[trunkline::service]
+//! pub trait Greeter {
+//!     async fn greet(&self, name: &str, cx: &Context) -> String;
+//! }
+//!
+//! struct English;
+//!
+//! impl Greeter for English {
+//!     async fn greet(&self, name: &str, cx: &Context) -> String {
+//!         let tenant = cx.metadata().get(TENANT).unwrap_or("nobody");
+//!         cx.set_reply_metadata("greeted-for", tenant).expect("it is short");
+//!         format!("Hello, {name}!")
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # tokio::spawn(trunkline::serve("mem:beside", GreeterServer::new(English)));
+//! # tokio::task::yield_now().await;
+//! # let greeter = GreeterClient::connect("mem:beside").await?;
+//! let (greeting, metadata) = greeter.greet("world").metadata(TENANT, "blue").with_metadata().await;
+//! assert_eq!(greeting?, "Hello, world!");
+//! assert_eq!(metadata.get("greeted-for"), Some("blue"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! With the feature `tracing`, calls and their handlers have spans, joined across processes: see `telemetry`.
+//!
+//! # In tests
+//!
+//! `local` joins a client to a server in the same process: the same deadlines, cancellation, streams and errors, without an
+//! endpoint, in a `#[tokio::test]` or on a plain thread. With `#[trunkline::service(mock)]` there is a `MockKv` as well, whose
+//! methods are closures:
+//!
+//! ```
+//! #[trunkline::service(mock)]
+//! trait Kv {
+//!     async fn get(&self, key: &str) -> Result<Option<String>, String>;
+//!     async fn put(&self, key: &str, value: &str);
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mock = MockKv::new().get(|key| if key == "a" { Ok(Some("1".to_owned())) } else { Err(format!("no {key}")) });
+//! let kv = KvClient::local(KvServer::new(mock));
+//! assert_eq!(kv.get("a").await?.as_deref(), Some("1"));
+//!
+//! // What the mock was not told is as if nobody served it.
+//! let error = kv.put("a", "2").await.unwrap_err();
+//! assert_eq!(error.to_string(), "not executed: the peer serves no method `Kv.put`");
+//!
+//! // Answers that take time, or none: each method has a second one, whose closure returns a future.
+//! let kv = KvClient::local(KvServer::new(MockKv::new().get_async(|_| std::future::pending())));
+//! assert!(kv.get("a").timeout(std::time::Duration::from_millis(1)).await.is_err());
+//! # Ok(()) }
+//! ```
+//!
 //! # What holds
 //!
 //! - A call that failed says whether it may have run: see [`CallError`].
@@ -60,6 +128,7 @@
 
 mod connection;
 mod endpoint;
+mod mock;
 #[cfg(not(all(unix, feature = "pipe")))]
 mod no_pipe;
 mod server;
@@ -68,12 +137,17 @@ pub use connection::{Connection, ConnectionBuilder};
 pub use futures_core::Stream;
 pub use server::{Server, ServerBuilder, serve};
 pub use trunkline_core::{
-    Call, CallError, CloseReason, ConnectError, ConnectionError, ConnectionStats, Context, DrainReport, Execution,
-    HandshakeError, Latency, Limit, Limits, Peer, Pending, ProtocolError, Reason, ServerHandle, ServerStats, Service,
-    ServiceClient, StreamError, Streaming, allow_wait,
+    Call, CallError, CallId, CloseReason, ConnectError, ConnectionError, ConnectionStats, Context, DrainReport,
+    Execution, HandshakeError, Inherited, Latency, Limit, Limits, Metadata, MetadataEntry, MetadataError, MetadataIter,
+    MetadataKey, MetadataName, MetadataValue, Peer, Pending, Priority, ProtocolError, Reason, ServerHandle,
+    ServerStats, Service, ServiceClient, StreamError, Streaming, TraceContext, TraceParseError, WithMetadata,
+    allow_wait,
 };
 pub use trunkline_macros::service;
 pub use trunkline_transports::BindError;
+
+#[cfg(feature = "tracing")]
+pub use trunkline_core::telemetry;
 
 /// How values become bytes.
 pub mod codec {
@@ -84,6 +158,62 @@ pub mod codec {
 pub mod descriptor {
     pub use trunkline_core::method::{
         ArgumentDescriptor, MethodDescriptor, MethodId, MethodOptions, ServiceDescriptor, Slow,
+    };
+}
+
+/// What is done around calls, on either side.
+///
+/// A [`Layer`](layer::Layer) is around every call that a server, or a connection's own services, answer: it sees a request
+/// before its arguments are decoded, and may refuse it. A [`CallLayer`](layer::CallLayer) looks at every call that is made on
+/// a connection.
+///
+/// ```
+/// use trunkline::layer::{Answer, Layer, Next, Refusal, Request};
+/// use trunkline::{CallError, Connection, Reason, Server, Service};
+///
+/// # #[trunkline::service]
+/// # trait Kv {
+/// #     async fn get(&self, key: &str) -> Option<String>;
+/// #     async fn log_in(&self, name: &str, cx: &trunkline::Context);
+/// # }
+/// # struct Store;
+/// # impl Kv for Store {
+/// #     async fn get(&self, key: &str) -> Option<String> {
+/// #         Some(key.to_owned())
+/// #     }
+/// #     async fn log_in(&self, name: &str, cx: &trunkline::Context) {
+/// #         cx.connection().insert(Session { _name: name.to_owned() });
+/// #     }
+/// # }
+/// struct Session {
+///     _name: String,
+/// }
+///
+/// /// Without a session, which `log_in` keeps with the connection, nothing else may be called.
+/// struct Auth;
+///
+/// impl Layer for Auth {
+///     async fn call<S: Service>(&self, request: &Request, next: Next<'_, S>) -> Result<Answer, Refusal> {
+///         let session = request.context().connection().get::<Session>();
+///         if session.is_none() && request.method().name != "log_in" {
+///             return Err(Refusal::new(Reason::PermissionDenied));
+///         }
+///         next.run().await
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let connection = Connection::builder().local(Server::builder().layer(Auth).service(KvServer::new(Store)))?;
+/// let kv: KvClient = connection.client();
+/// assert_eq!(kv.get("a").await, Err(CallError::NotExecuted(Reason::PermissionDenied)));
+/// kv.log_in("ada").await?;
+/// assert_eq!(kv.get("a").await?.as_deref(), Some("a"));
+/// # Ok(()) }
+/// ```
+pub mod layer {
+    pub use trunkline_core::layer::{
+        Answer, CallLayer, CallOutcome, EndedCall, Layer, Layered, Layers, Next, OutgoingCall, Refusal, Request, Stack,
     };
 }
 
@@ -119,8 +249,9 @@ pub mod transport {
     pub use trunkline_core::frame::{FrameError, first_record};
     pub use trunkline_core::transport::*;
     pub use trunkline_transports::framing;
+    pub use trunkline_transports::mem;
     #[cfg(feature = "mem")]
-    pub use trunkline_transports::mem::{self, MemConnector, MemListener};
+    pub use trunkline_transports::mem::{MemConnector, MemListener};
     pub use trunkline_transports::over::Over;
     #[cfg(all(unix, feature = "pipe"))]
     pub use trunkline_transports::pipe::{self, Inherited, PipeTransport, Spawn, Stdio};
@@ -135,6 +266,7 @@ pub mod transport {
 /// What generated code names. Not for programs: it may change with any version.
 #[doc(hidden)]
 pub mod __private {
+    pub use std::boxed::Box;
     pub use std::sync::Arc;
     pub use std::vec::Vec;
 
@@ -147,6 +279,7 @@ pub mod __private {
     pub use trunkline_core::streaming::{FallibleStreamed, Fed, Feed, Streamed};
     pub use trunkline_core::wire::{Arg, Block, Fallible, Maybe, Oneway, Plain, Value, assert_serialize};
 
+    pub use crate::mock::{Items, Mocked, items, mocked, unmocked};
     use crate::{ConnectError, Connection};
 
     /// A client that owns its connection.
@@ -186,6 +319,15 @@ pub mod __private {
 
     #[cfg(not(all(unix, feature = "pipe")))]
     pub use crate::no_pipe::{Spawn, spawn};
+
+    /// A client of `service`, in this process.
+    #[track_caller]
+    pub fn local(service: impl crate::Service) -> Client {
+        match Connection::builder().local(crate::Server::builder().service(service)) {
+            Ok(connection) => connection.into_client(),
+            Err(error) => panic!("{error}"),
+        }
+    }
 
     /// The connection of a client.
     pub fn connection(client: &Client) -> Connection {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 
 use trunkline_core::codec::CodecId;
+use trunkline_core::layer::{CallLayer, Layer, Layers, Stack};
 use trunkline_core::transport::Listener;
 use trunkline_core::{DrainReport, Latency, Limits, ServerHandle, Service};
 use trunkline_transports::BindError;
@@ -26,14 +27,15 @@ pub async fn serve(endpoint: impl AsRef<str>, service: impl Service) -> Result<(
     Ok(())
 }
 
-/// Services and limits, before there is an endpoint.
-#[derive(Debug, Default)]
+/// Services and limits, before there is an endpoint. `L` is what is around each service: see
+/// [`layer`](ServerBuilder::layer).
+#[derive(Default)]
 #[must_use]
-pub struct ServerBuilder {
-    inner: trunkline_core::ServerBuilder,
+pub struct ServerBuilder<L = ()> {
+    inner: trunkline_core::ServerBuilder<L>,
 }
 
-impl ServerBuilder {
+impl<L: Layers> ServerBuilder<L> {
     /// Adds a service. All services share every connection.
     ///
     /// # Panics
@@ -41,6 +43,23 @@ impl ServerBuilder {
     /// If one of the same name is there already.
     pub fn service<S: Service>(mut self, service: S) -> Self {
         self.inner = self.inner.service(service);
+        self
+    }
+
+    /// Puts a layer around every call of every service: it may refuse a call before its arguments are decoded, time it,
+    /// count it. The first layer is the outermost.
+    ///
+    /// # Panics
+    ///
+    /// If there is a service already: layers come first, so that no service is left without.
+    #[track_caller]
+    pub fn layer<N: Layer>(self, layer: N) -> ServerBuilder<Stack<L, N>> {
+        ServerBuilder { inner: self.inner.layer(layer) }
+    }
+
+    /// Has a layer look at every call that handlers make to the peer that called them. The first is the outermost.
+    pub fn call_layer<N: CallLayer>(mut self, layer: N) -> Self {
+        self.inner = self.inner.call_layer(layer);
         self
     }
 
@@ -77,9 +96,19 @@ impl ServerBuilder {
         Ok(self.listen(listener))
     }
 
+    pub(crate) fn into_inner(self) -> trunkline_core::ServerBuilder<L> {
+        self.inner
+    }
+
     /// Takes connections from a listener: one with options, or one of the program's own.
     pub fn listen(self, listener: impl Listener) -> Server {
         Server { inner: self.inner.listen(listener) }
+    }
+}
+
+impl<L> fmt::Debug for ServerBuilder<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
     }
 }
 

@@ -63,6 +63,14 @@ fn ten_processes_add_up() {
 }
 
 #[test]
+fn permissions_are_checked() {
+    let output = run(&mut example("auth"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.ends_with("readers read, writers write, strangers do neither\n"), "{said}");
+}
+
+#[test]
 fn three_people_hear_each_other() {
     let output = run(&mut example("chat"));
     let said = String::from_utf8_lossy(&output.stdout);

@@ -174,9 +174,9 @@ pub(crate) fn allocations(subject: &Subject, cell: &Cell, times: Times, dir: &Pa
     Ok(Counted::of(subject, cell, a_call))
 }
 
-/// Cells whose allocations are counted: W1 of trunkline and of peers, on one thread.
+/// Cells whose allocations are counted: W1 and W4 of trunkline and of peers, on one thread.
 pub(crate) fn is_allocating(subject: &Subject, cell: &Cell) -> bool {
-    cell.what == What::W1
+    (cell.what == What::W1 || cell.what.is_stream())
         && ["unix", "shm"].contains(&cell.transport)
         && cell.mode != "mt"
         && (["trunkline", "raw", "raw-ring"].contains(&subject.name.as_str()) || subject.is_peer())

@@ -19,6 +19,7 @@ pub(crate) struct Subject {
     pub(crate) transports: Vec<String>,
     pub(crate) modes: Vec<String>,
     pub(crate) beside_max: usize,
+    pub(crate) streams: bool,
     /// What comes before `serve` and the like.
     #[serde(skip)]
     pub(crate) program: Vec<PathBuf>,
@@ -48,6 +49,7 @@ pub(crate) fn contained() -> Result<Vec<Subject>, Error> {
         transports: owned(about.transports),
         modes: owned(about.modes),
         beside_max: about.beside_max,
+        streams: about.streams,
         program: vec![program.clone(), "subject".into(), about.name.into()],
     };
     Ok(CONTAINED.iter().map(|contained| subject(&contained.about)).collect())

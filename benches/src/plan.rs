@@ -14,6 +14,10 @@ pub(crate) enum What {
     W2,
     /// Upload of 1 MiB, one at a time: bandwidth.
     W3,
+    /// A stream of items from the server.
+    W4,
+    /// The same to the server.
+    W4Up,
     /// W1 with both processes on one core.
     OneCpu,
     /// Echo, so many in flight.
@@ -36,6 +40,8 @@ impl What {
             What::W1 => "W1".to_owned(),
             What::W2 => "W2".to_owned(),
             What::W3 => "W3".to_owned(),
+            What::W4 => "W4".to_owned(),
+            What::W4Up => "W4-up".to_owned(),
             What::OneCpu => "one-cpu".to_owned(),
             What::Seldom => "seldom".to_owned(),
             What::Beside => "beside-uploads".to_owned(),
@@ -51,9 +57,14 @@ impl What {
         matches!(self, What::W1 | What::W2 | What::W3)
     }
 
+    /// Whether it is one stream, of which there is a rate and no latency.
+    pub(crate) fn is_stream(self) -> bool {
+        matches!(self, What::W4 | What::W4Up)
+    }
+
     /// Whether a target depends on it, or a plot only.
     pub(crate) fn has_target(self) -> bool {
-        self.is_main() || matches!(self, What::OneCpu | What::Seldom | What::Beside)
+        self.is_main() || self.is_stream() || matches!(self, What::OneCpu | What::Seldom | What::Beside)
     }
 
     pub(crate) fn spec(self, times: Times) -> Spec {
@@ -73,6 +84,8 @@ impl What {
             What::W1 | What::OneCpu => spec,
             What::W2 => Spec { in_flight: 64, ..spec },
             What::W3 => What::Size(1 << 20).spec(times),
+            What::W4 => Spec { workload: Workload::Down, ..spec },
+            What::W4Up => Spec { workload: Workload::Up, ..spec },
             What::InFlight(in_flight) => Spec { in_flight, ..spec },
             What::Size(size) => Spec { workload: Workload::Upload, size, ..spec },
             What::Load(percent) => Spec { load: Some(f64::from(percent) / 100.0), ..spec },
@@ -132,7 +145,7 @@ pub(crate) fn floor(transport: &str) -> &'static str {
 
 /// All cells whose names have all of the words. What is compared is measured one after the other.
 pub(crate) fn cells(subjects: &[Subject], words: &[String]) -> Vec<Cell> {
-    let mut whats = vec![What::W1, What::W2, What::W3];
+    let mut whats = vec![What::W1, What::W2, What::W3, What::W4, What::W4Up];
     whats.extend(IN_FLIGHT.map(What::InFlight));
     whats.extend(SIZES.map(What::Size));
     whats.extend(LOADS.map(What::Load));
@@ -170,6 +183,10 @@ fn is_shown(cell: &Cell, subject: &Subject) -> bool {
         What::W2 => !["trunkline-roomy", "trunkline-trusting", "trunkline-wait"].contains(&name),
         What::W3 => !["trunkline-roomy", "trunkline-wait"].contains(&name),
         What::Size(size) if name == "trunkline-trusting" => size > 32 << 10,
+        What::W4 | What::W4Up => {
+            let setting = ["trunkline-roomy", "trunkline-trusting"].contains(&name);
+            subject.streams && !setting && (!peer || first)
+        }
         What::InFlight(_) | What::Size(_) => trunkline || ["raw", "raw-spin", "raw-ring"].contains(&name),
         What::Load(_) => trunkline || ["raw-spin", "raw-ring"].contains(&name) || peer && first,
         What::OneCpu => {

@@ -23,6 +23,7 @@ pub(crate) fn plots(results: &Results) -> Result<Vec<Plot>, Error> {
         latency_plot(results)?,
         in_flight_plot(results)?,
         size_plot(results)?,
+        stream_plot(results)?,
         load_plot(results)?,
         tail_plot(results)?,
     ];
@@ -78,6 +79,18 @@ fn size_plot(results: &Results) -> Result<Option<Plot>, Error> {
         name: "bandwidth",
         title: "How many bytes a second",
         note: "Uploads, one at a time, every byte read by the receiver; 1 MiB is W3. Higher is better.",
+        svg,
+    }))
+}
+
+fn stream_plot(results: &Results) -> Result<Option<Plot>, Error> {
+    let points: [(&str, What, Value); 2] = [("from the server", What::W4, rate), ("to the server", What::W4Up, rate)];
+    let svg = sheet(results, "million items a second", "one stream of 32-byte items", &points, 1e-6, "M/s").svg()?;
+    Ok(svg.map(|svg| Plot {
+        name: "streams",
+        title: "How many items of a stream a second",
+        note: "One stream on one connection, every item checked by its receiver (W4). The floors send batches of 32 KiB; over \
+               shm an item is a line of their ring. Higher is better.",
         svg,
     }))
 }

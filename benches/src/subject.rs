@@ -24,6 +24,7 @@ mod recorder;
 mod schedule;
 mod sockets;
 mod spec;
+mod stream;
 
 use std::future::Future;
 use std::path::Path;
@@ -40,6 +41,7 @@ pub use paced::paced;
 pub use recorder::Recorder;
 pub use sockets::enlarge;
 pub use spec::{Latency, Outcome, Spec, Workload};
+pub use stream::{Each, InOrder, Sink, Source, items};
 
 use crate::Item;
 use command::Command;
@@ -62,6 +64,8 @@ pub struct About {
     pub modes: &'static [&'static str],
     /// Bytes of the largest upload that it takes while it takes other calls.
     pub beside_max: usize,
+    /// Whether it has streams.
+    pub streams: bool,
 }
 
 /// A client with one connection, shared by all its clones.
@@ -71,6 +75,18 @@ pub trait Client: Clone + Send + Sync + 'static {
 
     /// Sends bytes there; the reply is their [`checksum`](crate::checksum).
     fn upload(&self, bytes: &Bytes) -> impl Future<Output = Result<u64, Error>> + Send;
+
+    /// Receives the items from 0 on, as a stream that does not end, until the sink has enough.
+    fn down(&self, sink: Sink) -> impl Future<Output = Result<(), Error>> + Send {
+        let _ = sink;
+        async { Err("it has no streams".into()) }
+    }
+
+    /// Sends the source's items as a stream; the reply is how many the server has seen [`InOrder`].
+    fn up(&self, source: Source) -> impl Future<Output = Result<u64, Error>> + Send {
+        let _ = source;
+        async { Err("it has no streams".into()) }
+    }
 
     /// The server's process, if the client started it.
     fn server_pid(&self) -> Option<u32> {

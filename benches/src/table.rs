@@ -22,8 +22,15 @@ type Show = fn(f64) -> String;
 
 /// All tables that have rows.
 pub(crate) fn tables(results: &Results) -> Vec<Table> {
-    let mut tables =
-        vec![targets::table(results), main(results), costs(results), others(results), idle(results), codec(results)];
+    let mut tables = vec![
+        targets::table(results),
+        main(results),
+        costs(results),
+        streams(results),
+        others(results),
+        idle(results),
+        codec(results),
+    ];
     tables.retain(|table| !table.rows.is_empty());
     tables
 }
@@ -91,8 +98,51 @@ fn costs(results: &Results) -> Table {
     }
 }
 
+fn streams(results: &Results) -> Table {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for row in results.rows.iter().filter(|row| row.cell.what.is_stream()) {
+        let (cell, subject) = (&row.cell, &results.subjects[row.cell.subject].name);
+        let place = [cell.transport, subject, &cell.mode];
+        if rows.iter().any(|known| known[..3] == place) {
+            continue;
+        }
+        let mut cells: Vec<String> = place.map(str::to_owned).to_vec();
+        for what in [What::W4, What::W4Up] {
+            let Some(row) = results.row(cell.transport, subject, Some(&cell.mode), what) else {
+                cells.extend([const { String::new() }; 4]);
+                continue;
+            };
+            cells.push(spread(row, rate, millions));
+            cells.push(results.ratio(row, rate).map_or_else(String::new, |ratio| format!("{ratio:.2}")));
+            let cpu = row.spread(cpu);
+            cells.push(cpu.map_or_else(String::new, |cpu| format!("{:.1}", cpu.median * 1e3)));
+            let allocations = results.cost.allocations(cell.transport, subject, &cell.mode, what);
+            cells.push(allocations.map_or_else(String::new, |counted| format!("{:.3}", counted.abs())));
+        }
+        rows.push(cells);
+    }
+    Table {
+        title: "W4: a stream of 32-byte items from the server; W4-up: to the server. CPU and allocations of both processes, an item",
+        columns: vec![
+            "",
+            "",
+            "",
+            "W4, M items/s",
+            "×",
+            "CPU, ns",
+            "allocations",
+            "W4-up, M items/s",
+            "×",
+            "CPU, ns",
+            "allocations",
+        ],
+        rows,
+    }
+}
+
 fn others(results: &Results) -> Table {
-    let rows = results.rows.iter().filter(|row| !row.cell.what.is_main()).map(|row| {
+    let has_latency = |row: &&Row| !row.cell.what.is_main() && !row.cell.what.is_stream();
+    let rows = results.rows.iter().filter(has_latency).map(|row| {
         let subject = &results.subjects[row.cell.subject].name;
         let (value, show): (Value, Show) = match row.cell.what {
             What::Size(_) => (bandwidth, megabytes),
@@ -167,6 +217,10 @@ fn micros(nanos: f64) -> String {
 
 fn thousands(rate: f64) -> String {
     format!("{:.0}", rate / 1e3)
+}
+
+fn millions(rate: f64) -> String {
+    format!("{:.2}", rate / 1e6)
 }
 
 fn gigabytes(bytes: f64) -> String {

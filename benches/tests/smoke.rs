@@ -28,6 +28,7 @@ fn trunkline_is_measured_on_every_transport() {
         for mode in ["ct", "mt"] {
             every_kind_of_load("trunkline", transport, mode);
             measured("trunkline", transport, mode, Spec { rate: Some(2000.0), span_ms: 50, ..SPEC });
+            streams("trunkline", transport, mode);
         }
         every_kind_of_load("trunkline-asleep", transport, "ct");
     }
@@ -81,12 +82,15 @@ fn an_upload_that_is_refused_is_no_measurement_beside_one() {
 #[test]
 fn floors_are_measured_on_every_transport() {
     for transport in ["tcp", "unix", "pipe"] {
+        streams("raw", transport, "thread");
+        streams("raw-spin", transport, "thread");
         for (floor, mode) in [("raw", "thread"), ("raw-spin", "thread"), ("raw-tokio", "ct"), ("raw-tokio-spin", "ct")]
         {
             every_kind_of_load(floor, transport, mode);
         }
     }
     every_kind_of_load("raw-ring", "shm", "thread");
+    streams("raw-ring", "shm", "thread");
 }
 
 #[test]
@@ -99,7 +103,7 @@ fn several_connections_are_measured() {
 #[test]
 fn calls_for_the_guard_are_made_on_every_transport() {
     for transport in ["tcp", "unix", "pipe", "shm", "mem"] {
-        for workload in ["echo", "echo-64", "upload"] {
+        for workload in ["echo", "echo-64", "upload", "stream-down", "stream-up"] {
             let mut command = Command::new(env!("CARGO_BIN_EXE_trunkline-instructions"));
             let output = command.args([transport, workload, "128"]).output().expect("the program starts");
             let text = String::from_utf8_lossy(&output.stdout);
@@ -154,6 +158,12 @@ fn every_kind_of_load(subject: &str, transport: &str, mode: &str) {
     measured(subject, transport, mode, SPEC);
     measured(subject, transport, mode, Spec { in_flight: 64, ..SPEC });
     measured(subject, transport, mode, Spec { workload: Workload::Upload, size: 100_003, ..SPEC });
+}
+
+fn streams(subject: &str, transport: &str, mode: &str) {
+    for workload in [Workload::Down, Workload::Up] {
+        measured(subject, transport, mode, Spec { workload, ..SPEC });
+    }
 }
 
 fn measured(subject: &str, transport: &str, mode: &str, spec: Spec) -> Outcome {

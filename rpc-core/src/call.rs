@@ -1,5 +1,9 @@
 //! A call, from the caller's side: a value, then a future, then an outcome.
 
+mod options;
+mod with_metadata;
+mod witness;
+
 use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::marker::PhantomData;
@@ -9,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::body::Parts;
+use crate::call_layer::OutgoingCall;
 use crate::client::Client;
 use crate::clock;
 use crate::codec::{DecodeBudget, DecodeError};
@@ -16,13 +21,18 @@ use crate::connection::polling::step_back;
 use crate::connection::{Feeding, Link, Next};
 use crate::context::{Scope, waiting_would_deadlock};
 use crate::error::{CallError, Reason};
-use crate::frame::{CallHead, StreamCounts, TIMEOUT_UNIT_MICROS};
+use crate::frame::{CallHead, StreamCounts, timeout_units};
 use crate::method::MethodDescriptor;
 use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
+use crate::rare::Rare;
 use crate::scratch;
 use crate::streaming::Receiver;
 use crate::waiter::block_on;
 use crate::wire::{Arguments, Half, Output};
+use witness::Witness;
+
+pub(crate) use options::Options;
+pub use with_metadata::WithMetadata;
 
 /// A call that has not been made yet. It borrows its arguments; nothing has been encoded, sent or allocated.
 ///
@@ -41,12 +51,13 @@ pub struct Call<'a, A, R> {
     arguments: A,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
+    options: Rare<Options>,
     output: PhantomData<fn() -> R>,
 }
 
 impl<'a, A, R> Call<'a, A, R> {
     pub(crate) fn new(client: &'a Client, method: &'static MethodDescriptor, arguments: A) -> Self {
-        Call { client, method, arguments, timeout: None, deadline: None, output: PhantomData }
+        Call { client, method, arguments, timeout: None, deadline: None, options: Rare::none(), output: PhantomData }
     }
 
     /// Gives the call this long, from when it is first polled. At most
@@ -76,15 +87,22 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     /// As the call's; and [`Reason::WouldBlockRuntime`] on a thread of an async runtime, where it could only deadlock.
     /// It works in `#[rpc(blocking)]` handlers and inside [`allow_wait`](crate::allow_wait).
     pub fn wait(self) -> Result<R::Ok, CallError<R::Err>> {
+        let mut answer = Answer::EMPTY;
+        self.wait_for(&mut answer)
+    }
+
+    /// The same, with the answer.
+    fn wait_for(self, answer: &mut Answer) -> Result<R::Ok, CallError<R::Err>> {
         if waiting_would_deadlock() {
             return Err(CallError::NotExecuted(Reason::WouldBlockRuntime));
         }
         let (client, method, given) = (self.client, self.method, self.arguments.streams());
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Reads };
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next };
-        let mut answer = Answer::EMPTY;
-        let id = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, &mut answer))?;
-        outcome::<R>(client, method, &answer, id, given)
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::none() };
+        let answered = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, answer));
+        let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, given));
+        call.witness.end(client, method, &result);
+        result
     }
 
     /// Makes the call and returns once it is on its way, with a handle for its outcome. A long one is when all of it is.
@@ -96,11 +114,18 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
     /// If it can't be sent.
     pub async fn send(self) -> Result<Pending<R>, CallError<R::Err>> {
         let client = self.client.clone();
-        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn };
-        poll_fn(|cx| call.poll_sent(cx)).await?;
+        let method = self.method;
+        let witness = Witness::none();
+        let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next: Next::GoesOn, witness };
+        let sent = poll_fn(|cx| call.poll_sent(cx)).await;
+        if sent.is_err() {
+            call.witness.end(&client, method, &sent);
+        }
+        sent?;
         let exchange = std::mem::take(&mut call.exchange);
         let given = call.call.arguments.streams();
-        Ok(Pending { client, method: call.call.method, exchange, given, output: PhantomData })
+        let witness = std::mem::replace(&mut call.witness, Witness::none());
+        Ok(Pending { client, method, exchange, given, witness, output: PhantomData })
     }
 }
 
@@ -120,7 +145,7 @@ impl<'a, A: Arguments, R: Output> IntoFuture for Call<'a, A, R> {
 
     fn into_future(self) -> CallFuture<'a, A, R> {
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Awaits };
-        CallFuture { call: self, exchange: Exchange::Unsent, next }
+        CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::none() }
     }
 }
 
@@ -130,6 +155,7 @@ pub struct CallFuture<'a, A, R> {
     call: Call<'a, A, R>,
     exchange: Exchange,
     next: Next,
+    witness: Witness,
 }
 
 // Nothing in it is ever pinned: arguments are only encoded.
@@ -139,18 +165,25 @@ impl<A: Arguments, R: Output> Future for CallFuture<'_, A, R> {
     type Output = Result<R::Ok, CallError<R::Err>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // A future that is always ready would own its thread: charge the task's budget, as sockets and channels do.
-        let coop = ready!(tokio::task::coop::poll_proceed(cx));
-        let this = self.get_mut();
         let mut answer = Answer::EMPTY;
-        let answered = ready!(this.poll_answer(cx, &mut answer));
-        coop.made_progress();
-        let Call { client, method, arguments, .. } = &this.call;
-        Poll::Ready(answered.and_then(|id| outcome::<R>(client, method, &answer, id, arguments.streams())))
+        self.get_mut().poll_outcome(cx, &mut answer)
     }
 }
 
 impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
+    /// The outcome, and the answer that it was in.
+    #[inline]
+    fn poll_outcome(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<R::Ok, CallError<R::Err>>> {
+        // A future that is always ready would own its thread: charge the task's budget, as sockets and channels do.
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let answered = ready!(self.poll_answer(cx, answer));
+        coop.made_progress();
+        let Call { client, method, arguments, .. } = &self.call;
+        let result = Poll::Ready(answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams())));
+        self.witness.end_of(client, method, &result);
+        result
+    }
+
     /// The id of the call, when it has its answer.
     fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<u64, CallError<R::Err>>> {
         let fresh = matches!(self.exchange, Exchange::Unsent);
@@ -188,11 +221,20 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
 
     /// Encodes the arguments, outside any lock, and hands the call to the connection.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
+        if self.call.client.layers.is_some() && !self.witness.has_begun() {
+            self.ask_layers()?;
+        }
         let link = &**self.call.client.connection().link();
-        let Some(mut call) = self.call.terms(link.id(), R::ONEWAY) else {
+        let scope = Scope::current();
+        let Some(Terms { head, timeout, deadline, nested }) = self.call.terms(scope, link.id()) else {
             return Poll::Ready(Err(Reason::DeadlineExceeded));
         };
-        call.streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
+        let extras = match self.call.extras(scope, &mut self.witness.span) {
+            Ok(extras) => extras,
+            Err(reason) => return Poll::Ready(Err(reason)),
+        };
+        let streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
+        let call = NewCall { head, oneway: R::ONEWAY, timeout, deadline, nested, streams, extras };
         let mut payload = scratch::take();
         let tail = match self.call.arguments.encode(self.call.client.codec, &mut payload) {
             Ok(tail) => tail,
@@ -229,6 +271,27 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         Poll::Ready(Ok(()))
     }
 
+    /// Has the connection's layers look at the call before it is encoded.
+    #[cold]
+    fn ask_layers(&mut self) -> Result<(), Reason> {
+        let Call { client, method, timeout, deadline, options, .. } = &mut self.call;
+        let Some(layers) = &client.layers else {
+            return Ok(());
+        };
+        let given = match (*timeout, *deadline) {
+            (Some(timeout), _) => timeout,
+            (None, Some(deadline)) => deadline.saturating_duration_since(clock::now()),
+            (None, None) => method.options.timeout.unwrap_or(client.deadline_default),
+        };
+        let peer = client.connection().peer();
+        let mut call = OutgoingCall { method, peer, timeout: given, is_set: false, options };
+        self.witness.begin(layers.begin(&mut call)?);
+        if call.is_set {
+            (*timeout, *deadline) = (Some(call.timeout), None);
+        }
+        Ok(())
+    }
+
     /// Sends more of a long call, as far as there is room.
     fn feed(&mut self, cx: &mut Context<'_>) -> Result<(), Reason> {
         let Exchange::Part { id, head, len } = &mut self.exchange else {
@@ -259,9 +322,17 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
     }
 }
 
+/// How a call is to be made.
+struct Terms {
+    head: CallHead,
+    timeout: Duration,
+    deadline: Option<Instant>,
+    nested: bool,
+}
+
 impl<A, R> Call<'_, A, R> {
     /// How the call is to be made; `None` if it has no time left.
-    fn terms(&self, link: u64, oneway: bool) -> Option<NewCall> {
+    fn terms(&self, scope: Option<Scope>, link: u64) -> Option<Terms> {
         let client = self.client;
         let explicit = match (self.timeout, self.deadline) {
             (None, None) => None,
@@ -278,7 +349,6 @@ impl<A, R> Call<'_, A, R> {
         let default = self.method.options.timeout.unwrap_or(client.deadline_default).min(client.deadline_max);
         let mut timeout = explicit.map_or(default, |(timeout, _)| timeout);
         let mut deadline = explicit.map(|(_, deadline)| deadline);
-        let scope = Scope::current();
         if let Some(scope) = scope {
             let (left, ends) = match scope.deadline {
                 Some(ends) => (ends.saturating_duration_since(clock::now()), Some(ends)),
@@ -291,20 +361,20 @@ impl<A, R> Call<'_, A, R> {
         if timeout.is_zero() {
             return None;
         }
-        let units = timeout.as_micros().div_ceil(u128::from(TIMEOUT_UNIT_MICROS));
         let head = CallHead {
             method: self.method.id.0,
             fingerprint: self.method.fingerprint,
-            timeout: u32::try_from(units).unwrap_or(u32::MAX),
+            timeout: timeout_units(timeout),
         };
         let nested = scope.is_some_and(|scope| scope.link == link);
-        Some(NewCall { head, oneway, timeout, deadline, nested, streams: StreamCounts::NONE })
+        Some(Terms { head, timeout, deadline, nested })
     }
 }
 
 impl<A, R> Drop for CallFuture<'_, A, R> {
     fn drop(&mut self) {
         self.exchange.abandon(&**self.call.client.connection().link());
+        self.witness.dropped(self.call.client, self.call.method);
     }
 }
 
@@ -320,6 +390,7 @@ pub struct Pending<R> {
     exchange: Exchange,
     /// Streams among its arguments.
     given: u8,
+    witness: Witness,
     output: PhantomData<fn() -> R>,
 }
 
@@ -329,14 +400,27 @@ impl<R: Output> Pending<R> {
     /// # Errors
     ///
     /// As [`Call::wait`]; a refusal to block cancels the call.
-    pub fn wait(mut self) -> Result<R::Ok, CallError<R::Err>> {
+    pub fn wait(self) -> Result<R::Ok, CallError<R::Err>> {
+        let mut answer = Answer::EMPTY;
+        self.wait_for(&mut answer)
+    }
+
+    /// The same, with the answer.
+    fn wait_for(mut self, answer: &mut Answer) -> Result<R::Ok, CallError<R::Err>> {
         if waiting_would_deadlock() {
             return Err(CallError::MaybeExecuted(Reason::WouldBlockRuntime));
         }
         let link = Arc::clone(self.client.connection().link());
-        let mut answer = Answer::EMPTY;
-        let id = block_on(&*link, |cx| self.poll_answer(cx, &mut answer));
-        outcome::<R>(&self.client, self.method, &answer, id, self.given)
+        let id = block_on(&*link, |cx| self.poll_answer(cx, answer));
+        self.conclude(answer, id)
+    }
+
+    /// The outcome, and the answer that it was in.
+    fn poll_outcome(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<R::Ok, CallError<R::Err>>> {
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let id = ready!(self.poll_answer(cx, answer));
+        coop.made_progress();
+        Poll::Ready(self.conclude(answer, id))
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
@@ -346,17 +430,20 @@ impl<R: Output> Pending<R> {
         }
         self.exchange.poll_answer(&**self.client.connection().link(), cx, answer)
     }
+
+    fn conclude(&mut self, answer: &Answer, id: u64) -> Result<R::Ok, CallError<R::Err>> {
+        let result = outcome::<R>(&self.client, self.method, answer, id, self.given);
+        self.witness.end(&self.client, self.method, &result);
+        result
+    }
 }
 
 impl<R: Output> Future for Pending<R> {
     type Output = Result<R::Ok, CallError<R::Err>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let coop = ready!(tokio::task::coop::poll_proceed(cx));
         let mut answer = Answer::EMPTY;
-        let id = ready!(self.poll_answer(cx, &mut answer));
-        coop.made_progress();
-        Poll::Ready(outcome::<R>(&self.client, self.method, &answer, id, self.given))
+        self.poll_outcome(cx, &mut answer)
     }
 }
 
@@ -372,6 +459,7 @@ impl<R> fmt::Debug for Pending<R> {
 impl<R> Drop for Pending<R> {
     fn drop(&mut self) {
         self.exchange.abandon(&**self.client.connection().link());
+        self.witness.dropped(&self.client, self.method);
     }
 }
 
@@ -462,6 +550,11 @@ fn decode<R: Output>(
         Answer::Small { half, bytes, len } => (*half, &bytes[..usize::from(*len)]),
         Answer::Large { half, bytes } => (*half, &**bytes),
         Answer::Failed(failure) => return Err(failed(failure.clone(), method)),
+        Answer::Extended(extended) => match extended.as_ref().map(|extended| &extended.answer) {
+            Some(Ok((half, bytes))) => (*half, &**bytes),
+            Some(Err(failure)) => return Err(failed(failure.clone(), method)),
+            None => (Half::Ok, &[][..]),
+        },
     };
     let mut input = bytes;
     let mut budget = DecodeBudget::new(client.decode.0, client.decode.1);

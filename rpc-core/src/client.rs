@@ -1,9 +1,11 @@
 //! The client's side of a trait: what every generated client stands on.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::call::Call;
+use crate::call_layer::CallLayers;
 use crate::codec::CodecId;
 use crate::connection::Connection;
 use crate::limits::Limits;
@@ -26,6 +28,7 @@ pub struct Client {
     pub(crate) deadline_default: Duration,
     pub(crate) deadline_max: Duration,
     pub(crate) decode: (usize, u16),
+    pub(crate) layers: Option<Arc<CallLayers>>,
 }
 
 impl Client {
@@ -38,6 +41,7 @@ impl Client {
             deadline_default: deadline_default.min(deadline_max),
             deadline_max,
             decode: (decode_memory, decode_depth),
+            layers: link.call_layers().cloned(),
             connection,
         }
     }

@@ -3,15 +3,21 @@
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::LocalKey;
 use std::time::{Duration, Instant};
 
+use crate::call_id::CallId;
 use crate::client::ServiceClient;
 use crate::clock;
 use crate::codec::CodecId;
 use crate::connection::{Connection, Control};
+use crate::inherit::Inherited;
+use crate::metadata::{Metadata, MetadataError, MetadataName};
+use crate::priority::Priority;
+use crate::protocol::extras::{CallExtras, Extras, Sent};
 use crate::share::Share;
+use crate::trace::TraceContext;
 use crate::transport::PeerIdentity;
 
 /// What a handler knows of its call. An argument `cx: &Context` is given by the server and does not travel.
@@ -24,18 +30,33 @@ struct Inner {
     share: Arc<Share>,
     codec: CodecId,
     control: Control,
+    /// The id of the call's first frame.
+    id: u64,
+    /// What came beside the call.
+    extras: Option<Box<CallExtras>>,
+    /// What is to go beside its reply. The lock is taken by handlers that have something to say there.
+    reply: OnceLock<Box<Mutex<Metadata>>>,
 }
 
 impl Context {
-    pub(crate) fn new(connection: Connection, share: Arc<Share>, timeout: Duration) -> Context {
+    pub(crate) fn new(connection: Connection, share: Arc<Share>, call: &mut Facts) -> Context {
         let codec = connection.link().codec();
-        let inner = Inner { peer: Peer { connection }, share, codec, control: Control::new(timeout) };
-        Context { inner: Arc::new(inner) }
+        let Facts { id, timeout, extras } = call;
+        let (id, control, extras) = (*id, Control::new(*timeout), extras.take());
+        let reply = OnceLock::new();
+        Context { inner: Arc::new(Inner { peer: Peer { connection }, share, codec, control, id, extras, reply }) }
     }
 
     /// Makes it the context of another call, if nobody has kept it from the last one.
-    pub(crate) fn reset(&mut self, timeout: Duration) -> bool {
-        Arc::get_mut(&mut self.inner).map(|inner| inner.control.reset(timeout)).is_some()
+    pub(crate) fn reset(&mut self, call: &mut Facts) -> bool {
+        let Some(inner) = Arc::get_mut(&mut self.inner) else {
+            return false;
+        };
+        inner.control.reset(call.timeout);
+        inner.id = call.id;
+        inner.extras = call.extras.take();
+        inner.reply.take();
+        true
     }
 
     /// The same, for somebody else who has to do with the call.
@@ -53,6 +74,93 @@ impl Context {
 
     pub(crate) fn codec(&self) -> CodecId {
         self.inner.codec
+    }
+
+    /// What calls made while its handler is polled inherit; `link` is the connection that reached it.
+    #[inline]
+    pub(crate) fn scope_of_calls(&self, link: u64) -> Scope {
+        let (timeout, deadline) = self.inner.control.time();
+        Scope { link, timeout, deadline, hands_down: self.inner.extras.is_some() }
+    }
+
+    /// What else they inherit.
+    pub(crate) fn handed(&self) -> Handed {
+        self.inner.extras.as_ref().map_or(Handed::NOTHING, |extras| Handed {
+            trace: extras.handed_down,
+            priority: extras.priority.inherited(),
+        })
+    }
+
+    /// What goes beside the reply.
+    #[inline]
+    pub(crate) fn reply_extras(&self) -> Extras {
+        self.inner.reply.get().and_then(|metadata| Sent::with_reply(&lock(metadata)))
+    }
+
+    /// The metadata that came with the call.
+    pub fn metadata(&self) -> &Metadata {
+        static NONE: Metadata = Metadata::new();
+        self.inner.extras.as_ref().map_or(&NONE, |extras| &extras.metadata)
+    }
+
+    /// Sends a value with the reply, also with one that is the method's own error; instead of the one that was given under
+    /// that name before. A caller that asks for it gets it by [`Call::with_metadata`](crate::Call::with_metadata).
+    ///
+    /// Where the call fails for a reason of the framework's, nothing goes with that.
+    ///
+    /// # Errors
+    ///
+    /// If the name is none, or there would be more than [`Limits::metadata_len`](crate::Limits::metadata_len) allows: then
+    /// nothing changes. Or if the reply is out already, as that of a method that returns a stream is before its items.
+    pub fn set_reply_metadata<N: MetadataName>(
+        &self,
+        name: N,
+        value: impl AsRef<N::Value>,
+    ) -> Result<(), MetadataError> {
+        if self.inner.control.has_replied() {
+            return Err(MetadataError::TooLate);
+        }
+        let max = self.connection().link().limits().metadata_len;
+        lock(self.inner.reply.get_or_init(Box::default)).insert_within(max, name, value)
+    }
+
+    /// The trace that the call belongs to, if its caller said so, and the caller's span in it. Calls made in the handler belong
+    /// to it as well, without anything being done for that.
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.inner.extras.as_ref()?.trace
+    }
+
+    /// What tells the call from others: the id that its caller gave it, which is the same when the call is made again, or one
+    /// that no other call of this connection or another has. See [`CallId`].
+    pub fn call_id(&self) -> CallId {
+        let given = self.inner.extras.as_ref().and_then(|extras| extras.call_id);
+        let own = || CallId::from_u128(self.connection().link().instance().wrapping_add(u128::from(self.inner.id)));
+        given.unwrap_or_else(own)
+    }
+
+    /// How urgent its caller said that the call is.
+    pub fn priority(&self) -> Priority {
+        self.inner.extras.as_ref().map_or(Priority::Normal, |extras| extras.priority)
+    }
+
+    /// What calls made in this handler inherit, for tasks and threads that go on beside it.
+    pub fn inherit(&self) -> Inherited {
+        // The time runs from now on at the latest.
+        self.deadline();
+        Inherited::new(self.scope_of_calls(self.connection().link().id()), self.handed())
+    }
+
+    /// A future whose calls inherit what those of this handler do: its deadline, its trace, its priority. For tasks.
+    ///
+    /// ```no_run
+    /// # use trunkline_core::Context;
+    /// # async fn audit() {}
+    /// # async fn handler(cx: &Context) {
+    /// tokio::spawn(cx.scope(async { audit().await }));
+    /// # }
+    /// ```
+    pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        self.inherit().scope(future)
     }
 
     /// When the caller stops waiting.
@@ -137,7 +245,18 @@ impl fmt::Debug for Peer {
     }
 }
 
-/// What calls made while a handler is polled inherit. Lost across `tokio::spawn`.
+/// What is of one call alone.
+pub(crate) struct Facts {
+    pub(crate) id: u64,
+    pub(crate) timeout: Duration,
+    pub(crate) extras: Option<Box<CallExtras>>,
+}
+
+fn lock(metadata: &Mutex<Metadata>) -> MutexGuard<'_, Metadata> {
+    metadata.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What calls made while a handler is polled inherit. Lost across `tokio::spawn`, unless [`Inherited`] takes it along.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scope {
     /// The connection that reached the handler.
@@ -146,10 +265,25 @@ pub(crate) struct Scope {
     pub(crate) timeout: Duration,
     /// When that ends; not known while the handler is polled for the first time, which has just begun.
     pub(crate) deadline: Option<Instant>,
+    /// There is more, which few have.
+    pub(crate) hands_down: bool,
+}
+
+/// What is inherited but for the time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handed {
+    pub(crate) trace: Option<TraceContext>,
+    pub(crate) priority: Priority,
+}
+
+impl Handed {
+    pub(crate) const NOTHING: Handed = Handed { trace: None, priority: Priority::Normal };
 }
 
 thread_local! {
     static SCOPE: Cell<Option<Scope>> = const { Cell::new(None) };
+    /// Means something where the scope says so.
+    static HANDED: Cell<Handed> = const { Cell::new(Handed::NOTHING) };
     static MAY_WAIT: Cell<bool> = const { Cell::new(false) };
     static READS: Cell<bool> = const { Cell::new(false) };
 }
@@ -160,11 +294,35 @@ impl Scope {
         SCOPE.get()
     }
 
-    /// Polls a handler in this scope.
-    pub(crate) fn enter<R>(self, f: impl FnOnce() -> R) -> R {
+    /// That of nobody's handler.
+    pub(crate) const NONE: Scope = Scope { link: 0, timeout: Duration::MAX, deadline: None, hands_down: false };
+
+    /// What is handed down in it, where that is the current one.
+    pub(crate) fn handed(&self) -> Handed {
+        if self.hands_down { HANDED.get() } else { Handed::NOTHING }
+    }
+
+    /// Polls a handler in this scope; `handed` is asked for where the scope says that there is something.
+    #[inline]
+    pub(crate) fn enter<R>(self, handed: impl FnOnce() -> Handed, f: impl FnOnce() -> R) -> R {
         let _restore = Restore(SCOPE.replace(Some(self)));
+        if self.hands_down {
+            return hand_down(handed(), f);
+        }
         f()
     }
+}
+
+/// Runs `f` with what is handed down.
+fn hand_down<R>(handed: Handed, f: impl FnOnce() -> R) -> R {
+    struct Restore(Handed);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            HANDED.set(self.0);
+        }
+    }
+    let _restore = Restore(HANDED.replace(handed));
+    f()
 }
 
 struct Restore(Option<Scope>);

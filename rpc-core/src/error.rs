@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::codec::DecodeError;
 use crate::frame::FrameError;
 use crate::limits::Limit;
+use crate::metadata::MetadataError;
 
 /// Why a call gave no value. `E` is the method's own error, [`Infallible`] for a method without one.
 ///
@@ -193,9 +194,21 @@ pub enum Reason {
         /// The sender's limit.
         after: Duration,
     },
+    /// Metadata that cannot be sent, or that its receiver does not accept.
+    #[error("{0}")]
+    Metadata(MetadataError),
+    /// A message had an extension that makes no sense: its sender is not in order.
+    #[error("the message has an extension {0:#06x} that makes no sense")]
+    MalformedExtension(u16),
     /// A code from a peer of a later version.
     #[error("reason {0}, which this version does not know")]
     Unknown(u8),
+}
+
+impl From<MetadataError> for Reason {
+    fn from(error: MetadataError) -> Reason {
+        Reason::Metadata(error)
+    }
 }
 
 impl Reason {

@@ -9,6 +9,8 @@
 //!
 //! The whole format, with byte-exact examples, stands in `docs/protocol.md`.
 
+use std::time::Duration;
+
 use crate::body::Parts;
 use crate::transport::{Apart, FrameSender};
 
@@ -26,8 +28,9 @@ pub const FAIL_HEAD_LEN: usize = 2;
 pub const EXTENSIONS_LEN_MAX: usize = 4096;
 /// What a frame may need beside a payload of a whole chunk: header, call head, and room for every extension.
 pub const FRAME_OVERHEAD_MAX: usize = HEADER_LEN + CALL_HEAD_LEN + EXTENSIONS_LEN_MAX;
-/// What a frame of this version has before its payload is no longer: header, total, streams, call head.
-pub const HEAD_LEN_MAX: usize = 64;
+/// What a frame of this version has before its payload is no longer, unless it has metadata: then the payload is received
+/// like any other bytes.
+pub const HEAD_LEN_MAX: usize = 128;
 /// A CALL's timeout counts units of 100 microseconds.
 pub const TIMEOUT_UNIT_MICROS: u64 = 100;
 
@@ -151,8 +154,16 @@ pub mod tag {
     pub const TOTAL: u16 = CRITICAL | 1;
     /// How many streams a call has: those its caller sends, 1 byte, and those it receives, 1 byte.
     pub const STREAMS: u16 = CRITICAL | 2;
+    /// Metadata of a call or a reply: `flags[1] name_len[1] value_len[2] name value`, again and again.
+    pub const METADATA: u16 = 0x10;
+    /// The trace that a call belongs to: trace id 16 bytes, parent id 8, flags 1, in the order of W3C's text form.
+    pub const TRACE: u16 = 0x11;
+    /// A call's own id, 16 bytes.
+    pub const CALL_ID: u16 = 0x12;
+    /// How urgent a call is, 1 byte.
+    pub const PRIORITY: u16 = 0x13;
     /// How many items of a stream its sender has left out before those of the frame, in all, 8 bytes.
-    pub const MISSED: u16 = 0x10;
+    pub const MISSED: u16 = 0x14;
 }
 
 /// How many streams a call has. They own the ids after its own, those that its caller sends first.
@@ -312,6 +323,11 @@ impl<'a> Frame<'a> {
         self.extensions.is_empty() && !self.more()
     }
 
+    /// Whether it has any extensions.
+    pub(crate) fn is_extended(&self) -> bool {
+        !self.extensions.is_empty()
+    }
+
     /// Walks the extensions.
     pub fn extensions(&self) -> Extensions<'a> {
         Extensions { rest: self.extensions }
@@ -343,6 +359,23 @@ impl<'a> Iterator for Extensions<'a> {
         self.rest = rest;
         Some(Ok((tag, value)))
     }
+}
+
+/// A time as a CALL says it, rounded up, so that 0 means that none is left.
+pub(crate) fn timeout_units(time: Duration) -> u32 {
+    const PER_SECOND: u64 = 1_000_000 / TIMEOUT_UNIT_MICROS;
+    const NANOS: u32 = TIMEOUT_UNIT_MICROS as u32 * 1000;
+    let units =
+        time.as_secs().saturating_mul(PER_SECOND).saturating_add(u64::from(time.subsec_nanos().div_ceil(NANOS)));
+    u32::try_from(units).unwrap_or(u32::MAX)
+}
+
+/// Appends an extension of at most 65,535 bytes.
+pub(crate) fn push_extension(tag: u16, value: &[u8], out: &mut Vec<u8>) {
+    debug_assert!(value.len() <= usize::from(u16::MAX));
+    out.extend_from_slice(&tag.to_le_bytes());
+    out.extend_from_slice(&(value.len() as u16).to_le_bytes());
+    out.extend_from_slice(value);
 }
 
 /// The fixed part of a CALL's body.
@@ -385,13 +418,46 @@ impl CallHead {
 
 /// A frame to be sent: everything but the payload, and how to put it into a sender.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Head {
+pub(crate) struct Head<'a> {
     pub(crate) kind: Kind,
     pub(crate) flags: u8,
     pub(crate) id: u64,
+    pub(crate) lead: Lead,
+    /// The extensions of frames that have some, but for that of the lead.
+    pub(crate) extended: Option<Extended<'a>>,
+}
+
+/// Extensions of a frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extended<'a> {
     /// The payload bytes of the whole message, where it comes in chunks.
     pub(crate) total: Option<u64>,
-    pub(crate) lead: Lead,
+    /// Others, which are encoded already.
+    pub(crate) encoded: &'a [u8],
+}
+
+impl<'a> Extended<'a> {
+    /// Those that are `encoded`, if there are any.
+    pub(crate) fn by(encoded: &'a [u8]) -> Option<Extended<'a>> {
+        (!encoded.is_empty()).then_some(Extended { total: None, encoded })
+    }
+
+    fn len(&self) -> usize {
+        self.encoded.len() + if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 }
+    }
+
+    /// Writes them to where `space` begins; how long they are.
+    fn write(&self, space: &mut [u8]) -> usize {
+        let mut at = 0;
+        if let Some(total) = self.total {
+            space[..2].copy_from_slice(&tag::TOTAL.to_le_bytes());
+            space[2..4].copy_from_slice(&8u16.to_le_bytes());
+            space[4..12].copy_from_slice(&total.to_le_bytes());
+            at = TOTAL_EXTENSION_LEN;
+        }
+        space[at..at + self.encoded.len()].copy_from_slice(self.encoded);
+        self.len()
+    }
 }
 
 /// What a body begins with.
@@ -413,9 +479,9 @@ const TOTAL_EXTENSION_LEN: usize = 4 + 8;
 const STREAMS_EXTENSION_LEN: usize = 4 + 2;
 const MISSED_EXTENSION_LEN: usize = 4 + 8;
 
-impl Head {
-    pub(crate) fn new(kind: Kind, id: u64) -> Head {
-        Head { kind, flags: 0, id, total: None, lead: Lead::Nothing }
+impl Head<'_> {
+    pub(crate) fn new(kind: Kind, id: u64) -> Self {
+        Head { kind, flags: 0, id, lead: Lead::Nothing, extended: None }
     }
 
     /// Writes a whole frame; `false` if the sender has no room now.
@@ -445,7 +511,15 @@ impl Head {
     /// The same, of a payload that stays where it is. Only for a sender that [gathers](FrameSender::gathers).
     #[must_use]
     pub(crate) fn place_apart<S: FrameSender>(&self, payload: Apart, out: &mut S) -> bool {
-        let mut head = [0; HEADER_LEN + TOTAL_EXTENSION_LEN + STREAMS_EXTENSION_LEN + CALL_HEAD_LEN];
+        const PLAIN_LEN_MAX: usize = HEADER_LEN + TOTAL_EXTENSION_LEN + STREAMS_EXTENSION_LEN + CALL_HEAD_LEN;
+        match self.extended.map_or(0, |extended| extended.encoded.len()) {
+            0 => self.place_apart_by(&mut [0; PLAIN_LEN_MAX], payload, out),
+            more => self.place_apart_by(&mut vec![0; PLAIN_LEN_MAX + more], payload, out),
+        }
+    }
+
+    /// The same, with what comes before the payload put together in `head`.
+    fn place_apart_by<S: FrameSender>(&self, head: &mut [u8], payload: Apart, out: &mut S) -> bool {
         let (first, rest) = head.split_at_mut(FIRST_WORD_LEN);
         let len = FIRST_WORD_LEN + self.write(rest);
         first.copy_from_slice(&self.first_word(len + payload.len()).to_le_bytes());
@@ -453,13 +527,12 @@ impl Head {
     }
 
     fn extensions_len(&self) -> usize {
-        let total = if self.total.is_some() { TOTAL_EXTENSION_LEN } else { 0 };
-        total
-            + match self.lead {
-                Lead::Streamed(..) => STREAMS_EXTENSION_LEN,
-                Lead::Missed(_) => MISSED_EXTENSION_LEN,
-                Lead::Nothing | Lead::Call(_) | Lead::Fail { .. } => 0,
-            }
+        let lead = match self.lead {
+            Lead::Streamed(..) => STREAMS_EXTENSION_LEN,
+            Lead::Missed(_) => MISSED_EXTENSION_LEN,
+            Lead::Nothing | Lead::Call(_) | Lead::Fail { .. } => 0,
+        };
+        lead + self.extended.map_or(0, |extended| extended.len())
     }
 
     fn lead_len(&self) -> usize {
@@ -481,11 +554,8 @@ impl Head {
         const AFTER_ID: usize = HEADER_LEN - FIRST_WORD_LEN;
         space[..AFTER_ID].copy_from_slice(&self.id.to_le_bytes());
         let mut at = AFTER_ID;
-        if let Some(total) = self.total {
-            space[at..at + 2].copy_from_slice(&tag::TOTAL.to_le_bytes());
-            space[at + 2..at + 4].copy_from_slice(&8u16.to_le_bytes());
-            space[at + 4..at + 12].copy_from_slice(&total.to_le_bytes());
-            at += TOTAL_EXTENSION_LEN;
+        if let Some(extended) = &self.extended {
+            at += extended.write(&mut space[at..]);
         }
         match self.lead {
             Lead::Nothing => {}
@@ -518,7 +588,7 @@ mod tests {
         assert!(Head::new(Kind::Ping, 0).place(&7u64.to_le_bytes(), &mut out));
         let mut head = Head::new(Kind::Call, 3);
         head.flags = flags::MORE;
-        head.total = Some(5000);
+        head.extended = Some(Extended { total: Some(5000), encoded: &[] });
         head.lead = Lead::Call(CallHead { method: 1, fingerprint: 2, timeout: 3 });
         assert!(head.place(b"payload", &mut out));
         let mut batch = crate::transport::Bytes::default();
@@ -599,6 +669,15 @@ mod tests {
         assert_eq!(pad_len(u64::from_le_bytes(*bytes.first_chunk().unwrap())), None);
         bytes[4] = KIND_PAD;
         assert_eq!(Frame::parse(&bytes), Err(FrameError::UnknownKind(KIND_PAD)));
+    }
+
+    #[test]
+    fn a_time_is_rounded_up() {
+        let nanos = |nanos| timeout_units(Duration::from_nanos(nanos));
+        assert_eq!((nanos(0), nanos(1), nanos(100_000), nanos(100_001)), (0, 1, 1, 2));
+        assert_eq!((nanos(999_900_001), nanos(1_000_000_000), nanos(2_000_000_001)), (10_000, 10_000, 20_001));
+        assert_eq!(timeout_units(Duration::from_millis(u64::from(u32::MAX) / 10)), u32::MAX - 5);
+        assert_eq!(timeout_units(Duration::MAX), u32::MAX);
     }
 
     #[test]

@@ -21,36 +21,55 @@ pub mod codec;
 pub mod error;
 pub mod frame;
 pub mod latency;
+pub mod layer;
 pub mod limits;
 pub mod method;
 pub mod server;
 pub mod service;
 pub mod stats;
 pub mod streaming;
+#[cfg(feature = "tracing")]
+pub mod telemetry;
 pub mod transport;
 pub mod wire;
 
 mod body;
+mod call_id;
+mod call_layer;
 mod clock;
 mod connection;
 mod context;
+mod inherit;
 mod landing;
+mod metadata;
+mod priority;
 mod protocol;
+mod random;
+mod rare;
 mod scratch;
 mod share;
+#[cfg(not(feature = "tracing"))]
+#[path = "no_telemetry.rs"]
+mod telemetry;
+mod trace;
 mod waiter;
 
-pub use call::{Call, Pending};
+pub use call::{Call, Pending, WithMetadata};
+pub use call_id::CallId;
 pub use client::{Client, ServiceClient};
 pub use connection::{Connection, ConnectionBuilder};
 pub use context::{Context, Peer, allow_wait};
 pub use error::{
     CallError, CloseReason, ConnectError, ConnectionError, Execution, HandshakeError, ProtocolError, Reason,
 };
+pub use inherit::Inherited;
 pub use latency::Latency;
 pub use limits::{Limit, Limits};
+pub use metadata::{Metadata, MetadataEntry, MetadataError, MetadataIter, MetadataKey, MetadataName, MetadataValue};
+pub use priority::Priority;
 pub use protocol::{MAJOR, MINOR};
 pub use server::{DrainReport, Server, ServerBuilder, ServerHandle};
 pub use service::Service;
 pub use stats::{ConnectionStats, ServerStats};
 pub use streaming::{StreamError, Streaming};
+pub use trace::{TraceContext, TraceParseError};

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::metadata::METADATA_LEN_MAX;
+
 /// What a connection and a server may use.
 ///
 /// Lengths are in bytes. Setters take the value by its name; values out of range are brought into it, and the range
@@ -32,6 +34,8 @@ pub struct Limits {
     pub memory_in: usize,
     /// Payload bytes that a connection holds of what it will send. Default 8 MiB.
     pub memory_out: usize,
+    /// The longest metadata that this side sends with a call or a reply, or accepts. Default 2 KiB.
+    pub metadata_len: usize,
     /// Bytes of a stream's items that its receiver has not taken, at first, and so the longest item. Default 256 KiB. Those that
     /// the receivers of all streams of a connection have not looked at are at most [`memory_in`](Limits::memory_in) together, and
     /// 16 KiB a stream.
@@ -83,6 +87,7 @@ impl Default for Limits {
             calls_waiting: 1024,
             memory_in: 8 << 20,
             memory_out: 8 << 20,
+            metadata_len: 2 << 10,
             stream_window: 256 << 10,
             stream_window_max: 8 << 20,
             memory_total: 512 << 20,
@@ -133,6 +138,8 @@ setters! {
     memory_in: usize, 64, BYTES_MAX;
     /// Sets the payload bytes held of what will be sent, 64 bytes to 1 TiB.
     memory_out: usize, 64, BYTES_MAX;
+    /// Sets the longest metadata of a call or a reply, 0 (none at all) to 2,816 bytes.
+    metadata_len: usize, 0, METADATA_LEN_MAX;
     /// Sets the bytes of a stream's items that its receiver has not taken yet, 1 KiB to 1 GiB.
     stream_window: usize, 1024, 1 << 30;
     /// Sets up to where the window of a stream grows, 1 KiB to 1 GiB. Never less than what it begins with.
@@ -198,6 +205,8 @@ pub enum Limit {
     MemoryTotal,
     /// Sixteen streams a call.
     StreamsPerCall,
+    /// One of the service's own, that a [layer](crate::layer::Layer) keeps.
+    Application,
     /// One that a peer of a later version names.
     Unknown(u8),
 }
@@ -212,6 +221,7 @@ impl Limit {
             Limit::MemoryOut => 5,
             Limit::MemoryTotal => 6,
             Limit::StreamsPerCall => 7,
+            Limit::Application => 32,
             Limit::Unknown(code) => code,
         }
     }
@@ -225,6 +235,7 @@ impl Limit {
             5 => Limit::MemoryOut,
             6 => Limit::MemoryTotal,
             7 => Limit::StreamsPerCall,
+            32 => Limit::Application,
             code => Limit::Unknown(code),
         }
     }
@@ -240,6 +251,7 @@ impl fmt::Display for Limit {
             Limit::MemoryOut => "the limit `memory_out`",
             Limit::MemoryTotal => "the limit `memory_total`",
             Limit::StreamsPerCall => "the limit of 16 streams a call",
+            Limit::Application => "a limit of the service's own",
             Limit::Unknown(code) => return write!(f, "limit {code}"),
         })
     }

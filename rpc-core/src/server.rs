@@ -14,11 +14,13 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::call_layer::CallLayers;
 use crate::clock;
 use crate::codec::CodecId;
 use crate::connection::{Closing, Connection, Start};
 use crate::error::{CloseReason, ConnectionError};
 use crate::latency::Latency;
+use crate::layer::{CallLayer, LAYERS_FIRST, Layer, Layers, Stack};
 use crate::limits::Limits;
 use crate::protocol::Side;
 use crate::service::{Router, Service};
@@ -32,24 +34,44 @@ const ACCEPT_BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// Connections beyond the limit that are told so; more are dropped without a word.
 const TURNED_AWAY_MAX: usize = 64;
 
-/// Services and limits, before there is a listener.
-#[derive(Debug, Default)]
+/// Services and limits, before there is a listener. `L` is what is around each service.
+#[derive(Default)]
 #[must_use]
-pub struct ServerBuilder {
+pub struct ServerBuilder<L = ()> {
     router: Router,
+    layers: L,
+    call_layers: CallLayers,
     limits: Limits,
     latency: Latency,
     codecs: Option<Vec<CodecId>>,
 }
 
-impl ServerBuilder {
+impl<L: Layers> ServerBuilder<L> {
     /// Adds a service. All services share every connection.
     ///
     /// # Panics
     ///
     /// If one of the same name is there already.
     pub fn service<S: Service>(mut self, service: S) -> Self {
-        self.router.add(service);
+        self.router.add(self.layers.around(service));
+        self
+    }
+
+    /// Puts a layer around every call of every service. The first is the outermost.
+    ///
+    /// # Panics
+    ///
+    /// If there is a service already: layers come first, so that no service is left without.
+    #[track_caller]
+    pub fn layer<N: Layer>(self, layer: N) -> ServerBuilder<Stack<L, N>> {
+        assert!(self.router.services() == 0, "{LAYERS_FIRST}");
+        let ServerBuilder { router, layers, call_layers, limits, latency, codecs } = self;
+        ServerBuilder { router, layers: Stack::new(layers, layer), call_layers, limits, latency, codecs }
+    }
+
+    /// Has a layer look at every call that handlers make to the peer that called them. The first is the outermost.
+    pub fn call_layer<N: CallLayer>(mut self, layer: N) -> Self {
+        self.call_layers.add(layer);
         self
     }
 
@@ -76,10 +98,26 @@ impl ServerBuilder {
         self
     }
 
+    /// What a connection needs that is served without a listener.
+    pub(crate) fn into_start(self) -> Start {
+        Start {
+            side: Side::Server,
+            share: Arc::new(Share::new(&self.limits)),
+            limits: self.limits,
+            latency: self.latency,
+            codecs: self.codecs.unwrap_or_else(|| CodecId::SUPPORTED.to_vec()),
+            router: Arc::new(self.router),
+            call_layers: self.call_layers.shared(),
+            on_end: None,
+            closing: Closing::No,
+        }
+    }
+
     /// Takes connections from a listener.
     pub fn listen(self, listener: impl Listener) -> Server {
         let shared = Shared {
             router: Arc::new(self.router),
+            call_layers: self.call_layers.shared(),
             share: Arc::new(Share::new(&self.limits)),
             limits: self.limits,
             latency: self.latency,
@@ -92,6 +130,12 @@ impl ServerBuilder {
             gone: Notify::new(),
         };
         Server { shared: Arc::new(shared), listeners: Vec::new() }.listen(listener)
+    }
+}
+
+impl<L> fmt::Debug for ServerBuilder<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder").field("services", &self.router).finish_non_exhaustive()
     }
 }
 
@@ -222,6 +266,7 @@ pub struct DrainReport {
 
 struct Shared {
     router: Arc<Router>,
+    call_layers: Option<Arc<CallLayers>>,
     limits: Limits,
     latency: Latency,
     codecs: Vec<CodecId>,
@@ -314,6 +359,7 @@ impl Shared {
             latency: self.latency,
             codecs: self.codecs.clone(),
             router: Arc::clone(&self.router),
+            call_layers: self.call_layers.clone(),
             share: Arc::clone(&self.share),
             on_end: Some(on_end),
             closing,

@@ -40,7 +40,7 @@ pub trait Service: Send + Sync + 'static {
 /// A request that has been received whole.
 pub struct Request {
     payload: Payload,
-    method: u64,
+    method: &'static MethodDescriptor,
     context: Context,
     /// What decoding allocated, where it is much.
     charged: OnceLock<u64>,
@@ -54,12 +54,18 @@ const TAKEN_LEN_MIN: usize = 64 << 10;
 const DECODED_FREE: usize = 4096;
 
 impl Request {
-    pub(crate) fn new(payload: Payload, method: u64, context: Context, id: u64, streams: StreamCounts) -> Request {
+    pub(crate) fn new(
+        payload: Payload,
+        method: &'static MethodDescriptor,
+        context: Context,
+        id: u64,
+        streams: StreamCounts,
+    ) -> Request {
         Request { payload, method, context, charged: OnceLock::new(), id, streams }
     }
 
-    /// The id of the method, as [`MethodId`](crate::method::MethodId) computes it.
-    pub fn method(&self) -> u64 {
+    /// The method that is called.
+    pub fn method(&self) -> &'static MethodDescriptor {
         self.method
     }
 
@@ -126,7 +132,7 @@ impl Request {
         S: Stream<Item = O::Item> + Send,
     {
         let link = &**self.context.connection().link();
-        link.reply(self.id);
+        link.reply(self.id, self.context.reply_extras());
         self.context.control().outlive();
         let mut stream = std::pin::pin!(stream);
         let mut pump = Pump::new(self.id + 2 * (u64::from(self.streams.given) + 1), link, slow);
@@ -189,7 +195,7 @@ impl Drop for Request {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
-            .field("method", &format_args!("{:#018x}", self.method))
+            .field("method", &format_args!("{}.{}", self.method.service, self.method.name))
             .field("bytes", &self.payload().len())
             .field("context", &self.context)
             .finish_non_exhaustive()

@@ -34,8 +34,10 @@ mod tests;
 
 /// Turns a trait into a service: `Kv` gets a `KvClient` and a `KvServer`.
 ///
-/// The options are `name = "…"`, the service's name on the wire, and `crate = path`, where the `trunkline` crate is
-/// found.
+/// The options are `name = "…"`, the service's name on the wire, `crate = path`, where the `trunkline` crate is found, and
+/// `mock`, with which `Kv` gets a `MockKv` as well: an implementation for tests, whose methods are closures. It is there in
+/// every build, for the tests of other crates; for those of this one alone, write
+/// `#[cfg_attr(test, trunkline::service(mock))]` beside `#[cfg_attr(not(test), trunkline::service)]`.
 ///
 /// A method is an `async fn` with `&self`. It takes `#[rpc(…)]` with any of
 ///

@@ -1,5 +1,7 @@
 //! What a service is, once parsed: everything the expansion needs, and nothing that could still be wrong.
 
+use quote::format_ident;
+use syn::ext::IdentExt;
 use syn::{Attribute, Ident, ItemTrait, LitStr, Path, Type};
 
 use crate::options::MethodOptions;
@@ -10,6 +12,8 @@ pub(crate) struct Service {
     pub(crate) item: ItemTrait,
     /// Where the `trunkline` crate is found.
     pub(crate) krate: Path,
+    /// Whether it has a mock.
+    pub(crate) mock: bool,
     /// The service's name on the wire.
     pub(crate) wire_name: String,
     /// Its methods, in the order of the trait. Those with a mistake are missing.
@@ -102,6 +106,11 @@ pub(crate) struct StreamReply {
 }
 
 impl Method {
+    /// Its second name in a mock, of which the first is its own: takes a closure that returns a future.
+    pub(crate) fn mocked_later(&self) -> Ident {
+        format_ident!("{}_async", self.ident.unraw(), span = self.ident.span())
+    }
+
     /// The arguments that are streams, in order.
     pub(crate) fn streams(&self) -> impl Iterator<Item = &StreamArgument> {
         self.parameters.iter().filter_map(|parameter| match parameter {

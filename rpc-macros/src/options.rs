@@ -17,6 +17,8 @@ pub(crate) struct ServiceOptions {
     pub(crate) name: Option<LitStr>,
     /// Where the `trunkline` crate is found.
     pub(crate) krate: Option<Path>,
+    /// Whether there is to be a mock.
+    pub(crate) mock: Option<Ident>,
 }
 
 /// The options of `#[rpc(..)]` on a method. What is set remembers the word that set it, for errors about it.
@@ -55,7 +57,8 @@ impl ServiceOptions {
             match setting.key.to_string().as_str() {
                 "name" => options.name = setting.name(errors),
                 "crate" => options.krate = setting.path(errors),
-                _ => setting.unknown("a service takes `name = \"..\"` and `crate = path`", errors),
+                "mock" => options.mock = setting.word(errors),
+                _ => setting.unknown("a service takes `name = \"..\"`, `crate = path` and `mock`", errors),
             }
         }
         options

@@ -57,9 +57,13 @@ fn trait_(options: ServiceOptions, mut item: ItemTrait, errors: &mut Errors) -> 
         }
     }
     check_wire_names(&methods, errors);
+    if options.mock.is_some() {
+        check_mock_names(&methods, errors);
+    }
 
     Service {
         krate,
+        mock: options.mock.is_some(),
         wire_name: options.name.map_or_else(|| item.ident.unraw().to_string(), |name| name.value()),
         item,
         methods,
@@ -369,7 +373,7 @@ fn stream_reply(ty: &Type, item: &Type, krate: &Path) -> StreamReply {
     StreamReply {
         written: ty.clone(),
         ty: types::with_send_streams(ty),
-        received: types::with_received_streams(ty, krate),
+        received: types::with_streams_as(ty, parse_quote!(#krate::Streaming<#item>)),
         item: item.clone(),
     }
 }
@@ -392,6 +396,23 @@ fn check_client_name(ident: &Ident, errors: &mut Errors) {
                  the wire with `#[rpc(name = \"{name}\")]`"
             ),
         );
+    }
+}
+
+/// For each method a mock has two of its own.
+fn check_mock_names(methods: &[Method], errors: &mut Errors) {
+    for method in methods {
+        let later = method.mocked_later();
+        if let Some(other) = methods.iter().find(|other| other.ident == later) {
+            errors.at(
+                &other.ident,
+                format_args!(
+                    "the mock has a `{later}` of its own, beside `{}`: give the method another name, and keep this one on \
+                     the wire with `#[rpc(name = \"{later}\")]`",
+                    method.ident
+                ),
+            );
+        }
     }
 }
 

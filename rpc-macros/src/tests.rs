@@ -408,7 +408,7 @@ fn a_wrong_option_is_explained() {
     };
     assert_eq!(
         of_service(quote!(version = 1)),
-        "unknown option `version`: a service takes `name = \"..\"` and `crate = path`"
+        "unknown option `version`: a service takes `name = \"..\"`, `crate = path` and `mock`"
     );
     assert_eq!(of_service(quote!(crate = "rpc")), "`crate` takes a path: write `crate = ::other::trunkline`");
     assert_eq!(of_service(quote!(name)), "`name` takes a string literal: write `name = \"..\"`");
@@ -469,6 +469,7 @@ fn a_mistake_in_one_method_leaves_the_others_usable() {
 fn the_expansion_is_the_committed_one() {
     compare(
         "kv.rs",
+        quote!(),
         quote! {
             /// A key-value store.
             pub trait Kv {
@@ -491,6 +492,7 @@ fn the_expansion_is_the_committed_one() {
 fn the_expansion_of_streams_is_the_committed_one() {
     compare(
         "chat.rs",
+        quote!(),
         quote! {
             trait Chat {
                 async fn watch(&self, prefix: &str) -> Result<impl Stream<Item = Vec<u8>>, ChatError>;
@@ -502,8 +504,47 @@ fn the_expansion_of_streams_is_the_committed_one() {
     );
 }
 
-fn compare(name: &str, item: TokenStream) {
-    let expansion = expand::service(quote!(), item);
+#[test]
+fn the_expansion_with_a_mock_is_the_committed_one() {
+    compare(
+        "mock.rs",
+        quote!(mock),
+        quote! {
+            pub trait Kv {
+                async fn get(&self, key: &str) -> Option<String>;
+                async fn watch(&self, prefix: &str) -> Result<impl Stream<Item = Change>, KvError>;
+            }
+        },
+    );
+}
+
+#[test]
+fn a_mock_has_two_names_for_each_method() {
+    let item = quote! {
+        trait Kv {
+            async fn get(&self);
+            async fn get_async(&self);
+        }
+    };
+    assert_eq!(messages(quote!(), item.clone()), Vec::<String>::new());
+    assert_eq!(
+        one(messages(quote!(mock), item)),
+        "the mock has a `get_async` of its own, beside `get`: give the method another name, and keep this one on the wire \
+         with `#[rpc(name = \"get_async\")]`"
+    );
+    assert_eq!(
+        one(messages(
+            quote!(mock = true),
+            quote!(
+                trait Kv {}
+            )
+        )),
+        "`mock` takes no value: write `mock`"
+    );
+}
+
+fn compare(name: &str, options: TokenStream, item: TokenStream) {
+    let expansion = expand::service(options, item);
     let laid_out = prettyplease::unparse(&syn::parse2(expansion).unwrap());
     let path = format!("{}/src/snapshots/{name}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("SNAPSHOT").is_some_and(|value| value == "overwrite") {

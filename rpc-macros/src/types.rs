@@ -137,10 +137,10 @@ pub(crate) fn with_send_streams(ty: &Type) -> Type {
     ty
 }
 
-/// `ty` with `Streaming<Item>` in the place of `impl Stream<Item = Item>`: what the caller of a method gets.
-pub(crate) fn with_received_streams(ty: &Type, krate: &syn::Path) -> Type {
+/// `ty` with `other` in the place of `impl Stream<Item = Item>`.
+pub(crate) fn with_streams_as(ty: &Type, other: Type) -> Type {
     let mut ty = ty.clone();
-    Received(krate).visit_type_mut(&mut ty);
+    Replaced(other).visit_type_mut(&mut ty);
     ty
 }
 
@@ -154,14 +154,12 @@ impl VisitMut for Sendable {
     }
 }
 
-struct Received<'a>(&'a syn::Path);
+struct Replaced(Type);
 
-impl VisitMut for Received<'_> {
+impl VisitMut for Replaced {
     fn visit_type_mut(&mut self, ty: &mut Type) {
-        let krate = self.0;
-        if let Some(item) = streamed_item(ty).cloned() {
-            *ty = syn::parse_quote!(#krate::Streaming<#item>);
-            return;
+        if streamed_item(ty).is_some() {
+            return ty.clone_from(&self.0);
         }
         visit_mut::visit_type_mut(self, ty);
     }

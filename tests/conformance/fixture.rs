@@ -17,12 +17,14 @@ use trunkline::transport::{
 use trunkline::{BindError, ConnectError, Connection, ConnectionBuilder, DrainReport, Limits, Server, ServerHandle};
 
 use crate::child::Child;
+use crate::errand::{ErrandServer, Messenger};
 use crate::flow::{FlowServer, Stage};
 use crate::harness::{soon, until};
 use crate::ledger::Ledger;
 use crate::own_transport::{Handed, Handing, Own, handed};
 use crate::raw::{Raw, raw, raw_ring};
 use crate::service::{Host, Neighbour, OtherServer, SuiteClient, SuiteServer};
+use crate::vault;
 
 /// What carries the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +109,7 @@ pub(crate) fn limits(named: &[(&str, u64)]) -> Limits {
             "in_flight_per_connection" => limits.in_flight_per_connection(size),
             "in_flight_per_server" => limits.in_flight_per_server(size),
             "calls_waiting" => limits.calls_waiting(size),
+            "metadata_len" => limits.metadata_len(size),
             "memory_in" => limits.memory_in(size),
             "stream_window" => limits.stream_window(size),
             "stream_idle" => limits.stream_idle(time),
@@ -442,6 +445,8 @@ pub(crate) fn server_builder(setup: &Setup, ledger: &Ledger) -> trunkline::Serve
         .service(OtherServer::new(Neighbour))
         .service(FlowServer::new(Stage { ledger: ledger.clone() }))
         .service(crate::cases::locks::service())
+        .service(vault::service(ledger))
+        .service(ErrandServer::new(Messenger))
         .limits(limits(&named));
     if setup.codecs.is_empty() { builder } else { builder.codecs(&codecs(&setup.codecs)) }
 }

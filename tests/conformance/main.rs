@@ -5,6 +5,7 @@
 //! reason, and in `docs/conformance.md`, which a test keeps equal to it.
 
 mod cases {
+    pub(crate) mod beside;
     pub(crate) mod blocking;
     pub(crate) mod callbacks;
     pub(crate) mod calls;
@@ -15,13 +16,16 @@ mod cases {
     pub(crate) mod handshake;
     pub(crate) mod isolation;
     pub(crate) mod kills;
+    pub(crate) mod layers;
     pub(crate) mod lifetime;
     pub(crate) mod limits;
     pub(crate) mod locks;
     pub(crate) mod payloads;
+    pub(crate) mod sessions;
     pub(crate) mod streams;
 }
 mod child;
+mod errand;
 mod fixture;
 mod flow;
 mod harness;
@@ -31,6 +35,7 @@ mod pipes;
 mod raw;
 mod service;
 mod table;
+mod vault;
 
 /// Not a test: what the suite's second process runs. It does nothing where nobody asked for a second process.
 #[test]
@@ -135,6 +140,18 @@ cases! { $
         an_async_handler_may_not_wait,
         the_peer_is_identified,
     }
+    beside {
+        metadata_travels_both_ways,
+        metadata_comes_to_a_thread_that_waits,
+        metadata_comes_with_the_methods_own_error,
+        metadata_comes_before_the_items_of_a_stream,
+        metadata_has_a_limit_on_either_side,
+        malformed_metadata_fails_its_call_alone,
+        a_trace_goes_with_the_calls_of_a_handler,
+        a_call_id_is_the_callers_or_no_other_calls,
+        urgency_is_told_and_only_a_low_one_inherited,
+        a_secret_is_one_on_the_other_side_as_well,
+    }
     streams {
         items_come_in_order_and_whole,
         a_stream_may_borrow_its_arguments_and_fail_before_it_begins,
@@ -200,6 +217,18 @@ cases! { $
         calls_in_flight_end_when_the_connection_is_closed,
         a_dropped_server_ends_every_call,
         an_ended_connection_has_no_accounts,
+    }
+    layers {
+        a_layer_refuses_before_arguments_are_decoded,
+        what_a_layer_refuses_afterwards_may_have_run,
+        a_layer_goes_with_its_call,
+        a_call_layer_sees_every_call_and_its_end,
+        a_call_layer_refuses_and_hurries,
+        a_call_layer_adds_metadata,
+    }
+    sessions {
+        each_connection_keeps_values_of_its_own,
+        a_kept_value_goes_with_its_connection,
     }
     drain {
         accepted_calls_finish_and_new_ones_are_refused,

@@ -33,7 +33,6 @@ mod error;
 #[cfg(all(unix, any(feature = "tcp", feature = "unix", feature = "pipe")))]
 mod fd;
 pub mod framing;
-#[cfg(feature = "mem")]
 pub mod mem;
 pub mod over;
 #[cfg(all(unix, feature = "pipe"))]

@@ -99,9 +99,10 @@ fn describe(about: &About) -> ExitCode {
     struct Described<'a> {
         #[serde(flatten)]
         about: &'a About,
-        workloads: [&'a str; 2],
+        workloads: &'a [&'a str],
     }
-    print(&Described { about, workloads: ["echo", "upload"] });
+    let workloads = ["echo", "upload", "down", "up"];
+    print(&Described { about, workloads: if about.streams { &workloads } else { &workloads[..2] } });
     ExitCode::SUCCESS
 }
 

@@ -12,6 +12,7 @@ use tokio::task::{self, JoinHandle};
 use super::meter::Meter;
 use super::open;
 use super::recorder::Tally;
+use super::stream;
 use super::{Client, Error, LocalClient, Outcome, Spec, Workload};
 use crate::{Item, checksum, payload};
 
@@ -19,6 +20,9 @@ use crate::{Item, checksum, payload};
 pub(super) async fn run<C: Client>(mut spec: Spec, clients: Vec<C>) -> Result<Outcome, Error> {
     spec.server_pid = spec.server_pid.or(clients.first().and_then(Client::server_pid));
     let clients = shared(clients)?;
+    if spec.workload.is_stream() {
+        return stream::run(spec, &clients[0]).await;
+    }
     let upload = Upload::new(spec.size);
     let call = |lane: usize| {
         let client = &clients[lane % clients.len()];
@@ -26,6 +30,7 @@ pub(super) async fn run<C: Client>(mut spec: Spec, clients: Vec<C>) -> Result<Ou
             match spec.workload {
                 Workload::Echo => echoed(number, client.echo(Item::new(number)).await?),
                 Workload::Upload => upload.summed(client.upload(&upload.bytes).await?),
+                Workload::Down | Workload::Up => Err("a stream is not one of many calls".into()),
             }
         }
     };
@@ -51,6 +56,7 @@ pub(super) async fn run_local<C: LocalClient>(mut spec: Spec, clients: Vec<C>) -
             match spec.workload {
                 Workload::Echo => echoed(number, client.echo(Item::new(number)).await?),
                 Workload::Upload => upload.summed(client.upload(&upload.bytes).await?),
+                Workload::Down | Workload::Up => Err("a stream is not one of many calls".into()),
             }
         }
     };
@@ -148,7 +154,8 @@ async fn closed(
     Ok(outcome)
 }
 
-/// Calls again and again. Between two calls is one look at the clock.
+/// Calls again and again, and looks at the clock between two calls; where callers share a connection with many others, around
+/// one call in some. A batch of a floor's takes one look, too: what measures is not to be a sixth of what is measured.
 async fn caller<F: Future<Output = Result<(), Error>>>(
     call: impl Fn(u64) -> F,
     spec: Spec,
@@ -156,20 +163,32 @@ async fn caller<F: Future<Output = Result<(), Error>>>(
     phase: Phase,
 ) -> Result<Tally, Error> {
     let mut tally = Tally::new();
+    let every = if spec.in_flight < MANY { 1 } else { TIMED_EVERY };
     let mut since = Instant::now();
     // No two callers use the same number.
-    for number in (lane as u64..).step_by(spec.in_flight) {
+    for (turn, number) in (0u64..).zip((lane as u64..).step_by(spec.in_flight)) {
+        let timed = turn % every == 0;
+        if timed && every > 1 {
+            since = Instant::now();
+        }
         call(number).await?;
-        let now = Instant::now();
+        let now = timed.then(Instant::now);
         match phase.load(Ordering::Relaxed) {
             WARMING => {}
-            COUNTING => tally.record(1, now.duration_since(since)),
+            COUNTING => match now {
+                Some(now) => tally.record(1, now.duration_since(since)),
+                None => tally.calls += 1,
+            },
             _ => break,
         }
-        since = now;
+        since = now.unwrap_or(since);
     }
     Ok(tally)
 }
+
+/// From so many calls in flight on, one in so many is timed.
+const MANY: usize = 8;
+const TIMED_EVERY: u64 = 16;
 
 /// How long the last replies may take.
 const PATIENCE: Duration = Duration::from_secs(10);

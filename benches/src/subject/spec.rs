@@ -13,6 +13,17 @@ pub enum Workload {
     Echo,
     /// Bytes there, a checksum back.
     Upload,
+    /// A stream of items from the server: what counts is items.
+    Down,
+    /// The same to the server.
+    Up,
+}
+
+impl Workload {
+    /// Whether it is one call, whose items count.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Workload::Down | Workload::Up)
+    }
 }
 
 /// One measurement.
@@ -57,10 +68,10 @@ impl Spec {
         self.rate.is_some() || self.load.is_some()
     }
 
-    /// Bytes of the argument of one call.
+    /// Bytes of the argument of one call, or of an item.
     pub fn call_len(&self) -> usize {
         match self.workload {
-            Workload::Echo => 32,
+            Workload::Echo | Workload::Down | Workload::Up => 32,
             Workload::Upload => self.size,
         }
     }
@@ -69,13 +80,13 @@ impl Spec {
 /// What was measured.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Calls whose reply was right.
+    /// Calls whose reply was right, or items of a stream.
     pub calls: u64,
     /// How long that took.
     pub seconds: f64,
     /// Bytes of their arguments.
     pub bytes: u64,
-    /// From when a call was made, or with a rate was due, to its reply.
+    /// From when a call was made, or with a rate was due, to its reply. Nothing for a stream, but in a floor's batches.
     pub latency: Latency,
     /// Calls a second that are 100 % of a load.
     pub peak: Option<f64>,

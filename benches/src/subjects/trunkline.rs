@@ -7,14 +7,20 @@ use std::path::Path;
 use bytes::Bytes;
 use tokio::runtime::Builder;
 use trunkline::transport::{ShmConnector, ShmListener};
-use trunkline::{Connection, ConnectionBuilder, Latency, Limits, Server, ServerBuilder};
-use trunkline_benches::subject::{About, Blocking, Client, Error, Ready, Recorder, Spec, Subject, Workload, child};
+use trunkline::{Connection, ConnectionBuilder, Latency, Limits, Server, ServerBuilder, Stream, Streaming};
+use trunkline_benches::subject::{
+    About, Blocking, Client, Each, Error, InOrder, Ready, Recorder, Sink, Source, Spec, Subject, Workload, child, items,
+};
 use trunkline_benches::{Item, checksum, checksum_in_turns, payload};
 
 #[trunkline::service]
 pub(crate) trait Bench {
     async fn echo(&self, item: Item) -> Item;
     async fn upload(&self, bytes: &[u8]) -> u64;
+    /// Does not end.
+    async fn down(&self) -> impl Stream<Item = Item>;
+    /// How many items have come, up to the first wrong one.
+    async fn up(&self, items: Streaming<Item>) -> u64;
 }
 
 struct Measured;
@@ -26,6 +32,20 @@ impl Bench for Measured {
 
     async fn upload(&self, bytes: &[u8]) -> u64 {
         checksum_in_turns(bytes).await
+    }
+
+    async fn down(&self) -> impl Stream<Item = Item> {
+        Each(items())
+    }
+
+    async fn up(&self, mut items: Streaming<Item>) -> u64 {
+        let mut seen = InOrder::default();
+        while let Some(Ok(item)) = items.next().await {
+            if seen.take(item).is_err() {
+                break;
+            }
+        }
+        seen.count()
     }
 }
 
@@ -69,6 +89,7 @@ impl Setting for Default {
         transports: TRANSPORTS,
         modes: &["ct", "mt"],
         beside_max: 0,
+        streams: true,
     };
 }
 
@@ -83,6 +104,7 @@ impl Setting for Asleep {
         transports: TRANSPORTS,
         modes: &["ct"],
         beside_max: 0,
+        streams: true,
     };
 
     fn server() -> ServerBuilder {
@@ -116,6 +138,7 @@ impl Setting for Roomy {
         transports: TRANSPORTS,
         modes: &["ct"],
         beside_max: BESIDE_MAX,
+        streams: true,
     };
 
     fn server() -> ServerBuilder {
@@ -144,6 +167,7 @@ impl Setting for Trusting {
         transports: &["shm"],
         modes: &["ct"],
         beside_max: 0,
+        streams: true,
     };
 
     #[expect(unsafe_code, reason = "vouches for the client")]
@@ -206,6 +230,20 @@ impl Client for Caller {
         Ok(self.client.upload(bytes).await?)
     }
 
+    async fn down(&self, mut sink: Sink) -> Result<(), Error> {
+        let mut items = self.client.down().await?;
+        while let Some(item) = items.next().await {
+            if !sink.take(item?)? {
+                return Ok(());
+            }
+        }
+        Err("the stream has ended".into())
+    }
+
+    async fn up(&self, source: Source) -> Result<u64, Error> {
+        Ok(self.client.up(Each(source)).await?)
+    }
+
     fn server_pid(&self) -> Option<u32> {
         self.connection.peer().pid()
     }
@@ -223,6 +261,7 @@ impl Blocking for Waiting {
         transports: &["tcp", "unix", "shm"],
         modes: &["thread"],
         beside_max: 0,
+        streams: false,
     };
 
     fn serve(transport: &str, dir: &Path, ready: Ready) -> Result<(), Error> {
@@ -242,6 +281,7 @@ impl Blocking for Waiting {
             let right = match spec.workload {
                 Workload::Echo => client.echo(Item::new(number)).wait()? == Item::new(number),
                 Workload::Upload => client.upload(&bytes).wait()? == sum,
+                Workload::Down | Workload::Up => return Err("streams are measured in tasks".into()),
             };
             if !right {
                 return Err(format!("a wrong reply to call {number}").into());

@@ -216,7 +216,14 @@ impl<'de, L: Layout> Deserializer<'de> for Decoder<'_, '_, 'de, L> {
 
     #[inline]
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, DecodeError> {
-        visitor.visit_seq(self.enter(size_of::<V::Value>())?.fields(len))
+        let size = size_of::<V::Value>();
+        let Decoder { source, depth_left, .. } = self.enter(size)?;
+        // Nobody else sees this copy, so it can stay in registers from field to field, and an array be read as a whole.
+        let mut near = Source { input: source.input, budget: &mut *source.budget };
+        let decoder = Decoder::<L> { source: &mut near, depth_left, paid: size, layout: PhantomData };
+        let value = visitor.visit_seq(decoder.fields(len))?;
+        source.input = near.input;
+        Ok(value)
     }
 
     #[inline]
@@ -310,6 +317,14 @@ struct Fields<'s, 'b, 'de, L> {
     layout: PhantomData<L>,
 }
 
+impl<'b, 'de, L> Fields<'_, 'b, 'de, L> {
+    /// The decoder of an element of `size` bytes.
+    #[inline]
+    fn decoder(&mut self, size: usize) -> Decoder<'_, 'b, 'de, L> {
+        Decoder { source: &mut *self.source, depth_left: self.depth_left, paid: size, layout: PhantomData }
+    }
+}
+
 impl<'de, L: Layout> de::SeqAccess<'de> for Fields<'_, '_, 'de, L> {
     type Error = DecodeError;
 
@@ -319,10 +334,7 @@ impl<'de, L: Layout> de::SeqAccess<'de> for Fields<'_, '_, 'de, L> {
             return Ok(None);
         }
         self.left -= 1;
-        let paid = size_of::<S::Value>();
-        let decoder =
-            Decoder::<L> { source: &mut *self.source, depth_left: self.depth_left, paid, layout: PhantomData };
-        seed.deserialize(decoder).map(Some)
+        seed.deserialize(self.decoder(size_of::<S::Value>())).map(Some)
     }
 
     #[inline]

@@ -14,11 +14,12 @@ use tokio::sync::Notify;
 
 use super::{Connection, OnEnd};
 use crate::clock;
-use crate::context::{Context, Scope, allow_wait};
+use crate::context::{Context, Facts, allow_wait};
 use crate::error::{ConnectionError, Reason};
 use crate::protocol::{Event, Failure, Finish, Incoming, Payload};
 use crate::service::{Handler, Request, Route, Router};
 use crate::share::Share;
+use crate::telemetry::HandlerSpan;
 
 /// Places kept for the next requests of a service on a connection.
 const POOL_MAX: usize = 32;
@@ -41,6 +42,7 @@ pub(super) struct Dispatcher {
 struct Running {
     place: Box<dyn Handler>,
     context: Context,
+    span: HandlerSpan,
 }
 
 impl Dispatcher {
@@ -72,16 +74,18 @@ impl Dispatcher {
         }
         // Once for all of them.
         let router = Arc::clone(&self.router);
-        for event in events.drain(..) {
+        // Where they lie: a request is moved once, into the place of its handler.
+        for event in &mut *events {
             match event {
                 Event::Request(incoming) => self.request(&router, incoming),
-                Event::Cancel(id) => self.tasks.stop(id, Stop::Cancelled),
-                Event::Expire(id) => self.tasks.stop(id, Stop::Expired),
+                Event::Cancel(id) => self.tasks.stop(*id, Stop::Cancelled),
+                Event::Expire(id) => self.tasks.stop(*id, Stop::Expired),
             }
         }
+        events.clear();
     }
 
-    fn request(&mut self, router: &Router, incoming: Incoming) {
+    fn request(&mut self, router: &Router, incoming: &mut Incoming) {
         let Some(route) = router.route(incoming.head.method) else {
             let reason = Reason::UnknownMethod { service: String::new(), method: String::new() };
             return self.refuse(incoming.id, reason);
@@ -110,19 +114,23 @@ impl Dispatcher {
     }
 
     /// Puts the request into a place.
-    fn begin(&mut self, route: &Route, incoming: Incoming) -> Running {
-        let context = || Context::new(self.connection.clone(), Arc::clone(&self.share), incoming.timeout);
+    fn begin(&mut self, route: &Route, incoming: &mut Incoming) -> Running {
+        let Incoming { id, timeout, ref mut payload, streams, ref mut extras, .. } = *incoming;
+        let span = HandlerSpan::begin(&self.connection, route.method, extras);
+        let mut facts = Facts { id, timeout, extras: extras.take() };
+        let context = |facts| Context::new(self.connection.clone(), Arc::clone(&self.share), facts);
         let mut running = match self.pools[route.service].pop() {
-            None => Running { place: self.router.place(route.service), context: context() },
+            None => Running { place: self.router.place(route.service), context: context(&mut facts), span },
             Some(mut running) => {
-                if !running.context.reset(incoming.timeout) {
-                    running.context = context();
+                running.span = span;
+                if !running.context.reset(&mut facts) {
+                    running.context = context(&mut facts);
                 }
                 running
             }
         };
-        let Incoming { id, head, payload, streams, .. } = incoming;
-        let request = Request::new(payload, head.method, running.context.share_out(), id, streams);
+        let payload = std::mem::take(payload);
+        let request = Request::new(payload, route.method, running.context.share_out(), id, streams);
         running.place.start(request);
         running
     }
@@ -138,6 +146,7 @@ impl Dispatcher {
         }
         match polled {
             Poll::Ready((how, payload)) => {
+                running.span.end(&how);
                 self.done.push((id, how, payload));
                 let pool = &mut self.pools[route.service];
                 if running.clear() && pool.len() < POOL_MAX {
@@ -201,11 +210,15 @@ impl Drop for Dispatcher {
 impl Running {
     /// Polls the handler, in its scope. A panic ends the call and nothing else.
     fn poll(&mut self, link: u64, cx: &mut task::Context<'_>) -> Poll<(Finish, Payload)> {
-        let scope = self.context.control().scope(link);
-        let polled = catch_unwind(AssertUnwindSafe(|| scope.enter(|| self.place.poll(cx))));
+        let scope = self.context.scope_of_calls(link);
+        let Running { place, context, span } = self;
+        let poll = || span.enter(|| scope.enter(|| context.handed(), || place.poll(cx)));
+        let polled = catch_unwind(AssertUnwindSafe(poll));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Ok(answer))) => Poll::Ready((Finish::Returned(answer.half), answer.payload)),
+            Ok(Poll::Ready(Ok(answer))) => {
+                Poll::Ready((Finish::Returned(answer.half, self.context.reply_extras()), answer.payload))
+            }
             Ok(Poll::Ready(Err(refusal))) => Poll::Ready((Finish::Failed(refusal.0), Payload::EMPTY)),
             Err(panic) => {
                 // Its payload is the user's as well, and may panic again when it is dropped.
@@ -283,6 +296,7 @@ impl Future for Task {
             Poll::Pending => Poll::Pending,
             Poll::Ready((how, payload)) => {
                 running.clear();
+                running.span.end(&how);
                 this.running = None;
                 this.finish(how, payload);
                 Poll::Ready(())
@@ -294,15 +308,17 @@ impl Future for Task {
 impl Task {
     /// Drops the handler and says so.
     fn end(&mut self, why: Stop) {
-        if let Some(mut running) = self.running.take() {
-            running.clear();
-        }
         let reason = match why {
             Stop::Expired => Reason::DeadlineExceeded,
             Stop::No | Stop::Cancelled | Stop::Lost => Reason::Cancelled,
         };
         let failure = if self.started { Failure::maybe_executed(reason) } else { Failure::not_executed(reason) };
-        self.finish(Finish::Failed(failure), Payload::EMPTY);
+        let how = Finish::Failed(failure);
+        if let Some(mut running) = self.running.take() {
+            running.clear();
+            running.span.end(&how);
+        }
+        self.finish(how, Payload::EMPTY);
     }
 
     fn finish(&mut self, how: Finish, payload: Payload) {
@@ -404,11 +420,17 @@ impl Control {
         self.replied.store(true, Ordering::Relaxed);
     }
 
-    fn scope(&self, link: u64) -> Scope {
-        if self.replied.load(Ordering::Relaxed) {
-            return Scope { link, timeout: Duration::MAX, deadline: None };
+    /// Whether the reply is out.
+    pub(crate) fn has_replied(&self) -> bool {
+        self.replied.load(Ordering::Relaxed)
+    }
+
+    /// The time that the handler's calls have, and when that ends, if it is known.
+    pub(crate) fn time(&self) -> (Duration, Option<Instant>) {
+        if self.has_replied() {
+            return (Duration::MAX, None);
         }
-        Scope { link, timeout: self.timeout, deadline: self.deadline.get().copied() }
+        (self.timeout, self.deadline.get().copied())
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

@@ -3,9 +3,11 @@
 mod dispatch;
 mod driver;
 mod inlet;
+mod local;
 pub(crate) mod polling;
 mod shared;
 mod streams;
+mod values;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,13 +16,16 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 
 use crate::body::{Body, Parts};
+use crate::call_layer::CallLayers;
 use crate::client::{Client, ServiceClient};
 use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError};
 use crate::latency::Latency;
+use crate::layer::{CallLayer, LAYERS_FIRST, Layer, Layers, Stack};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
-use crate::protocol::{Begun, Config, Finish, NewCall, Payload, Side, Ticket, Waited};
+use crate::protocol::{Begun, Config, Finish, NewCall, Payload, Protocol, Side, Ticket, Waited};
+use crate::random;
 use crate::service::Router;
 use crate::share::Share;
 use crate::stats::ConnectionStats;
@@ -32,6 +37,7 @@ use shared::Shared;
 
 pub(crate) use dispatch::Control;
 use streams::StreamLink;
+use values::Values;
 
 /// A connection to a peer, with any number of clients on it, and any number of services for the peer to call.
 ///
@@ -91,9 +97,13 @@ pub(crate) enum Feeding {
 /// What callers and handlers ask of a connection, whatever its transport. Every method takes the lock for a moment.
 pub(crate) trait Link: StreamLink + Send + Sync {
     fn id(&self) -> u64;
+    /// The number that HELLO gives this end of the connection.
+    fn instance(&self) -> u128;
     fn properties(&self) -> &Properties;
     fn limits(&self) -> &Limits;
     fn codec(&self) -> CodecId;
+    fn values(&self) -> &Values;
+    fn call_layers(&self) -> Option<&Arc<CallLayers>>;
 
     /// Makes a call, of which `payload` is the payload. See [`Caller::begin`](crate::protocol::caller::Caller::begin).
     fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun;
@@ -176,6 +186,12 @@ impl Connection {
         self.watch(|link| link.ended()).await
     }
 
+    /// The same connection, with a say in how long it lives.
+    fn owned(self) -> Connection {
+        let owner = Arc::new(Owner { link: Arc::clone(&self.link) });
+        Connection { link: self.link, _owner: Some(owner) }
+    }
+
     /// The same connection, without a say in how long it lives.
     pub(crate) fn lent(&self) -> Connection {
         Connection { link: Arc::clone(&self.link), _owner: None }
@@ -225,17 +241,19 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// What a connection is made with, before it is made.
-#[derive(Clone, Debug, Default)]
+/// What a connection is made with, before it is made. `L` is what is around each service.
+#[derive(Clone, Default)]
 #[must_use]
-pub struct ConnectionBuilder {
+pub struct ConnectionBuilder<L = ()> {
     limits: Limits,
     latency: Latency,
     router: Router,
+    layers: L,
+    call_layers: CallLayers,
     codecs: Option<Vec<CodecId>>,
 }
 
-impl ConnectionBuilder {
+impl<L: Layers> ConnectionBuilder<L> {
     /// Sets the limits of this side.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -254,7 +272,25 @@ impl ConnectionBuilder {
     ///
     /// If a service of the same name is there already.
     pub fn service<S: crate::service::Service>(mut self, service: S) -> Self {
-        self.router.add(service);
+        self.router.add(self.layers.around(service));
+        self
+    }
+
+    /// Puts a layer around every call of every service that this side serves. The first is the outermost.
+    ///
+    /// # Panics
+    ///
+    /// If there is a service already: layers come first, so that no service is left without.
+    #[track_caller]
+    pub fn layer<N: Layer>(self, layer: N) -> ConnectionBuilder<Stack<L, N>> {
+        assert!(self.router.services() == 0, "{LAYERS_FIRST}");
+        let ConnectionBuilder { limits, latency, router, layers, call_layers, codecs } = self;
+        ConnectionBuilder { limits, latency, router, layers: Stack::new(layers, layer), call_layers, codecs }
+    }
+
+    /// Has a layer look at every call that this side makes. The first is the outermost.
+    pub fn call_layer<N: CallLayer>(mut self, layer: N) -> Self {
+        self.call_layers.add(layer);
         self
     }
 
@@ -282,19 +318,29 @@ impl ConnectionBuilder {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(ConnectError::NoRuntime);
         }
-        let start = Start {
+        let connection = transport.start(self.into_start());
+        connection.open().await?;
+        Ok(connection)
+    }
+
+    pub(super) fn into_start(self) -> Start {
+        Start {
             side: Side::Client,
             share: Arc::new(Share::new(&self.limits)),
             limits: self.limits,
             latency: self.latency,
             codecs: self.codecs.unwrap_or_else(|| CodecId::SUPPORTED.to_vec()),
             router: Arc::new(self.router),
+            call_layers: self.call_layers.shared(),
             on_end: None,
             closing: Closing::No,
-        };
-        let connection = transport.start(start);
-        connection.open().await?;
-        Ok(connection)
+        }
+    }
+}
+
+impl<L> fmt::Debug for ConnectionBuilder<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionBuilder").field("services", &self.router).finish_non_exhaustive()
     }
 }
 
@@ -308,6 +354,7 @@ pub(crate) struct Start {
     pub(crate) latency: Latency,
     pub(crate) codecs: Vec<CodecId>,
     pub(crate) router: Arc<Router>,
+    pub(crate) call_layers: Option<Arc<CallLayers>>,
     pub(crate) share: Arc<Share>,
     pub(crate) on_end: Option<OnEnd>,
     /// Whether it is to be closed as soon as it begins.
@@ -315,41 +362,43 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// Joins it to a transport: spawns the driver, on the runtime whose thread this is.
+    /// Joins it to a transport: spawns the driver, on the runtime whose thread this is. What comes back owns it.
     pub(crate) fn run<T: Transport>(self, transport: T) -> Connection {
-        let properties = transport.properties();
-        let config = Config {
+        let protocol = self.protocol(&transport.properties());
+        self.drive(transport, protocol).owned()
+    }
+
+    /// Its protocol, over a transport of which so much is known.
+    fn protocol(&self, properties: &Properties) -> Protocol {
+        Protocol::new(Config {
             side: self.side,
-            limits: self.limits,
-            codecs: self.codecs,
+            limits: self.limits.clone(),
+            codecs: self.codecs.clone(),
             chunk_len: properties.chunk_len,
             whole_len: properties.whole_len,
             silent_loss: properties.silent_loss,
-            instance: instance(),
-            share: self.share,
-        };
+            instance: random::bits128(),
+            share: Arc::clone(&self.share),
+        })
+    }
+
+    /// Spawns the driver. Nobody owns the connection yet.
+    fn drive<T: Transport>(self, transport: T, protocol: Protocol) -> Connection {
+        let properties = transport.properties();
         // In one process, the runtime that would look again is what makes the other end answer.
         let same_process = properties.peer == PeerIdentity::SameProcess;
         let latency = if same_process { Latency::PowerSave } else { self.latency };
-        let (sender, writer, receiver) = transport.split(config.frame_len_max());
-        let share = Arc::clone(&config.share);
+        let (sender, writer, receiver) = transport.split(protocol.frame_len_max());
         // Handlers are the driver's. Whoever sleeps at once has no use for a thread that looks again.
         let leads = T::Receiver::DETACHES && self.router.services() == 0 && !latency.patience().is_zero();
-        let shared = Arc::new(Shared::<T>::new(config, properties, sender, writer, leads));
+        let shared =
+            Arc::new(Shared::<T>::new(protocol, self.limits, properties, self.call_layers, (sender, writer), leads));
         let link: Arc<dyn Link> = Arc::clone(&shared) as Arc<dyn Link>;
         // Before the driver can read a HELLO and answer it.
         link.close(self.closing);
-        let owner = Some(Arc::new(Owner { link: Arc::clone(&link) }));
-        let lent = Connection { link: Arc::clone(&link), _owner: None };
-        let dispatcher = Dispatcher::new(lent, self.router, share, self.on_end);
+        let lent = Connection { link, _owner: None };
+        let dispatcher = Dispatcher::new(lent.clone(), self.router, self.share, self.on_end);
         tokio::spawn(Driver::new(shared, receiver, dispatcher, latency).run());
-        Connection { link, _owner: owner }
+        lent
     }
-}
-
-/// A number that tells this connection's end from all others, from the randomness that std keeps for its hash maps.
-fn instance() -> u128 {
-    use std::hash::{BuildHasher, RandomState};
-    let half = || u128::from(RandomState::new().hash_one(std::process::id()));
-    half() << 64 | half()
 }

@@ -12,14 +12,16 @@ use tokio::sync::Notify;
 
 use self::writing::{Pen, WriteTurn};
 use super::inlet::Berth;
+use super::values::Values;
 use super::{Closing, Feeding, Link, Next};
 use crate::body::{self, Body, Parts};
+use crate::call_layer::CallLayers;
 use crate::clock;
 use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
-use crate::protocol::{Attempt, Begun, Config, Finish, NewCall, Payload, Protocol, Ticket, Waited};
+use crate::protocol::{Attempt, Begun, Finish, NewCall, Payload, Protocol, Ticket, Waited};
 use crate::stats::ConnectionStats;
 use crate::transport::{BatchWriter, FrameSender, Lent, Properties, Transport};
 use crate::waiter::Waiter;
@@ -51,8 +53,11 @@ pub(super) struct Shared<T: Transport> {
     /// Somebody wants more of the driver than that it reads. Set before it is woken.
     called: AtomicBool,
     pub(super) id: u64,
+    instance: u128,
     pub(super) properties: Properties,
     pub(super) limits: Limits,
+    values: Values,
+    call_layers: Option<Arc<CallLayers>>,
     /// The driver's, where streams are driven as well.
     pub(super) runtime: Handle,
 }
@@ -109,16 +114,17 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl<T: Transport> Shared<T> {
     pub(super) fn new(
-        config: Config,
+        protocol: Protocol,
+        limits: Limits,
         properties: Properties,
-        sender: T::Sender,
-        writer: T::Writer,
+        call_layers: Option<Arc<CallLayers>>,
+        (sender, writer): (T::Sender, T::Writer),
         leads: bool,
     ) -> Shared<T> {
-        let limits = config.limits.clone();
+        let instance = protocol.instance();
         Shared {
             state: Mutex::new(State {
-                protocol: Protocol::new(config),
+                protocol,
                 sender,
                 taken: 0,
                 blocked: false,
@@ -142,8 +148,11 @@ impl<T: Transport> Shared<T> {
             called: AtomicBool::new(true),
             // Unique, and ordered with nothing.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            instance,
             properties,
             limits,
+            values: Values::default(),
+            call_layers,
             runtime: Handle::current(),
         }
     }
@@ -427,6 +436,10 @@ impl<T: Transport> Link for Shared<T> {
         self.id
     }
 
+    fn instance(&self) -> u128 {
+        self.instance
+    }
+
     fn properties(&self) -> &Properties {
         &self.properties
     }
@@ -437,6 +450,14 @@ impl<T: Transport> Link for Shared<T> {
 
     fn codec(&self) -> CodecId {
         self.lock().protocol.codec()
+    }
+
+    fn values(&self) -> &Values {
+        &self.values
+    }
+
+    fn call_layers(&self) -> Option<&Arc<CallLayers>> {
+        self.call_layers.as_ref()
     }
 
     fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun {
@@ -600,6 +621,7 @@ impl<T: Transport> Drop for EndGuard<T> {
         };
         drop(outlet);
         self.0.lock().sender.release();
+        self.0.values.end();
         body::forget_spare();
     }
 }

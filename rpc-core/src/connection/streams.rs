@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use super::shared::{Shared, State};
 use crate::clock;
+use crate::protocol::extras::Extras;
 use crate::protocol::{Failure, Pushed, Took};
 use crate::transport::Transport;
 
@@ -15,7 +16,7 @@ pub(crate) type Feeder = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// The part of [`Link`](super::Link) that belongs to streams.
 pub(crate) trait StreamLink {
     /// REPLY for a handler that goes on to send items.
-    fn reply(&self, id: u64);
+    fn reply(&self, id: u64, extras: Extras);
     /// The longest item, with its head, that the peer takes.
     fn item_max(&self) -> usize;
     /// Takes items over, to be sent. See [`Pushed`].
@@ -40,8 +41,8 @@ pub(crate) trait StreamLink {
 }
 
 impl<T: Transport> StreamLink for Shared<T> {
-    fn reply(&self, id: u64) {
-        self.with(|State { protocol, sender, .. }, _| protocol.reply(id, sender));
+    fn reply(&self, id: u64, extras: Extras) {
+        self.with(|State { protocol, sender, .. }, _| protocol.reply(id, extras, sender));
     }
 
     fn item_max(&self) -> usize {

@@ -6,6 +6,7 @@ use crate::codec::DecodeError;
 use crate::error::Reason;
 use crate::frame::{FAIL_HEAD_LEN, FrameError, Lead};
 use crate::limits::Limit;
+use crate::metadata::MetadataError;
 
 /// What a FAIL says of the handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,9 @@ mod code {
     pub(super) const CANCELLED: u8 = 10;
     pub(super) const UNENCODABLE_REPLY: u8 = 11;
     pub(super) const UNKNOWN_EXTENSION: u8 = 12;
-    pub(super) const STREAM_IDLE: u8 = 20;
+    pub(super) const MALFORMED_EXTENSION: u8 = 20;
+    pub(super) const METADATA_TOO_LONG: u8 = 21;
+    pub(super) const STREAM_IDLE: u8 = 30;
 }
 
 /// A reason as it travels: its code, and up to 16 bytes of numbers.
@@ -134,6 +137,11 @@ impl WireReason {
             Reason::Cancelled => WireReason::new(code::CANCELLED, &[]),
             Reason::UnencodableReply => WireReason::new(code::UNENCODABLE_REPLY, &[]),
             Reason::UnknownExtension(tag) => WireReason::new(code::UNKNOWN_EXTENSION, &tag.to_le_bytes()),
+            Reason::MalformedExtension(tag) => WireReason::new(code::MALFORMED_EXTENSION, &tag.to_le_bytes()),
+            Reason::Metadata(MetadataError::TooLong { len, max }) => {
+                let [len, max] = [len, max].map(|n| u32::try_from(*n).unwrap_or(u32::MAX).to_le_bytes());
+                WireReason::new(code::METADATA_TOO_LONG, &pair(&len, &max))
+            }
             Reason::StreamIdle { after } => {
                 let millis = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
                 WireReason::new(code::STREAM_IDLE, &millis.to_le_bytes())
@@ -143,6 +151,7 @@ impl WireReason {
             | Reason::InvalidReply(_)
             | Reason::ConnectionLost(_)
             | Reason::WouldBlockRuntime
+            | Reason::Metadata(_)
             | Reason::Unknown(_) => WireReason::new(0, &[]),
         }
     }
@@ -171,6 +180,10 @@ impl WireReason {
             code::CANCELLED => Reason::Cancelled,
             code::UNENCODABLE_REPLY => Reason::UnencodableReply,
             code::UNKNOWN_EXTENSION => Reason::UnknownExtension(u16::from_le_bytes(*detail.first_chunk::<2>()?)),
+            code::MALFORMED_EXTENSION => Reason::MalformedExtension(u16::from_le_bytes(*detail.first_chunk::<2>()?)),
+            code::METADATA_TOO_LONG => {
+                Reason::Metadata(MetadataError::TooLong { len: u32_at(0)? as usize, max: u32_at(4)? as usize })
+            }
             code::STREAM_IDLE => Reason::StreamIdle { after: Duration::from_millis(u32_at(0)?.into()) },
             _ => return None,
         })
@@ -214,6 +227,8 @@ mod tests {
             Reason::Cancelled,
             Reason::UnencodableReply,
             Reason::UnknownExtension(0x8007),
+            Reason::MalformedExtension(0x10),
+            Reason::Metadata(MetadataError::TooLong { len: 3000, max: 2048 }),
             Reason::StreamIdle { after: Duration::from_secs(300) },
         ];
         for reason in reasons {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::extras::{Extras, Sent};
 use crate::body::{Body, Parts};
 use crate::error::ProtocolError;
-use crate::frame::{FRAME_OVERHEAD_MAX, Frame, FrameError, Head, Kind, Lead, StreamCounts, flags, tag};
+use crate::frame::{Extended, FRAME_OVERHEAD_MAX, Frame, FrameError, Head, Kind, Lead, StreamCounts, flags, tag};
 use crate::landing::{Filling, Landed};
+use crate::priority::Priority;
 use crate::transport::{Apart, FrameSender};
 
 /// A CALL, REPLY or FAIL whose payload is encoded, and how much of it has been placed.
@@ -14,6 +16,7 @@ pub(crate) struct Message {
     pub(crate) kind: Kind,
     pub(crate) flags: u8,
     pub(crate) lead: Lead,
+    extras: Extras,
     payload: Source,
     /// Payload bytes.
     total: usize,
@@ -61,18 +64,23 @@ pub(crate) enum Progress {
 }
 
 impl Message {
-    pub(crate) fn new(kind: Kind, flags: u8, lead: Lead, payload: Body) -> Message {
+    pub(crate) fn new(kind: Kind, flags: u8, lead: Lead, extras: Extras, payload: Body) -> Message {
         let total = payload.len();
-        Message::of(kind, flags, lead, Source::Own { body: payload, start: 0 }, total)
+        Message::of(kind, flags, lead, extras, Source::Own { body: payload, start: 0 }, total)
     }
 
     /// One whose payload of `total` bytes its owner still has, and [feeds](Message::feed).
-    pub(crate) fn lent(kind: Kind, flags: u8, lead: Lead, total: usize) -> Message {
-        Message::of(kind, flags, lead, Source::Lent, total)
+    pub(crate) fn lent(kind: Kind, flags: u8, lead: Lead, extras: Extras, total: usize) -> Message {
+        Message::of(kind, flags, lead, extras, Source::Lent, total)
     }
 
-    fn of(kind: Kind, flags: u8, lead: Lead, payload: Source, total: usize) -> Message {
-        Message { kind, flags, lead, payload, total, sent: 0, begun: false, queued: false, left: false }
+    fn of(kind: Kind, flags: u8, lead: Lead, extras: Extras, payload: Source, total: usize) -> Message {
+        Message { kind, flags, lead, extras, payload, total, sent: 0, begun: false, queued: false, left: false }
+    }
+
+    /// How urgent it is; of a reply, its call knows.
+    pub(crate) fn priority(&self) -> Priority {
+        Sent::priority(&self.extras)
     }
 
     /// Whether its owner still has the payload.
@@ -108,7 +116,8 @@ impl Message {
     /// Places the next frame of it.
     pub(crate) fn advance<S: FrameSender>(&mut self, id: u64, chunk_len: ChunkLen, out: &mut S) -> Progress {
         let end = self.next_end(chunk_len, out);
-        let (head, more) = self.head(id, end);
+        let extras = self.extras_now();
+        let (head, more) = self.head(id, end, &extras);
         let placed = if end - self.sent >= APART_LEN_MIN && out.gathers() {
             match self.apart(end) {
                 Some(chunk) => head.place_apart(chunk, out),
@@ -131,7 +140,8 @@ impl Message {
         out: &mut S,
     ) -> Progress {
         let end = self.next_end(chunk_len, out);
-        let (head, more) = self.head(id, end);
+        let extras = self.extras_now();
+        let (head, more) = self.head(id, end, &extras);
         let placed = if lend && end - self.sent >= APART_LEN_MIN {
             head.place_apart(Apart::lent(self.sent..end), out)
         } else {
@@ -146,14 +156,23 @@ impl Message {
         self.total.min(self.sent + len)
     }
 
+    /// What the next frame carries beside its part of the payload.
+    fn extras_now(&self) -> Extras {
+        if self.begun { None } else { self.extras.clone() }
+    }
+
     /// The head of the frame that takes the payload up to `end`, and whether more follow.
-    fn head(&self, id: u64, end: usize) -> (Head, bool) {
+    fn head<'a>(&self, id: u64, end: usize, extras: &'a Extras) -> (Head<'a>, bool) {
         let more = end < self.total;
         let mut head = Head::new(if self.begun { Kind::Chunk } else { self.kind }, id);
         if !self.begun {
             head.flags = self.flags;
             head.lead = self.lead;
-            head.total = more.then_some(self.total as u64);
+            head.extended = Extended::by(Sent::bytes(extras));
+            if more {
+                let encoded = Sent::bytes(extras);
+                head.extended = Some(Extended { total: Some(self.total as u64), encoded });
+            }
         }
         if more {
             head.flags |= flags::MORE;

@@ -9,13 +9,16 @@
 
 pub(crate) mod callee;
 pub(crate) mod caller;
+pub(crate) mod extras;
 pub(crate) mod fail;
 mod hello;
 mod input;
+mod local;
 mod message;
 mod output;
 mod pace;
 mod payload;
+mod ranked;
 pub(crate) mod stream;
 mod table;
 #[cfg(test)]
@@ -33,6 +36,7 @@ pub(crate) use caller::{Answer, Attempt, Begun, Fed, NewCall, NewWaker};
 pub(crate) use fail::{Class, Failure};
 pub(crate) use hello::HELLO_LEN_MAX;
 pub use hello::{MAJOR, MINOR};
+pub(crate) use local::introduce;
 use message::ChunkLen;
 pub(crate) use message::{APART_LEN_MIN, Progress};
 pub(crate) use payload::Payload;
@@ -168,7 +172,7 @@ pub(crate) struct Config {
 
 impl Config {
     /// The longest frame this side accepts, header included.
-    pub(crate) fn frame_len_max(&self) -> usize {
+    fn frame_len_max(&self) -> usize {
         (self.chunk_len.max(self.whole_len).min(self.limits.message_len) + FRAME_OVERHEAD_MAX).max(HELLO_LEN_MAX)
     }
 }
@@ -244,6 +248,16 @@ impl Protocol {
             frames_in: 0,
             config,
         }
+    }
+
+    /// The longest frame this side accepts, header included.
+    pub(crate) fn frame_len_max(&self) -> usize {
+        self.config.frame_len_max()
+    }
+
+    /// What tells this end from all others.
+    pub(crate) fn instance(&self) -> u128 {
+        self.config.instance
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -375,7 +389,7 @@ impl Protocol {
     pub(crate) fn poll_call(&mut self, id: u64, waker: &mut Option<Waker>, answer: &mut Answer) -> (bool, bool) {
         let answered = self.caller.poll(id, waker, answer);
         let mut frees = answered && (matches!(answer, Answer::Large { .. }) || self.caller.has_waiting());
-        if answered && self.streams.is_some() && matches!(answer, Answer::Failed(_)) {
+        if answered && self.streams.is_some() && answer.has_failed() {
             self.fail_streams(id);
             frees = true;
         }
@@ -534,6 +548,7 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
         memory_max: limits.memory_out,
         message_max: theirs.message_len,
         reply_max: limits.message_len as u64,
+        metadata_max: limits.metadata_len,
         chunk_len,
     });
     let callee = Callee::new(CalleeConfig {
@@ -546,6 +561,7 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig) {
         chunk_len,
         memory_out_max: limits.memory_out,
         timeout_max: limits.deadline_max,
+        metadata_max: limits.metadata_len,
         stream_window: limits.stream_window as u64,
         share: Arc::clone(&config.share),
     });

@@ -44,6 +44,13 @@ impl Payload {
     }
 }
 
+/// Empty, and cheaper to make than [`Payload::EMPTY`].
+impl Default for Payload {
+    fn default() -> Payload {
+        Payload::Buffer(Body::default())
+    }
+}
+
 impl From<Body> for Payload {
     fn from(bytes: Body) -> Payload {
         Payload::Buffer(bytes)

@@ -1,13 +1,14 @@
-//! Calls that wait because a limit is reached: encoded, in order, without an id yet.
+//! Calls that wait because a limit is reached: encoded, in order of their priority, without an id yet.
 //!
 //! They lie here rather than in their callers' futures so that the connection can place them by itself: a caller that
 //! is not polled any more must not hold up the others.
 
-use std::collections::VecDeque;
 use std::task::Waker;
 
 use super::caller::NewCall;
+use super::extras::Sent;
 use super::fail::Failure;
+use super::ranked::{Ranked, Turn};
 use crate::body::Body;
 
 /// Names a waiting call: which entry, and which of the calls that have used it.
@@ -34,6 +35,13 @@ pub(crate) struct Queued {
     pub(crate) payload: Body,
 }
 
+impl Queued {
+    /// Bytes that are held for it.
+    pub(crate) fn held(&self) -> usize {
+        self.payload.len() + Sent::bytes(&self.call.extras).len()
+    }
+}
+
 #[derive(Debug)]
 enum State {
     Free,
@@ -51,17 +59,23 @@ struct Entry {
     waker: Option<Waker>,
 }
 
-/// The queue, in two lanes: messages of one chunk, and longer ones.
+/// The queue, in two lanes: messages of one chunk, and longer ones. In each the more urgent go first, in turn.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     entries: Vec<Entry>,
     free: Vec<u32>,
-    small: VecDeque<u32>,
-    large: VecDeque<u32>,
+    small: Ranked<u32>,
+    large: Ranked<u32>,
+    /// Of both lanes.
+    turn: Turn,
     next_sequence: u64,
-    /// Payload bytes of all queued calls.
+    /// Bytes that are held for all queued calls.
     bytes: usize,
 }
+
+/// Who goes first of two that wait: the more urgent in this turn, then who came first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place(usize, u64);
 
 /// The lane of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,54 +100,69 @@ impl Waiting {
     }
 
     pub(crate) fn push(&mut self, lane: Lane, queued: Queued, waker: Option<Waker>) -> Ticket {
-        self.bytes += queued.payload.len();
+        self.bytes += queued.held();
         self.next_sequence += 1;
         let index = self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry { generation: 0, sequence: 0, state: State::Free, waker: None });
             (self.entries.len() - 1) as u32
         });
+        let priority = Sent::priority(&queued.call.extras);
         let entry = &mut self.entries[index as usize];
         entry.sequence = self.next_sequence;
         entry.state = State::Queued(queued);
         entry.waker = waker;
         let generation = entry.generation;
-        self.lane(lane).push_back(index);
+        self.lane_mut(lane).push_back(priority, index);
         Ticket { index, generation }
     }
 
-    fn lane(&mut self, lane: Lane) -> &mut VecDeque<u32> {
+    fn lane(&self, lane: Lane) -> &Ranked<u32> {
+        match lane {
+            Lane::Small => &self.small,
+            Lane::Large => &self.large,
+        }
+    }
+
+    fn lane_mut(&mut self, lane: Lane) -> &mut Ranked<u32> {
         match lane {
             Lane::Small => &mut self.small,
             Lane::Large => &mut self.large,
         }
     }
 
-    /// The sequence number and payload length of the first call in `lane`.
-    pub(crate) fn front(&self, lane: Lane) -> Option<(u64, u64)> {
-        let queue = match lane {
-            Lane::Small => &self.small,
-            Lane::Large => &self.large,
-        };
-        let entry = &self.entries[*queue.front()? as usize];
+    /// Whether any call waits in `lane`.
+    pub(crate) fn has(&self, lane: Lane) -> bool {
+        !self.lane(lane).is_empty()
+    }
+
+    /// The place and the payload length of the first call in `lane`.
+    pub(crate) fn front(&self, lane: Lane) -> Option<(Place, u64)> {
+        let (priority, index) = self.lane(lane).front(self.turn)?;
+        let entry = &self.entries[*index as usize];
         match &entry.state {
-            State::Queued(queued) => Some((entry.sequence, queued.payload.len() as u64)),
+            State::Queued(queued) => {
+                Some((Place(self.turn.place_of(priority), entry.sequence), queued.payload.len() as u64))
+            }
             _ => None,
         }
     }
 
     /// The first call in `lane`, to be looked at and perhaps placed.
     pub(crate) fn front_mut(&mut self, lane: Lane) -> Option<&mut Queued> {
-        let index = *self.lane(lane).front()?;
+        let (_, index) = self.lane(lane).front(self.turn)?;
+        let index = *index;
         match &mut self.entries[index as usize].state {
             State::Queued(queued) => Some(queued),
             _ => None,
         }
     }
 
-    /// Notes that the first call in `lane`, which had `len` payload bytes, was placed as `id`. Returns its caller's waker.
-    pub(crate) fn placed(&mut self, lane: Lane, len: usize, id: u64) -> Option<Waker> {
-        let index = self.lane(lane).pop_front()?;
-        self.bytes -= len;
+    /// Notes that the first call in `lane`, for which `held` bytes were held, was placed as `id`. Returns its caller's waker.
+    pub(crate) fn placed(&mut self, lane: Lane, held: usize, id: u64) -> Option<Waker> {
+        let turn = self.turn;
+        let (_, index) = self.lane_mut(lane).pop_front(turn)?;
+        self.turn.pass();
+        self.bytes -= held;
         let entry = &mut self.entries[index as usize];
         entry.state = State::Placed(id);
         entry.waker.take()
@@ -160,7 +189,7 @@ impl Waiting {
     pub(crate) fn abandon(&mut self, ticket: Ticket, idle: &mut Vec<Waker>) -> Option<u64> {
         idle.extend(self.entries[ticket.index as usize].waker.take());
         if let State::Queued(queued) = &self.entries[ticket.index as usize].state {
-            self.bytes -= queued.payload.len();
+            self.bytes -= queued.held();
             self.small.retain(|index| *index != ticket.index);
             self.large.retain(|index| *index != ticket.index);
         }
@@ -200,7 +229,7 @@ impl Waiting {
                 continue;
             };
             any = true;
-            self.bytes -= queued.payload.len();
+            self.bytes -= queued.held();
             entry.state = State::Failed(failure);
             wakers.extend(entry.waker.take());
         }

@@ -8,7 +8,7 @@ mod shape;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use futures_core::Stream;
 
@@ -75,7 +75,8 @@ pub enum StreamError {
     Ended(Reason),
 }
 
-type Decode<T> = fn(CodecId, &mut &[u8], &mut DecodeBudget) -> Result<T, DecodeError>;
+/// Decodes an item, of which all bytes are used. It returns what polling for it does, so that nothing has to be moved.
+type Decode<T> = fn(CodecId, &[u8], DecodeBudget) -> Poll<Option<Result<T, StreamError>>>;
 
 enum Source<T> {
     Wire(Receiver, Decode<T>),
@@ -135,8 +136,7 @@ impl<T> Streaming<T> {
     where
         F: for<'de> DeserializeAs<'de, T>,
     {
-        let source = Source::Wire(receiver, |codec, input, budget| decode_as::<T, F>(codec, input, budget));
-        Streaming { source, missed: 0 }
+        Streaming { source: Source::Wire(receiver, decode_item::<T, F>), missed: 0 }
     }
 }
 
@@ -145,23 +145,28 @@ impl<T> Stream for Streaming<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let source = &mut this.source;
-        let outcome = match source {
-            Source::Wire(receiver, decode) => match ready!(receiver.poll_item(cx, *decode)) {
-                Ok(Some(item)) => return Poll::Ready(Some(Ok(item))),
-                Ok(None) => None,
-                Err(error) => Some(Err(error)),
-            },
-            Source::Local(stream) => match ready!(stream.as_mut().poll_next(cx)) {
-                Some(Ok(item)) => return Poll::Ready(Some(Ok(item))),
-                other => other,
-            },
+        let polled = match &mut this.source {
+            Source::Wire(receiver, decode) => receiver.poll_item(cx, *decode),
+            Source::Local(stream) => stream.as_mut().poll_next(cx),
             Source::Over => return Poll::Ready(None),
         };
-        this.missed = this.missed();
-        this.source = Source::Over;
-        Poll::Ready(outcome)
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            this.missed = this.missed();
+            this.source = Source::Over;
+        }
+        polled
     }
+}
+
+fn decode_item<T, F>(codec: CodecId, mut input: &[u8], mut budget: DecodeBudget) -> Poll<Option<Result<T, StreamError>>>
+where
+    F: for<'de> DeserializeAs<'de, T>,
+{
+    Poll::Ready(Some(match decode_as::<T, F>(codec, &mut input, &mut budget) {
+        Ok(item) if input.is_empty() => Ok(item),
+        Ok(_) => Err(StreamError::InvalidItem(DecodeError::TrailingBytes { left: input.len() })),
+        Err(error) => Err(StreamError::InvalidItem(error)),
+    }))
 }
 
 impl<T: Send + 'static> FromIterator<T> for Streaming<T> {

@@ -1,7 +1,6 @@
 //! The receiver's end: frames' worth of bytes are fetched from the connection, items are decoded here.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -41,12 +40,6 @@ const PRICE: usize = 512;
 /// The same while short calls wait for the end of the turn.
 const PRICE_BESIDE: usize = 128;
 
-/// Where an item lies.
-enum Place {
-    Buffer(Range<usize>),
-    Cut(Vec<u8>),
-}
-
 impl Receiver {
     /// For stream `id`; what it costs to decode an item is bounded by `decode`.
     pub(crate) fn new(connection: Connection, id: u64, codec: CodecId, decode: (usize, u16)) -> Receiver {
@@ -83,67 +76,69 @@ impl Receiver {
         &mut self,
         cx: &mut Context<'_>,
         decode: Decode<T>,
-    ) -> Poll<Result<Option<T>, StreamError>> {
-        let place = loop {
+    ) -> Poll<Option<Result<T, StreamError>>> {
+        loop {
             if self.at > self.paid {
                 // What follows would keep others waiting, calls beside this stream among them.
                 ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
                 self.paid += self.price;
             }
-            match self.next_place() {
-                Ok(Some(place)) => break place,
+            match self.whole_item() {
+                Ok(Some(len)) => {
+                    let item = self.at + ITEM_HEAD_LEN..self.at + len;
+                    self.at += len;
+                    self.done += len as u64;
+                    return self.decoded(&self.buffer[item], decode);
+                }
                 Ok(None) => {}
-                Err(error) => return Poll::Ready(Err(StreamError::InvalidItem(error))),
+                Err(error) => return Poll::Ready(Some(Err(StreamError::InvalidItem(error)))),
+            }
+            match self.complete_cut() {
+                Ok(true) => {
+                    let mut cut = std::mem::take(&mut self.cut);
+                    let item = self.decoded(&cut[ITEM_HEAD_LEN..], decode);
+                    // For the next one.
+                    cut.clear();
+                    self.cut = cut;
+                    return item;
+                }
+                Ok(false) => {}
+                Err(error) => return Poll::Ready(Some(Err(StreamError::InvalidItem(error)))),
             }
             match ready!(self.poll_fetch(cx)) {
                 Ok(true) => {}
-                Ok(false) => return Poll::Ready(Ok(None)),
-                Err(error) => return Poll::Ready(Err(error)),
+                Ok(false) => return Poll::Ready(None),
+                Err(error) => return Poll::Ready(Some(Err(error))),
             }
-        };
-        let mut input = match &place {
-            Place::Buffer(range) => &self.buffer[range.clone()],
-            Place::Cut(item) => &item[ITEM_HEAD_LEN..],
-        };
-        let mut budget = DecodeBudget::new(self.decode.0, self.decode.1);
-        let item = match decode(self.codec, &mut input, &mut budget) {
-            Ok(_) if !input.is_empty() => Err(DecodeError::TrailingBytes { left: input.len() }),
-            decoded => decoded,
-        };
-        if let Place::Cut(mut item) = place {
-            // For the next one.
-            item.clear();
-            self.cut = item;
         }
-        Poll::Ready(item.map(Some).map_err(StreamError::InvalidItem))
     }
 
-    /// The next item, if all of it is here.
-    fn next_place(&mut self) -> Result<Option<Place>, DecodeError> {
-        if self.cut.is_empty() {
-            let rest = self.buffer.get(self.at..).unwrap_or_default();
-            if let Some(len) = self.len_of(rest)? {
-                if rest.len() >= len {
-                    let place = self.at + ITEM_HEAD_LEN..self.at + len;
-                    self.at += len;
-                    self.done += len as u64;
-                    return Ok(Some(Place::Buffer(place)));
-                }
-            }
-            self.cut.extend_from_slice(rest);
-            self.done += rest.len() as u64;
-            self.at = self.buffer.len();
+    fn decoded<T>(&self, item: &[u8], decode: Decode<T>) -> Poll<Option<Result<T, StreamError>>> {
+        decode(self.codec, item, DecodeBudget::new(self.decode.0, self.decode.1))
+    }
+
+    /// The length, head included, of the next item, if all of it is in the buffer.
+    #[inline]
+    fn whole_item(&self) -> Result<Option<usize>, DecodeError> {
+        if !self.cut.is_empty() {
             return Ok(None);
         }
+        let rest = self.buffer.get(self.at..).unwrap_or_default();
+        Ok(self.len_of(rest)?.filter(|len| *len <= rest.len()))
+    }
+
+    /// Takes what is in the buffer for an item that is not all in there; whether it is whole now.
+    #[cold]
+    fn complete_cut(&mut self) -> Result<bool, DecodeError> {
         // Its head first, if that is cut as well.
         loop {
             let len = self.len_of(&self.cut)?;
             if len == Some(self.cut.len()) {
-                return Ok(Some(Place::Cut(std::mem::take(&mut self.cut))));
+                return Ok(true);
             }
             let rest = self.buffer.get(self.at..).unwrap_or_default();
             if rest.is_empty() {
-                return Ok(None);
+                return Ok(false);
             }
             let missing = len.unwrap_or(ITEM_HEAD_LEN) - self.cut.len();
             let some = rest.get(..missing).unwrap_or(rest);
@@ -156,6 +151,7 @@ impl Receiver {
     }
 
     /// The length, head included, of the item that `bytes` begins with; `None` if its head is not all there.
+    #[inline]
     fn len_of(&self, bytes: &[u8]) -> Result<Option<usize>, DecodeError> {
         let Some(head) = bytes.first_chunk::<ITEM_HEAD_LEN>() else {
             return Ok(None);

@@ -53,6 +53,8 @@ pub(super) fn impls(service: &Service) -> TokenStream {
 fn constructors(service: &Service) -> TokenStream {
     let krate = &service.krate;
     let vis = &service.item.vis;
+    let name = &service.item.ident;
+    let server = service.server();
     quote! {
         /// Connects to the server at `endpoint`, a URI such as `unix:/run/service.sock`.
         ///
@@ -113,6 +115,17 @@ fn constructors(service: &Service) -> TokenStream {
             transport: T,
         ) -> ::core::result::Result<Self, #krate::ConnectError> {
             #krate::__private::over_transport(transport).await.map(|client| Self { client })
+        }
+
+        /// Speaks to `server` inside this process, without an endpoint: with the same deadlines, cancellation, streams and
+        /// errors as over a wire. The last clone of the client ends it.
+        ///
+        /// # Panics
+        ///
+        /// If there is neither a tokio runtime here nor a thread to be had for one.
+        #[track_caller]
+        #vis fn local<__T: #name>(server: #server<__T>) -> Self {
+            Self { client: #krate::__private::local(server) }
         }
 
         /// The connection that carries this client's calls.

@@ -13,6 +13,7 @@
 
 mod client;
 mod descriptor;
+mod mock;
 mod server;
 mod trait_;
 
@@ -54,10 +55,13 @@ fn expand(service: &Service) -> TokenStream {
     let descriptors = descriptor::expand(service);
     let client_impls = client::impls(service);
     let server_impls = server::impls(service);
+    let mock = service.mock.then(|| mock::definition(service));
+    let mock_impls = service.mock.then(|| mock::impls(service));
     quote! {
         #definition
         #client
         #server
+        #mock
         #(#cfgs)*
         #[allow(deprecated, non_upper_case_globals)]
         const _: () = {
@@ -65,6 +69,7 @@ fn expand(service: &Service) -> TokenStream {
             #for_arc
             #client_impls
             #server_impls
+            #mock_impls
         };
     }
 }

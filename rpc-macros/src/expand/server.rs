@@ -64,6 +64,14 @@ fn dispatch(service: &Service) -> TokenStream {
     let krate = &service.krate;
     let name = &service.item.ident;
     let server = service.server();
+    // What a mock was not told is as if it were not served.
+    let mocked = service.mock.then(|| {
+        quote! {
+            if !<__T as #name>::__answers(&*self.service, request.method().id.0) {
+                return ::core::result::Result::Err(request.unknown_method());
+            }
+        }
+    });
     let arms = service.methods.iter().map(|method| arm(service, method));
     quote! {
         impl<__T: #name> #krate::Service for #server<__T> {
@@ -76,8 +84,9 @@ fn dispatch(service: &Service) -> TokenStream {
                 &self,
                 request: &#krate::__private::Request,
             ) -> ::core::result::Result<#krate::__private::Answer, #krate::__private::Refusal> {
+                #mocked
                 let mut args = request.arguments();
-                match request.method() {
+                match request.method().id.0 {
                     #(#arms)*
                     _ => ::core::result::Result::Err(request.unknown_method()),
                 }

@@ -23,6 +23,14 @@ pub(super) fn definition(service: &Service) -> TokenStream {
             desugar(function);
         }
     }
+    if service.mock {
+        item.items.push(parse_quote! {
+            #[doc(hidden)]
+            fn __answers(&self, _method: ::core::primitive::u64) -> ::core::primitive::bool {
+                true
+            }
+        });
+    }
     quote!(#item)
 }
 
@@ -77,11 +85,19 @@ pub(super) fn for_arc(service: &Service) -> TokenStream {
             }
         }
     });
+    let answers = service.mock.then(|| {
+        quote! {
+            fn __answers(&self, method: ::core::primitive::u64) -> ::core::primitive::bool {
+                <__T as #name>::__answers(&**self, method)
+            }
+        }
+    });
     let arc = quote_spanned!(at(name.span())=> #krate::__private::Arc);
     quote! {
         #[automatically_derived]
         impl<__T: #name> #name for #arc<__T> {
             #(#methods)*
+            #answers
         }
     }
 }

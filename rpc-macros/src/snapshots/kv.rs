@@ -215,6 +215,18 @@ const _: () = {
                 .await
                 .map(|client| Self { client })
         }
+        /// Speaks to `server` inside this process, without an endpoint: with the same deadlines, cancellation, streams and
+        /// errors as over a wire. The last clone of the client ends it.
+        ///
+        /// # Panics
+        ///
+        /// If there is neither a tokio runtime here nor a thread to be had for one.
+        #[track_caller]
+        pub fn local<__T: Kv>(server: KvServer<__T>) -> Self {
+            Self {
+                client: ::trunkline::__private::local(server),
+            }
+        }
         /// The connection that carries this client's calls.
         pub fn connection(&self) -> ::trunkline::Connection {
             ::trunkline::__private::connection(&self.client)
@@ -310,7 +322,7 @@ const _: () = {
             ::trunkline::__private::Refusal,
         > {
             let mut args = request.arguments();
-            match request.method() {
+            match request.method().id.0 {
                 __id_get => {
                     let returned = <__T as Kv>::get(
                             &*self.service,

@@ -39,7 +39,7 @@ pub type Result<T, E = KvError> = core::result::Result<T, E>;
 use Context as Ctx;
 
 /// A service.
-#[trunkline::service(name = "acme.Kv")]
+#[trunkline::service(name = "acme.Kv", mock)]
 pub trait Kv {
     /// Borrows text.
     #[rpc(idempotent)]
@@ -121,7 +121,7 @@ pub trait Kv {
     /// Takes a type with a popular name.
     async fn popular(&self, t: T, array: [u8; LEN]) -> T;
     /// Is called what something in the expansion could be called.
-    async fn len(&self, args: u32, request: u32, client: u32, service: u32, returned: u32, self_: u32) -> u32;
+    async fn len(&self, args: u32, request: u32, client: u32, service: u32, returned: u32, answer: u32) -> u32;
     /// Takes as much as there can be.
     #[allow(clippy::too_many_arguments)]
     async fn many(&self, a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: u8, i: u8, j: u8, k: u8, l: u8) -> u8;
@@ -224,4 +224,6 @@ pub async fn client(kv: &KvClient) {
 fn main() {
     requires(KvServer::new(Store));
     requires(KvServer::new(Arc::new(Store)));
+    let mock = MockKv::new().get(|key| Ok(Some(key.into()))).len(|args, _, _, _, _, answer| args + answer);
+    requires(KvServer::new(Arc::new(mock.slow_async(std::future::pending))));
 }

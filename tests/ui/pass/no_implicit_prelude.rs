@@ -14,7 +14,7 @@ struct Vec;
 mod core {}
 mod std {}
 
-#[::trunkline::service]
+#[::trunkline::service(mock)]
 pub trait Kv {
     #[rpc(idempotent, timeout = "5s")]
     async fn get(&self, key: &str, value: &[u8], numbers: &[u32]) -> ::core::result::Result<u32, u8>;

@@ -3,28 +3,28 @@
 #![deny(warnings)]
 #![allow(missing_docs)]
 
-#[trunkline::service]
+#[trunkline::service(mock)]
 trait Empty {}
 
-#[trunkline::service]
+#[trunkline::service(mock)]
 #[cfg(any())]
 pub trait Absent {
     async fn get(&self, x: Missing);
 }
 
-#[trunkline::service]
+#[trunkline::service(mock)]
 #[deprecated]
 pub trait Old {
     async fn get(&self);
 }
 
-#[trunkline::service]
+#[trunkline::service(mock)]
 pub trait r#Raw: Send + Sync + 'static {
     async fn get(&self);
 }
 
 mod inner {
-    #[trunkline::service]
+    #[trunkline::service(mock)]
     pub(super) trait Restricted {
         async fn get(&self, value: Private) -> Private;
     }
@@ -45,7 +45,7 @@ fn main() {
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Local;
 
-    #[trunkline::service]
+    #[trunkline::service(mock)]
     trait InAFunction {
         async fn get(&self, local: &Local) -> Option<Local>;
     }

@@ -23,7 +23,7 @@ mod checked {
     pub type Result<T> = std::result::Result<T, super::Wrong>;
 }
 
-#[trunkline::service]
+#[trunkline::service(mock)]
 pub trait Kv {
     #[rpc(slow = "drop_oldest")]
     async fn watch(&self, prefix: &str) -> impl Stream<Item = Row>;

@@ -35,6 +35,7 @@ impl LocalSubject for Capnp {
         transports: &["unix", "tcp"],
         modes: &["ct"],
         beside_max: 64 << 20,
+        streams: false,
     };
     type Client = Caller;
 

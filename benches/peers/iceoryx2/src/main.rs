@@ -28,6 +28,7 @@ impl Blocking for Iceoryx2 {
         transports: &["shm"],
         modes: &["thread"],
         beside_max: 0,
+        streams: false,
     };
 
     fn serve(_: &str, _: &Path, ready: Ready) -> Result<(), Error> {
@@ -81,6 +82,7 @@ impl Blocking for Iceoryx2 {
                     None => Ok(false),
                 })
             }
+            Workload::Down | Workload::Up => Err("it is measured with requests only".into()),
         }
     }
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use peer_shared::{Session, Socket};
 use remoc::prelude::*;
+use remoc::rch::mpsc;
 use remoc::rtc::{CallError, Client as _};
 use remoc::{Cfg, Connect, codec};
-use trunkline_benches::subject::{self, About, Client, Error, Ready, Subject};
+use trunkline_benches::subject::{self, About, Client, Error, InOrder, Ready, Sink, Source, Subject, items};
 use trunkline_benches::{Item, checksum_in_turns};
 
 fn main() -> ExitCode {
@@ -28,6 +29,7 @@ impl Subject for Remoc {
         transports: &["unix", "tcp"],
         modes: &["ct", "mt"],
         beside_max: 64 << 20,
+        streams: true,
     };
     type Client = Caller;
 
@@ -44,6 +46,8 @@ impl Subject for Remoc {
 trait Bench {
     async fn echo(&self, item: Item) -> Result<Item, CallError>;
     async fn upload(&self, bytes: Bytes) -> Result<u64, CallError>;
+    async fn down(&self) -> Result<Receiver, CallError>;
+    async fn up(&self, items: Receiver) -> Result<u64, CallError>;
 }
 
 struct Answers;
@@ -55,6 +59,22 @@ impl Bench for Answers {
 
     async fn upload(&self, bytes: Bytes) -> Result<u64, CallError> {
         Ok(checksum_in_turns(&bytes).await)
+    }
+
+    async fn down(&self) -> Result<Receiver, CallError> {
+        let (sender, receiver) = channel();
+        tokio::spawn(send(items(), sender));
+        Ok(receiver)
+    }
+
+    async fn up(&self, mut items: Receiver) -> Result<u64, CallError> {
+        let mut seen = InOrder::default();
+        while let Ok(Some(item)) = items.recv().await {
+            if seen.take(item).is_err() {
+                break;
+            }
+        }
+        Ok(seen.count())
     }
 }
 
@@ -104,6 +124,39 @@ impl Client for Caller {
     async fn upload(&self, bytes: &Bytes) -> Result<u64, Error> {
         Ok(self.0.upload(bytes.clone()).await?)
     }
+
+    async fn down(&self, mut sink: Sink) -> Result<(), Error> {
+        let mut items = self.0.down().await?;
+        while let Some(item) = items.recv().await? {
+            if !sink.take(item)? {
+                return Ok(());
+            }
+        }
+        Err("the stream has ended".into())
+    }
+
+    async fn up(&self, source: Source) -> Result<u64, Error> {
+        let (sender, receiver) = channel();
+        tokio::spawn(send(source, sender));
+        Ok(self.0.up(receiver).await?)
+    }
+}
+
+/// What a stream is here: the receiving end of a channel, as an argument or as a result.
+type Receiver = mpsc::Receiver<Item, Codec, CHANNEL_ITEMS>;
+
+fn channel() -> (mpsc::Sender<Item, Codec>, Receiver) {
+    let (sender, receiver) = mpsc::with_local_buffer(CHANNEL_ITEMS);
+    (sender, receiver.set_buffer())
+}
+
+async fn send(items: impl Iterator<Item = Item> + Send, sender: mpsc::Sender<Item, Codec>) {
+    for item in items {
+        // Nobody wants more.
+        if sender.send(item).await.is_err() {
+            break;
+        }
+    }
 }
 
 fn config() -> Cfg {
@@ -120,3 +173,5 @@ fn config() -> Cfg {
 const MESSAGE_LEN_MAX: usize = 128 << 20;
 const CHUNK_LEN: u32 = 256 << 10;
 const WINDOW: u32 = 4 << 20;
+/// Items that wait at either end of a channel.
+const CHANNEL_ITEMS: usize = 1024;

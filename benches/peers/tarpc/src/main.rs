@@ -29,6 +29,7 @@ impl Subject for Tarpc {
         transports: &["unix", "tcp"],
         modes: &["ct", "mt"],
         beside_max: 64 << 20,
+        streams: false,
     };
     type Client = Caller;
 

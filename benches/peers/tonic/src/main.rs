@@ -1,17 +1,19 @@
 //! tonic, which is gRPC over HTTP/2, over TCP and Unix sockets.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use bytes::Bytes;
 use proto::bench_client::BenchClient;
 use proto::bench_server::{Bench, BenchServer};
 use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::Stream;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::server::{Router, TcpIncoming};
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Response, Status};
-use trunkline_benches::subject::{self, About, Client, Error, Ready, Subject};
+use tonic::{Request, Response, Status, Streaming};
+use trunkline_benches::subject::{self, About, Client, Error, InOrder, Ready, Sink, Source, Subject, items};
 use trunkline_benches::{Item, checksum_in_turns};
 
 #[allow(unreachable_pub, unused_qualifications, reason = "it is generated")]
@@ -35,6 +37,7 @@ impl Subject for Tonic {
         transports: &["unix", "tcp"],
         modes: &["ct", "mt"],
         beside_max: 64 << 20,
+        streams: true,
     };
     type Client = Caller;
 
@@ -89,6 +92,22 @@ impl Bench for Answers {
         let checksum = checksum_in_turns(&request.into_inner().bytes).await;
         Ok(Response::new(proto::Checksum { checksum }))
     }
+
+    type DownStream = Pin<Box<dyn Stream<Item = Result<proto::Item, Status>> + Send>>;
+
+    async fn down(&self, _: Request<proto::Nothing>) -> Result<Response<Self::DownStream>, Status> {
+        Ok(Response::new(Box::pin(tokio_stream::iter(items().map(|item| Ok(written(item)))))))
+    }
+
+    async fn up(&self, request: Request<Streaming<proto::Item>>) -> Result<Response<proto::Count>, Status> {
+        let (mut items, mut seen) = (request.into_inner(), InOrder::default());
+        while let Some(item) = items.message().await? {
+            if seen.take(read(item)).is_err() {
+                break;
+            }
+        }
+        Ok(Response::new(proto::Count { items: seen.count() }))
+    }
 }
 
 #[derive(Clone)]
@@ -96,16 +115,38 @@ struct Caller(BenchClient<Channel>);
 
 impl Client for Caller {
     async fn echo(&self, item: Item) -> Result<Item, Error> {
-        let [a, b, c] = peer_shared::words(&item);
         // A call wants a client of its own; a clone is what its documentation recommends.
-        let reply = self.0.clone().echo(proto::Item { id: item.id, a, b, c }).await?.into_inner();
-        Ok(peer_shared::item(reply.id, [reply.a, reply.b, reply.c]))
+        Ok(read(self.0.clone().echo(written(item)).await?.into_inner()))
     }
 
     async fn upload(&self, bytes: &Bytes) -> Result<u64, Error> {
         let reply = self.0.clone().send(proto::Upload { bytes: bytes.clone() }).await?;
         Ok(reply.into_inner().checksum)
     }
+
+    async fn down(&self, mut sink: Sink) -> Result<(), Error> {
+        let mut items = self.0.clone().down(proto::Nothing {}).await?.into_inner();
+        while let Some(item) = items.message().await? {
+            if !sink.take(read(item))? {
+                return Ok(());
+            }
+        }
+        Err("the stream has ended".into())
+    }
+
+    async fn up(&self, source: Source) -> Result<u64, Error> {
+        let reply = self.0.clone().up(tokio_stream::iter(source.map(written))).await?;
+        Ok(reply.into_inner().items)
+    }
+}
+
+fn written(item: Item) -> proto::Item {
+    let [a, b, c] = peer_shared::words(&item);
+    proto::Item { id: item.id, a, b, c }
+}
+
+fn read(item: proto::Item) -> Item {
+    peer_shared::item(item.id, [item.a, item.b, item.c])
 }
 
 const WINDOW: u32 = 8 << 20;

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use generated::bench::{Checksum, Item as Words, Upload};
+use generated::bench::{Checksum, Count, Item as Words, Nothing, Upload};
 use generated::bench_ttrpc::{Bench, BenchClient, create_bench};
-use trunkline_benches::subject::{self, About, Client, Error, Ready, Subject};
+use trunkline_benches::subject::{self, About, Client, Error, InOrder, Ready, Sink, Source, Subject, items};
 use trunkline_benches::{Item, checksum};
-use ttrpc::asynchronous::{Server, TtrpcContext};
+use ttrpc::asynchronous::{Server, ServerStreamReceiver, ServerStreamSender, TtrpcContext};
 use ttrpc::context;
 
 #[allow(warnings, reason = "it is generated")]
@@ -32,6 +32,7 @@ impl Subject for Ttrpc {
         transports: &["unix"],
         modes: &["ct", "mt"],
         beside_max: 0,
+        streams: true,
     };
     type Client = Caller;
 
@@ -59,6 +60,23 @@ impl Bench for Answers {
     async fn send(&self, _: &TtrpcContext, upload: Upload) -> ttrpc::Result<Checksum> {
         Ok(Checksum { checksum: checksum(&upload.bytes), ..Checksum::default() })
     }
+
+    async fn down(&self, _: &TtrpcContext, _: Nothing, sender: ServerStreamSender<Words>) -> ttrpc::Result<()> {
+        for item in items() {
+            sender.send(&written(item)).await?;
+        }
+        Ok(())
+    }
+
+    async fn up(&self, _: &TtrpcContext, mut items: ServerStreamReceiver<Words>) -> ttrpc::Result<Count> {
+        let mut seen = InOrder::default();
+        while let Some(item) = items.recv().await? {
+            if seen.take(read(&item)).is_err() {
+                break;
+            }
+        }
+        Ok(Count { items: seen.count(), ..Count::default() })
+    }
 }
 
 #[derive(Clone)]
@@ -66,14 +84,38 @@ struct Caller(BenchClient);
 
 impl Client for Caller {
     async fn echo(&self, item: Item) -> Result<Item, Error> {
-        let [a, b, c] = peer_shared::words(&item);
-        let argument = Words { id: item.id, a, b, c, ..Words::default() };
-        let reply = self.0.echo(context::Context::default(), &argument).await?;
-        Ok(peer_shared::item(reply.id, [reply.a, reply.b, reply.c]))
+        Ok(read(&self.0.echo(context::Context::default(), &written(item)).await?))
     }
 
     async fn upload(&self, bytes: &Bytes) -> Result<u64, Error> {
         let argument = Upload { bytes: bytes.clone(), ..Upload::default() };
         Ok(self.0.send(context::Context::default(), &argument).await?.checksum)
     }
+
+    async fn down(&self, mut sink: Sink) -> Result<(), Error> {
+        let mut items = self.0.down(context::Context::default(), &Nothing::default()).await?;
+        while let Some(item) = items.recv().await? {
+            if !sink.take(read(&item))? {
+                return Ok(());
+            }
+        }
+        Err("the stream has ended".into())
+    }
+
+    async fn up(&self, source: Source) -> Result<u64, Error> {
+        let mut items = self.0.up(context::Context::default()).await?;
+        for item in source {
+            items.send(&written(item)).await?;
+        }
+        Ok(items.close_and_recv().await?.items)
+    }
+}
+
+fn written(item: Item) -> Words {
+    let [a, b, c] = peer_shared::words(&item);
+    Words { id: item.id, a, b, c, ..Words::default() }
+}
+
+fn read(words: &Words) -> Item {
+    peer_shared::item(words.id, [words.a, words.b, words.c])
 }

@@ -13,10 +13,12 @@ use std::{hint, thread};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use trunkline_benches::subject::{self, About, Blocking, Error, Ready, Recorder, Spec, Workload, child, enlarge};
+use trunkline_benches::subject::{
+    self, About, Blocking, Error, InOrder, Ready, Recorder, Spec, Workload, child, enlarge, items,
+};
 
 use super::SPIN;
-use super::bytes::{Batch, ECHO_LEN, Inbox, echoes, is_echoed};
+use super::bytes::{Batch, DOWN, ECHO_LEN, Inbox, StreamInbox, UP, echoes, is_echoed, stream_batch, stream_call};
 
 /// Sleeps in the kernel until there is something to read.
 pub(crate) struct Sleeping;
@@ -32,6 +34,7 @@ impl Blocking for Sleeping {
         transports: &["tcp", "unix", "pipe"],
         modes: &["thread"],
         beside_max: 0,
+        streams: true,
     };
 
     fn serve(transport: &str, dir: &Path, ready: Ready) -> Result<(), Error> {
@@ -51,6 +54,7 @@ impl Blocking for Spinning {
         transports: &["tcp", "unix", "pipe"],
         modes: &["thread"],
         beside_max: 0,
+        streams: true,
     };
 
     fn serve(transport: &str, dir: &Path, ready: Ready) -> Result<(), Error> {
@@ -90,16 +94,47 @@ fn serve(transport: &str, dir: &Path, ready: Ready, spin: bool) -> Result<(), Er
     Ok(())
 }
 
-fn answer(mut end: End) -> io::Result<()> {
+fn answer(mut end: End) -> Result<(), Error> {
     let (mut inbox, mut replies) = (Inbox::new(), Vec::new());
     loop {
         let came = end.read(inbox.space())?;
         if came == 0 {
             return Ok(());
         }
+        match inbox.begins(came) {
+            Some(DOWN) => return serve_down(end),
+            Some(_) => return serve_up(end),
+            None => {}
+        }
         replies.clear();
         inbox.answer(came, &mut replies);
         end.write_all(&replies)?;
+    }
+}
+
+fn serve_down(mut end: End) -> Result<(), Error> {
+    let (mut items, mut batch) = (items(), Vec::new());
+    loop {
+        stream_batch(&mut items, &mut batch);
+        // The client goes when it has enough.
+        if end.write_all(&batch).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn serve_up(mut end: End) -> Result<(), Error> {
+    // What the client reads before it begins.
+    end.write_all(&[0; 8])?;
+    let (mut inbox, mut seen) = (StreamInbox::new(), InOrder::default());
+    loop {
+        let came = end.read(inbox.space())?;
+        if inbox.take(came, |item| seen.take(item))? {
+            return Ok(end.write_all(&seen.count().to_le_bytes())?);
+        }
+        if came == 0 {
+            return Err("the client has gone".into());
+        }
     }
 }
 
@@ -129,6 +164,11 @@ fn load(transport: &str, address: &str, spec: &Spec, recorder: &mut Recorder, sp
     if spec.is_open() {
         return paced(&mut end, spec, recorder);
     }
+    match spec.workload {
+        Workload::Down => return load_down(end, recorder),
+        Workload::Up => return load_up(end, recorder),
+        _ => {}
+    }
     let mut batch = Batch::new(spec);
     let mut since = recorder.begin();
     loop {
@@ -140,6 +180,48 @@ fn load(transport: &str, address: &str, spec: &Spec, recorder: &mut Recorder, sp
             None => return Ok(()),
         }
     }
+}
+
+/// Receives a stream until it is enough.
+fn load_down(mut end: End, recorder: &mut Recorder) -> Result<(), Error> {
+    end.write_all(&stream_call(DOWN))?;
+    let (mut inbox, mut seen) = (StreamInbox::new(), InOrder::default());
+    let mut since = recorder.begin();
+    loop {
+        let before = seen.count();
+        let came = end.read(inbox.space())?;
+        if came == 0 {
+            return Err("the server has gone".into());
+        }
+        inbox.take(came, |item| seen.take(item))?;
+        match recorder.completed(since, seen.count() - before) {
+            Some(now) => since = now,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Sends a stream until it is enough; the server must have seen all of it.
+fn load_up(mut end: End, recorder: &mut Recorder) -> Result<(), Error> {
+    end.write_all(&stream_call(UP))?;
+    let mut reply = [0; 8];
+    end.read_exact(&mut reply)?;
+    let (mut items, mut batch) = (items(), Vec::new());
+    let (mut since, mut sent) = (recorder.begin(), 0);
+    loop {
+        let count = stream_batch(&mut items, &mut batch);
+        end.write_all(&batch)?;
+        sent += count;
+        match recorder.completed(since, count) {
+            Some(now) => since = now,
+            None => break,
+        }
+    }
+    stream_batch([].into_iter(), &mut batch);
+    end.write_all(&batch)?;
+    end.read_exact(&mut reply)?;
+    let seen = u64::from_le_bytes(reply);
+    if seen == sent { Ok(()) } else { Err(format!("{sent} items went, and {seen} have come").into()) }
 }
 
 /// Calls that are due at times of their own. What is due by now is written together.

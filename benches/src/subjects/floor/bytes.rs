@@ -16,6 +16,9 @@ pub(super) const ECHO_LEN: usize = REPLY_HEAD + 32;
 
 const ECHO: u64 = 1;
 const UPLOAD: u64 = 2;
+/// The rest of the connection is a stream: from the server, or to it.
+pub(super) const DOWN: u64 = 3;
+pub(super) const UP: u64 = 4;
 
 /// What a client sends together, and what must come back.
 pub(super) struct Batch {
@@ -56,7 +59,7 @@ impl Batch {
                 self.calls.clear();
                 echoes(self.next..self.next + self.len(), &mut self.calls);
             }
-            Workload::Upload => {
+            _ => {
                 let len = CALL_HEAD + BYTES_HEAD + self.spec.size;
                 for (call, number) in self.calls.chunks_exact_mut(len).zip(self.next..) {
                     put(call, 2, number);
@@ -78,7 +81,7 @@ impl Batch {
         for (reply, number) in self.replies.chunks_exact(self.reply_len()).zip(self.next..) {
             let right = match self.spec.workload {
                 Workload::Echo => is_echoed(reply, number),
-                Workload::Upload => word(reply, 1) == number && word(reply, 2) == self.sum,
+                _ => word(reply, 1) == number && word(reply, 2) == self.sum,
             };
             if !right {
                 return Err(format!("a wrong reply to call {number}").into());
@@ -90,7 +93,7 @@ impl Batch {
     fn reply_len(&self) -> usize {
         match self.spec.workload {
             Workload::Echo => ECHO_LEN,
-            Workload::Upload => REPLY_HEAD + 8,
+            _ => REPLY_HEAD + 8,
         }
     }
 }
@@ -112,6 +115,73 @@ pub(super) fn is_echoed(reply: &[u8], number: u64) -> bool {
     word(reply, 1) == number && word(reply, 2) == item.id && reply[REPLY_HEAD + 8..] == item.rest
 }
 
+/// The call that begins a stream.
+pub(super) fn stream_call(kind: u64) -> [u8; CALL_HEAD] {
+    let mut call = [0; CALL_HEAD];
+    put(&mut call, 0, CALL_HEAD as u64);
+    put(&mut call, 1, kind);
+    call
+}
+
+/// Makes a batch of a stream: a head, then items, each behind its length. How many there are.
+pub(super) fn stream_batch(items: impl Iterator<Item = Item>, batch: &mut Vec<u8>) -> u64 {
+    batch.clear();
+    batch.resize(REPLY_HEAD, 0);
+    for item in items.take(BATCH_ITEMS) {
+        batch.extend_from_slice(&(ITEM_LEN as u32).to_le_bytes());
+        batch.extend_from_slice(&item.id.to_le_bytes());
+        batch.extend_from_slice(&item.rest);
+    }
+    let len = batch.len();
+    put(batch, 0, len as u64);
+    ((len - REPLY_HEAD) / (4 + ITEM_LEN)) as u64
+}
+
+/// A stream as it comes in.
+pub(super) struct StreamInbox {
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+impl StreamInbox {
+    pub(super) fn new() -> StreamInbox {
+        StreamInbox { bytes: vec![0; 1 << 20], filled: 0 }
+    }
+
+    /// Where what comes next goes.
+    pub(super) fn space(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.filled..]
+    }
+
+    /// Hands over the items of all batches that are complete, now that so many more bytes have come. Whether one of them
+    /// was empty, which is the last.
+    pub(super) fn take(&mut self, came: usize, mut item: impl FnMut(Item) -> Result<(), Error>) -> Result<bool, Error> {
+        self.filled += came;
+        let (mut rest, mut last) = (&self.bytes[..self.filled], false);
+        while rest.len() >= REPLY_HEAD && rest.len() as u64 >= word(rest, 0) {
+            let (batch, next) = rest.split_at(word(rest, 0) as usize);
+            last |= batch.len() == REPLY_HEAD;
+            for record in batch[REPLY_HEAD..].chunks_exact(4 + ITEM_LEN) {
+                if record[..4] != (ITEM_LEN as u32).to_le_bytes() {
+                    return Err("an item has another length".into());
+                }
+                let mut rest = [0; 24];
+                rest.copy_from_slice(&record[12..]);
+                item(Item { id: word(&record[4..], 0), rest })?;
+            }
+            rest = next;
+        }
+        let done = self.filled - rest.len();
+        self.bytes.copy_within(done..self.filled, 0);
+        self.filled -= done;
+        Ok(last)
+    }
+}
+
+const ITEM_LEN: usize = 32;
+/// As many as trunkline hands over together.
+const BATCH_ITEMS: usize = (32 << 10) / (4 + ITEM_LEN);
+
 /// Calls as they come in.
 pub(super) struct Inbox {
     bytes: Vec<u8>,
@@ -126,6 +196,12 @@ impl Inbox {
     /// Where what comes next goes.
     pub(super) fn space(&mut self) -> &mut [u8] {
         &mut self.bytes[self.filled..]
+    }
+
+    /// The kind of stream that begins, if that is what has come.
+    pub(super) fn begins(&self, came: usize) -> Option<u64> {
+        let whole = self.filled == 0 && came == CALL_HEAD;
+        Some(word(&self.bytes, 1)).filter(|kind| whole && [DOWN, UP].contains(kind))
     }
 
     /// Appends the replies to all calls that are complete, now that so many more bytes have come.

@@ -9,7 +9,7 @@ use std::{hint, process, thread};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::os::fd::AsRawFd;
-use trunkline_benches::subject::{self, About, Blocking, Error, Ready, Recorder, Spec, Workload};
+use trunkline_benches::subject::{self, About, Blocking, Error, InOrder, Ready, Recorder, Spec, Workload, items};
 use trunkline_benches::{Item, checksum, payload};
 
 use super::SPIN;
@@ -26,6 +26,7 @@ impl Blocking for Ring {
         transports: &["shm"],
         modes: &["thread"],
         beside_max: 0,
+        streams: true,
     };
 
     fn serve(_: &str, _: &Path, ready: Ready) -> Result<(), Error> {
@@ -48,13 +49,18 @@ impl Blocking for Ring {
         if spec.is_open() {
             return paced(&mut calls, &mut replies, spec, recorder);
         }
+        match spec.workload {
+            Workload::Down => return load_down(&mut calls, &mut replies, recorder),
+            Workload::Up => return load_up(&mut calls, &mut replies, recorder),
+            _ => {}
+        }
         let lanes = spec.in_flight as u64;
         let mut since = recorder.begin();
         for first in (0..).step_by(spec.in_flight) {
             for number in first..first + lanes {
                 match spec.workload {
                     Workload::Echo => calls.put(echo_line(number)),
-                    Workload::Upload => {
+                    _ => {
                         mapping.fill(&bytes);
                         calls.put([UPLOAD, number, bytes.len() as u64, 0, 0, 0, 0, 0]);
                     }
@@ -66,7 +72,7 @@ impl Blocking for Ring {
                 let right = reply[1] == number
                     && match spec.workload {
                         Workload::Echo => reply[4..] == echo_line(number)[4..],
-                        Workload::Upload => reply[4] == sum,
+                        _ => reply[4] == sum,
                     };
                 if !right {
                     return Err(format!("a wrong reply to call {number}").into());
@@ -79,6 +85,72 @@ impl Blocking for Ring {
             }
         }
         Ok(())
+    }
+}
+
+/// Receives a stream until it is enough.
+fn load_down(calls: &mut Producer<'_>, replies: &mut Consumer<'_>, recorder: &mut Recorder) -> Result<(), Error> {
+    calls.put([DOWN, 0, 0, 0, 0, 0, 0, 0]);
+    calls.publish();
+    let mut seen = InOrder::default();
+    let mut since = recorder.begin();
+    loop {
+        receive_batch(replies, &mut seen)?;
+        match recorder.completed(since, STREAM_BATCH) {
+            Some(now) => since = now,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Sends a stream until it is enough; the server must have seen all of it.
+fn load_up(calls: &mut Producer<'_>, replies: &mut Consumer<'_>, recorder: &mut Recorder) -> Result<(), Error> {
+    calls.put([UP, 0, 0, 0, 0, 0, 0, 0]);
+    calls.publish();
+    let mut items = items();
+    let (mut since, mut sent) = (recorder.begin(), 0);
+    loop {
+        send_batch(calls, &mut items);
+        sent += STREAM_BATCH;
+        match recorder.completed(since, STREAM_BATCH) {
+            Some(now) => since = now,
+            None => break,
+        }
+    }
+    calls.put([END, 0, 0, 0, 0, 0, 0, 0]);
+    calls.publish();
+    let seen = replies.take()[1];
+    if seen == sent { Ok(()) } else { Err(format!("{sent} items went, and {seen} have come").into()) }
+}
+
+fn send_batch(to: &mut Producer<'_>, items: &mut impl Iterator<Item = Item>) {
+    for item in items.take(STREAM_BATCH as usize) {
+        to.put(item_line(ITEM, item.id, item));
+    }
+    to.publish();
+}
+
+fn receive_batch(from: &mut Consumer<'_>, seen: &mut InOrder) -> Result<(), Error> {
+    for _ in 0..STREAM_BATCH {
+        seen.take(line_item(from.take()))?;
+    }
+    from.release();
+    Ok(())
+}
+
+/// All that a client sends, in batches, and how many items that was.
+fn receive_all(calls: &mut Consumer<'_>) -> Result<u64, Error> {
+    let mut seen = InOrder::default();
+    loop {
+        let line = calls.take();
+        if line[0] == END {
+            calls.release();
+            return Ok(seen.count());
+        }
+        seen.take(line_item(line))?;
+        if seen.count() % STREAM_BATCH == 0 {
+            calls.release();
+        }
     }
 }
 
@@ -116,8 +188,16 @@ fn answer(mapping: &Mapping, mut calls: Consumer<'_>, mut replies: Producer<'_>)
         // All that have come are answered together.
         let mut call = calls.take();
         loop {
-            if call[0] == UPLOAD {
-                call[4] = checksum(mapping.filled(usize::try_from(call[2])?));
+            match call[0] {
+                DOWN => {
+                    let mut items = items();
+                    loop {
+                        send_batch(&mut replies, &mut items);
+                    }
+                }
+                UP => call[1] = receive_all(&mut calls)?,
+                UPLOAD => call[4] = checksum(mapping.filled(usize::try_from(call[2])?)),
+                _ => {}
             }
             replies.put(call);
             match calls.take_now() {
@@ -132,12 +212,23 @@ fn answer(mapping: &Mapping, mut calls: Consumer<'_>, mut replies: Producer<'_>)
 
 /// A call is a line: kind, number, two words of a header, and the item.
 fn echo_line(number: u64) -> Line {
-    let item = Item::new(number);
-    let mut line = [ECHO, number, 0, 0, item.id, 0, 0, 0];
+    item_line(ECHO, number, Item::new(number))
+}
+
+fn item_line(kind: u64, number: u64, item: Item) -> Line {
+    let mut line = [kind, number, 0, 0, item.id, 0, 0, 0];
     for (word, bytes) in line[5..].iter_mut().zip(item.rest.chunks_exact(8)) {
         *word = bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
     }
     line
+}
+
+fn line_item(line: Line) -> Item {
+    let mut rest = [0; 24];
+    for (bytes, word) in rest.chunks_exact_mut(8).zip(&line[5..]) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    Item { id: line[4], rest }
 }
 
 /// 64 bytes.
@@ -242,6 +333,13 @@ fn spin<T>(mut ask: impl FnMut() -> Option<T>) -> T {
 
 const ECHO: u64 = 1;
 const UPLOAD: u64 = 2;
+const DOWN: u64 = 3;
+const UP: u64 = 4;
+const ITEM: u64 = 5;
+const END: u64 = 6;
+
+/// Items of a stream that are published together.
+const STREAM_BATCH: u64 = 64;
 
 /// Lines of one ring.
 const LINES: usize = 1024;

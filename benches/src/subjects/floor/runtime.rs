@@ -30,6 +30,7 @@ impl Blocking for RuntimeSleeping {
         transports: &["tcp", "unix", "pipe"],
         modes: &["ct"],
         beside_max: 0,
+        streams: false,
     };
 
     fn serve(transport: &str, dir: &Path, ready: Ready) -> Result<(), Error> {
@@ -49,6 +50,7 @@ impl Blocking for RuntimeSpinning {
         transports: &["tcp", "unix", "pipe"],
         modes: &["ct"],
         beside_max: 0,
+        streams: false,
     };
 
     fn serve(transport: &str, dir: &Path, ready: Ready) -> Result<(), Error> {
@@ -150,6 +152,9 @@ async fn call(
     mut recorder: Recorder,
     spin: bool,
 ) -> Result<Recorder, Error> {
+    if spec.workload.is_stream() {
+        return Err("it has no streams".into());
+    }
     let mut batch = Batch::new(&spec);
     let mut since = recorder.begin();
     loop {

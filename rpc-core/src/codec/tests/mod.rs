@@ -163,6 +163,38 @@ fn every_kind_of_value_comes_back_and_no_prefix_does() {
     round_trips(&Err::<u8, String>("no".into()));
 }
 
+/// One byte in memory, four or one on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Small {
+    One,
+    Two,
+}
+
+/// As large as it has fields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Bytewise {
+    first: u8,
+    second: Small,
+    third: bool,
+    fourth: i8,
+    fifth: u8,
+}
+
+#[test]
+fn tuples_as_large_as_they_have_elements_come_back() {
+    round_trips(&[7u8; 1]);
+    round_trips(&[[1u8, 2, 3], [4, 5, 6]]);
+    round_trips(&vec![[0x80u8, 0xff, 1]; 9]);
+    round_trips(&[Small::One, Small::Two, Small::Two]);
+    round_trips(&[true, false, true, true]);
+    round_trips(&((), 0x1234u16));
+    round_trips(&(Some(()), None::<()>, 5u8));
+    round_trips(&(1u8, Small::Two, 2u8, Small::One, 3u8, 4u8));
+    let bytewise = Bytewise { first: 1, second: Small::Two, third: true, fourth: -1, fifth: 0xff };
+    round_trips(&bytewise);
+    round_trips(&(vec![bytewise.clone(), bytewise], [9u8; 5], "behind".to_owned()));
+}
+
 #[test]
 fn several_values_share_an_input_and_a_budget() {
     for &codec in CodecId::SUPPORTED {

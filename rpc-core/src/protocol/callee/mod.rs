@@ -20,9 +20,11 @@ use std::time::{Duration, Instant};
 
 use super::Event;
 use super::caller::REPLY_INLINE_MAX;
+use super::extras::{CallExtras, Extras};
 use super::fail::{Class, Failure, WireReason};
 use super::message::{Assembly, ChunkLen, Fit, Message, Opening, Piece};
 use super::payload::Payload;
+use super::ranked::Line;
 use super::stream::STREAMS_MAX;
 use super::table::Table;
 use super::window::{ReceiveWindow, SendWindow};
@@ -30,6 +32,7 @@ use crate::error::{ProtocolError, Reason};
 use crate::frame::{CallHead, Frame, Kind, StreamCounts, TIMEOUT_UNIT_MICROS};
 use crate::landing::{Filling, Landed};
 use crate::limits::Limit;
+use crate::priority::Priority;
 use crate::share::Share;
 use crate::wire::Half;
 
@@ -41,13 +44,14 @@ pub(crate) struct Incoming {
     pub(crate) timeout: Duration,
     pub(crate) payload: Payload,
     pub(crate) streams: StreamCounts,
+    pub(crate) extras: Option<Box<CallExtras>>,
 }
 
 /// How a call ended on this side.
 #[derive(Debug)]
 pub(crate) enum Finish {
     /// The handler returned; the bytes are beside.
-    Returned(Half),
+    Returned(Half, Extras),
     /// It did not, or was never started.
     Failed(Failure),
 }
@@ -56,6 +60,7 @@ pub(crate) enum Finish {
 enum State {
     Receiving {
         head: CallHead,
+        extras: Option<Box<CallExtras>>,
         assembly: Assembly,
     },
     Running,
@@ -72,6 +77,8 @@ pub(super) struct Entry {
     timeout: Duration,
     deadline: Option<Instant>,
     expired: bool,
+    /// How urgent its caller says that it is.
+    priority: Priority,
     /// It has streams that have not ended.
     streams: StreamCounts,
     /// Payload bytes of the request that count in the window.
@@ -106,6 +113,7 @@ pub(crate) struct Callee {
     requests: ReceiveWindow,
     replies: SendWindow,
     message_max: u64,
+    metadata_max: usize,
     reply_max: u64,
     chunk_len: ChunkLen,
     memory_out_max: usize,
@@ -113,10 +121,10 @@ pub(crate) struct Callee {
     /// Refusals that wait for room, at most `limit`.
     refusals: VecDeque<Refusal>,
     /// Calls whose reply waits for room only.
-    backlog_free: VecDeque<u64>,
+    backlog_free: Line<u64>,
     /// Calls whose reply waits for credit, too.
-    backlog_credit: VecDeque<u64>,
-    sending: VecDeque<u64>,
+    backlog_credit: Line<u64>,
+    sending: Line<u64>,
     /// Bytes of encoded replies not yet placed.
     reply_bytes: usize,
     /// Handlers that may not encode their reply before there is memory for it.
@@ -148,6 +156,7 @@ pub(crate) struct CalleeConfig {
     pub(crate) request_window: u64,
     pub(crate) reply_window: u64,
     pub(crate) message_max: u64,
+    pub(crate) metadata_max: usize,
     pub(crate) reply_max: u64,
     pub(crate) chunk_len: ChunkLen,
     pub(crate) memory_out_max: usize,
@@ -166,14 +175,15 @@ impl Callee {
             requests: ReceiveWindow::new(config.request_window),
             replies: SendWindow::new(config.reply_window),
             message_max: config.message_max,
+            metadata_max: config.metadata_max,
             reply_max: config.reply_max,
             chunk_len: config.chunk_len,
             memory_out_max: config.memory_out_max,
             timeout_max: config.timeout_max,
             refusals: VecDeque::new(),
-            backlog_free: VecDeque::new(),
-            backlog_credit: VecDeque::new(),
-            sending: VecDeque::new(),
+            backlog_free: Line::default(),
+            backlog_credit: Line::default(),
+            sending: Line::default(),
             reply_bytes: 0,
             encoders: Vec::new(),
             drained_at: None,
@@ -259,9 +269,12 @@ impl Callee {
             self.requests.release(len);
             return Ok(());
         }
+        let mut extras = None;
+        let mut charged = self.charge(total, streams);
         let admitted = match unknown {
             Some(tag) => Err(Reason::UnknownExtension(tag)),
-            None => self.admit(head, total, streams),
+            None if frame.is_extended() => self.admit_extended(frame, head, &mut charged, streams, &mut extras),
+            None => self.admit(head, charged, streams),
         };
         if let Err(reason) = admitted {
             self.requests.forget(total - len);
@@ -276,9 +289,10 @@ impl Callee {
             timeout,
             deadline: None,
             expired: false,
+            priority: extras.as_ref().map_or(Priority::Normal, |extras| extras.priority),
             streams,
             held: len,
-            charged: self.charge(total, streams),
+            charged,
             cut: 0,
         };
         if streams != StreamCounts::NONE {
@@ -291,13 +305,13 @@ impl Callee {
             if assembly.push(payload, true) != Fit::Part {
                 return Err(ProtocolError::Chunks);
             }
-            entry.state = State::Receiving { head, assembly };
+            entry.state = State::Receiving { head, extras, assembly };
         } else {
             let payload = match payload {
                 Piece::Here(payload) => Payload::copy(payload),
                 Piece::Landed(payload) => Payload::from(payload.into_message()),
             };
-            events.push(Event::Request(Incoming { id: frame.id, head, timeout, payload, streams }));
+            events.push(Event::Request(Incoming { id: frame.id, head, timeout, payload, streams, extras }));
         }
         self.calls.insert(entry);
         Ok(())
@@ -310,8 +324,8 @@ impl Callee {
         payload + u64::from(streams.given) * self.stream_window
     }
 
-    /// Takes what a call needs, or says why it can't be taken.
-    fn admit(&mut self, head: CallHead, total: u64, streams: StreamCounts) -> Result<(), Reason> {
+    /// Takes what a call needs, of the server's memory so much; or says why it can't be taken.
+    fn admit(&mut self, head: CallHead, charge: u64, streams: StreamCounts) -> Result<(), Reason> {
         if self.live() >= self.limit {
             return Err(Reason::Overloaded { limit: Limit::InFlightPerConnection });
         }
@@ -324,7 +338,22 @@ impl Callee {
         if streams.all() > STREAMS_MAX {
             return Err(Reason::Overloaded { limit: Limit::StreamsPerCall });
         }
-        self.share.enter(self.charge(total, streams)).map_err(|limit| Reason::Overloaded { limit })
+        self.share.enter(charge).map_err(|limit| Reason::Overloaded { limit })
+    }
+
+    /// The same of a call with something beside its payload, which counts as well.
+    #[cold]
+    fn admit_extended(
+        &mut self,
+        frame: &Frame<'_>,
+        head: CallHead,
+        charge: &mut u64,
+        streams: StreamCounts,
+        extras: &mut Option<Box<CallExtras>>,
+    ) -> Result<(), Reason> {
+        *extras = CallExtras::of(frame, self.metadata_max)?;
+        *charge += CallExtras::held(extras.as_deref());
+        self.admit(head, *charge, streams)
     }
 
     /// Answers a call that gets no state.
@@ -360,8 +389,8 @@ impl Callee {
         let Some(entry) = self.calls.get_mut(frame.id) else {
             return self.requests.stray(len);
         };
-        let (head, assembly) = match &mut entry.state {
-            State::Receiving { head, assembly } => (head, assembly),
+        let (head, extras, assembly) = match &mut entry.state {
+            State::Receiving { head, extras, assembly } => (head, extras, assembly),
             // It was whole.
             State::Running | State::Streaming => return Err(ProtocolError::Chunks),
             // Its deadline passed while it came in, and the peer has yet to hear of it.
@@ -375,9 +404,9 @@ impl Callee {
         entry.held += len;
         if fit == Fit::Whole {
             let payload = Payload::from(assembly.take().unwrap_or_default());
-            let (id, head, timeout, streams) = (entry.id, *head, entry.timeout, entry.streams);
+            let (id, head, timeout, streams, extras) = (entry.id, *head, entry.timeout, entry.streams, extras.take());
             entry.state = State::Running;
-            events.push(Event::Request(Incoming { id, head, timeout, payload, streams }));
+            events.push(Event::Request(Incoming { id, head, timeout, payload, streams, extras }));
         }
         Ok(())
     }
@@ -404,7 +433,7 @@ impl Callee {
         let Some(entry) = self.calls.get_mut(id) else {
             return;
         };
-        let message = failure_message(&failure);
+        let (message, priority) = (failure_message(&failure), entry.priority);
         let before = std::mem::replace(&mut entry.state, State::Replying(message));
         let (held, charged) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.charged));
         match before {
@@ -422,7 +451,7 @@ impl Callee {
         self.requests.release(held);
         self.share.release(charged);
         self.reply_bytes += failure_len(&failure);
-        self.backlog_free.push_back(id);
+        self.backlog_free.push_back(priority, id);
         if self.streaming > 0 && self.forget_streams(id) {
             self.concluded.push(id);
         }
@@ -580,7 +609,7 @@ impl Callee {
 
 fn failure_message(failure: &Failure) -> Message {
     let (lead, reason) = failure.on_the_wire();
-    Message::new(Kind::Fail, 0, lead, reason.detail().into())
+    Message::new(Kind::Fail, 0, lead, None, reason.detail().into())
 }
 
 fn failure_len(failure: &Failure) -> usize {

@@ -4,8 +4,9 @@ use std::task::Waker;
 
 use super::{Callee, Entry, Finish, State, failure_message};
 use crate::error::Reason;
-use crate::frame::{Head, Kind, Lead, StreamCounts};
+use crate::frame::{Extended, Head, Kind, Lead, StreamCounts};
 use crate::protocol::caller::REPLY_INLINE_MAX;
+use crate::protocol::extras::Sent;
 use crate::protocol::fail::{Class, Failure};
 use crate::protocol::message::{APART_LEN_MIN, ChunkLen, Message, Progress};
 use crate::protocol::payload::Payload;
@@ -31,12 +32,12 @@ impl Callee {
         }
         let bytes = payload.as_slice();
         let len = bytes.len() as u64;
-        let half = match how {
-            Finish::Returned(_) if len > self.reply_max => {
+        let (half, extras) = match how {
+            Finish::Returned(..) if len > self.reply_max => {
                 let failure = self.too_large(&how, &payload);
                 return failure.into_iter().for_each(|failure| self.fail(id, &failure, out));
             }
-            Finish::Returned(half) => half,
+            Finish::Returned(half, extras) => (half, extras),
             Finish::Failed(failure) => return self.fail(id, &failure, out),
         };
         let (kind, lead) = match half {
@@ -50,6 +51,7 @@ impl Callee {
         if at_once && !apart {
             let mut head = Head::new(kind, id);
             head.lead = lead;
+            head.extended = Extended::by(Sent::bytes(&extras));
             if head.place(bytes, out) {
                 if !free {
                     self.replies.take(len);
@@ -59,7 +61,7 @@ impl Callee {
                 return;
             }
         }
-        let mut message = Message::new(kind, 0, lead, payload.into_body());
+        let mut message = Message::new(kind, 0, lead, extras, payload.into_body());
         if at_once && apart && message.advance(id, self.chunk_len, out) == Progress::Done {
             self.replies.take(len);
             self.replies.sent(len);
@@ -80,17 +82,18 @@ impl Callee {
     }
 
     fn wait(&mut self, id: u64, message: Message) {
+        let Some(entry) = self.calls.get_mut(id) else {
+            return;
+        };
         self.reply_bytes += message.len();
         if message.len() <= REPLY_INLINE_MAX {
-            self.backlog_free.push_back(id);
+            self.backlog_free.push_back(entry.priority, id);
         } else {
             // Its deadline counts here, too; it may have passed.
             self.unstamped = true;
-            self.backlog_credit.push_back(id);
+            self.backlog_credit.push_back(entry.priority, id);
         }
-        if let Some(entry) = self.calls.get_mut(id) {
-            entry.state = State::Replying(message);
-        }
+        entry.state = State::Replying(message);
     }
 
     pub(super) fn remove(&mut self, id: u64) {
@@ -115,7 +118,7 @@ impl Callee {
     /// What becomes of a reply that the peer does not take.
     pub(crate) fn too_large(&self, how: &Finish, payload: &Payload) -> Option<Failure> {
         let len = payload.as_slice().len() as u64;
-        let too_large = matches!(how, Finish::Returned(_)) && len > self.reply_max;
+        let too_large = matches!(how, Finish::Returned(..)) && len > self.reply_max;
         too_large.then(|| Failure::maybe_executed(Reason::TooLarge { len, max: self.reply_max }))
     }
 
@@ -137,22 +140,22 @@ impl Callee {
             }
             self.refusals.pop_front();
         }
-        while let Some(id) = self.backlog_free.pop_front() {
+        while let Some((priority, id)) = self.backlog_free.pop_front() {
             if self.start(id, self.chunk_len, out) == Some(Progress::Blocked) {
-                self.backlog_free.push_front(id);
+                self.backlog_free.push_front(priority, id);
                 return false;
             }
         }
-        while let Some(id) = self.backlog_credit.pop_front() {
+        while let Some((priority, id)) = self.backlog_credit.pop_front() {
             let len = self.unsent(id);
             if !self.replies.allows(len) {
-                self.backlog_credit.push_front(id);
+                self.backlog_credit.push_front(priority, id);
                 break;
             }
             self.replies.take(len);
             if self.start(id, self.chunk_len, out) == Some(Progress::Blocked) {
                 self.replies.unsend(len);
-                self.backlog_credit.push_front(id);
+                self.backlog_credit.push_front(priority, id);
                 return false;
             }
         }
@@ -187,7 +190,7 @@ impl Callee {
                 self.replies.unsend(std::mem::take(&mut entry.cut));
                 self.remove(id);
             }
-            Progress::More => self.sending.push_back(id),
+            Progress::More => self.sending.push_back(entry.priority, id),
             Progress::Blocked => {}
         }
         Some(progress)
@@ -195,7 +198,7 @@ impl Callee {
 
     /// Places one chunk, of at most `most` bytes, of the half-sent reply whose turn it is.
     pub(crate) fn send_chunk<S: FrameSender>(&mut self, most: usize, out: &mut S) -> Option<Progress> {
-        while let Some(id) = self.sending.pop_front() {
+        while let Some((priority, id)) = self.sending.pop_front() {
             let begun = match self.calls.get_mut(id) {
                 Some(Entry { state: State::Replying(message), .. }) => message.begun,
                 _ => false,
@@ -205,7 +208,7 @@ impl Callee {
             }
             let progress = self.start(id, self.chunk_len.at_most(most), out);
             if progress == Some(Progress::Blocked) {
-                self.sending.push_front(id);
+                self.sending.push_front(priority, id);
             }
             return progress;
         }

@@ -9,6 +9,7 @@ use crate::body::Body;
 use crate::error::{ConnectionError, ProtocolError, Reason};
 use crate::frame::Frame;
 use crate::landing::{Filling, Landed};
+use crate::protocol::extras;
 use crate::protocol::fail::{self, Class, Failure};
 use crate::protocol::message::{Assembly, Fit, Opening, Piece};
 use crate::wire::Half;
@@ -53,6 +54,12 @@ impl Caller {
         }
         if let Some(tag) = unknown {
             slot.decide(Failure::maybe_executed(Reason::UnknownExtension(tag)), wakers);
+        }
+        if let Some(metadata) = &mut slot.metadata {
+            match extras::metadata_of_reply(frame, self.metadata_max) {
+                Ok(came) => **metadata = came,
+                Err(reason) => slot.decide(Failure::maybe_executed(reason), wakers),
+            }
         }
         let keep = slot.wanted && slot.outcome.is_none();
         if counted && !keep {

@@ -17,17 +17,20 @@ mod incoming;
 mod outgoing;
 mod time;
 
-use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use super::extras::Extras;
 use super::fail::Failure;
 use super::message::{Assembly, ChunkLen, Message};
+use super::ranked::Line;
 use super::waiting::{Ticket, Waited, Waiting};
 use super::window::{ReceiveWindow, SendWindow};
-use crate::body::Received;
+use crate::body::{Body, Received};
 use crate::error::Reason;
-use crate::frame::{CallHead, Lead, StreamCounts, TIMEOUT_UNIT_MICROS};
+use crate::frame::{CallHead, Lead, StreamCounts};
+use crate::metadata::Metadata;
+use crate::rare::Rare;
 use crate::wire::Half;
 
 /// A reply of at most this many bytes lies in its slot and costs no credit.
@@ -36,7 +39,7 @@ pub(crate) const REPLY_INLINE_MAX: usize = 64;
 const SLOTS_BUSY: usize = 16;
 
 /// A call to be made. Its payload travels beside it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct NewCall {
     pub(crate) head: CallHead,
     pub(crate) oneway: bool,
@@ -47,6 +50,7 @@ pub(crate) struct NewCall {
     /// Made inside a handler that this connection reached: fails rather than waits.
     pub(crate) nested: bool,
     pub(crate) streams: StreamCounts,
+    pub(crate) extras: Extras,
 }
 
 impl NewCall {
@@ -120,14 +124,39 @@ impl From<Waker> for NewWaker {
 /// The answer to a call.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Small { half: Half, bytes: [u8; REPLY_INLINE_MAX], len: u8 },
-    Large { half: Half, bytes: Received },
+    Small {
+        half: Half,
+        bytes: [u8; REPLY_INLINE_MAX],
+        len: u8,
+    },
+    Large {
+        half: Half,
+        bytes: Received,
+    },
     Failed(Failure),
+    /// With the metadata that its caller asked for.
+    Extended(Rare<Extended>),
+}
+
+/// An answer with metadata.
+#[derive(Debug)]
+pub(crate) struct Extended {
+    pub(crate) answer: Result<(Half, Received), Failure>,
+    pub(crate) metadata: Metadata,
 }
 
 impl Answer {
     /// What a call gets whose caller waits for nothing.
     pub(crate) const EMPTY: Answer = Answer::Small { half: Half::Ok, bytes: [0; REPLY_INLINE_MAX], len: 0 };
+
+    /// Whether it is an error of the framework's.
+    pub(crate) fn has_failed(&self) -> bool {
+        match self {
+            Answer::Small { .. } | Answer::Large { .. } => false,
+            Answer::Failed(_) => true,
+            Answer::Extended(extended) => extended.as_ref().is_some_and(|extended| extended.answer.is_err()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -169,6 +198,8 @@ struct Slot {
     cut: u64,
     incoming: Option<(Half, Assembly)>,
     outcome: Option<Outcome>,
+    /// What came beside the reply, where its caller asks for that.
+    metadata: Option<Box<Metadata>>,
     /// The terminal frame has come.
     terminal: bool,
     /// Somebody waits for the outcome.
@@ -191,6 +222,7 @@ impl Slot {
             cut: 0,
             incoming: None,
             outcome: None,
+            metadata: None,
             terminal: false,
             wanted: false,
             expired: false,
@@ -239,9 +271,11 @@ pub(crate) struct Caller {
     message_max: u64,
     /// The longest message this side accepts.
     reply_max: u64,
+    /// The longest metadata that this side accepts.
+    metadata_max: usize,
     chunk_len: ChunkLen,
     /// Ids of half-sent calls, in turn.
-    sending: VecDeque<u64>,
+    sending: Line<u64>,
     /// What is not sent yet of half-sent calls that are held here.
     sending_bytes: usize,
     /// Of those that are left with their callers.
@@ -279,6 +313,7 @@ pub(crate) struct CallerConfig {
     pub(crate) memory_max: usize,
     pub(crate) message_max: u64,
     pub(crate) reply_max: u64,
+    pub(crate) metadata_max: usize,
     pub(crate) chunk_len: ChunkLen,
 }
 
@@ -302,8 +337,9 @@ impl Caller {
             memory_max: config.memory_max,
             message_max: config.message_max,
             reply_max: config.reply_max,
+            metadata_max: config.metadata_max,
             chunk_len: config.chunk_len,
-            sending: VecDeque::new(),
+            sending: Line::default(),
             sending_bytes: 0,
             left: Left::default(),
             cancels_due: 0,
@@ -457,11 +493,21 @@ impl Caller {
         };
         slot.wanted = false;
         let terminal = slot.terminal;
+        let metadata = slot.metadata.take();
         if let Answer::Large { bytes, .. } = answer {
             self.replies.release(bytes.len() as u64);
         }
         if terminal {
             self.release(id);
+        }
+        if let Some(metadata) = metadata {
+            let plain = match std::mem::replace(answer, Answer::EMPTY) {
+                Answer::Small { half, bytes, len } => Ok((half, Body::from(&bytes[..usize::from(len)]).into())),
+                Answer::Large { half, bytes } => Ok((half, bytes)),
+                Answer::Failed(failure) => Err(failure),
+                Answer::Extended(_) => return true,
+            };
+            *answer = Answer::Extended(Rare::new(Extended { answer: plain, metadata: *metadata }));
         }
         true
     }
@@ -479,7 +525,8 @@ impl Caller {
         self.cancel(id);
     }
 
-    /// The caller of a waiting call has lost interest; those who wait for memory are to be woken. Its id, if it has been placed.
+    /// The caller of a waiting call has lost interest; those who wait for memory are to be woken. The call's id, if it has
+    /// been placed without its caller's knowing.
     pub(crate) fn abandon_waiting(
         &mut self,
         ticket: Ticket,
@@ -563,6 +610,7 @@ impl Caller {
             return;
         };
         debug_assert!(slot.waker.is_none() || !slot.wanted);
+        slot.metadata = None;
         slot.id = 0;
         let was_open = !slot.terminal;
         let was_due = slot.cancel == Cancel::Due;
@@ -582,9 +630,4 @@ impl Caller {
             && self.requests.in_use() == 0
             && self.replies.is_at_rest()
     }
-}
-
-/// Rounded up, so that 0 means that no time is left.
-fn timeout_units(left: Duration) -> u32 {
-    u32::try_from(left.as_micros().div_ceil(u128::from(TIMEOUT_UNIT_MICROS))).unwrap_or(u32::MAX)
 }

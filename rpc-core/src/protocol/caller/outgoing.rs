@@ -1,17 +1,18 @@
 //! What leaves: new calls, those that waited, their chunks, cancels.
 //!
-//! Two lanes wait: messages of one chunk, and longer ones. Neither may starve the other, so both first-come order and an
-//! eighth of the window decide.
+//! Two lanes wait: messages of one chunk, and longer ones. Neither may starve the other, so both first-come order, within a
+//! priority, and an eighth of the window decide.
 
 use std::task::Waker;
 
 use super::{Attempt, Begun, Caller, Cancel, Fed, NewCall, NewWaker};
 use crate::body::{Body, Parts};
 use crate::error::Reason;
-use crate::frame::{Head, Kind, flags};
+use crate::frame::{Extended, Head, Kind, flags};
 use crate::limits::Limit;
+use crate::protocol::extras::Sent;
 use crate::protocol::message::{APART_LEN_MIN, Message, Progress};
-use crate::protocol::waiting::{Lane, Queued};
+use crate::protocol::waiting::{Lane, Place, Queued};
 use crate::transport::FrameSender;
 
 impl Caller {
@@ -36,7 +37,8 @@ impl Caller {
         }
         let lane = if payload.len() > self.chunk_len.len { Lane::Large } else { Lane::Small };
         let held = self.waiting.bytes() + self.sending_bytes;
-        let fits = held == 0 || held + payload.len() <= self.memory_max;
+        let held_for_it = || payload.len() + Sent::bytes(&call.extras).len();
+        let fits = held == 0 || held + held_for_it() <= self.memory_max;
         let free =
             !self.closing && self.open < self.limit && self.may_start(lane, len) && (fits || lane == Lane::Small);
         let placed = if free { self.place(call, Source::Lent(payload, lend), out) } else { None };
@@ -58,7 +60,7 @@ impl Caller {
             if !self.starved.iter().any(|known| waker.as_ref().is_some_and(|waker| known.will_wake(waker))) {
                 self.starved.extend(waker.take());
             }
-            self.starved_least = self.starved_least.min(payload.len());
+            self.starved_least = self.starved_least.min(held_for_it());
             return Begun::Starved.into();
         }
         let payload = match copy.take() {
@@ -67,14 +69,17 @@ impl Caller {
             None => payload.into(),
         };
         self.unstamped |= call.deadline.is_none();
-        Begun::Queued(self.waiting.push(lane, Queued { call: *call, payload }, waker.take())).into()
+        Begun::Queued(self.waiting.push(lane, Queued { call: call.clone(), payload }, waker.take())).into()
     }
 
     /// Whether a new message may start now, ahead of nobody who waits in its lane.
     fn may_start(&self, lane: Lane, len: u64) -> bool {
-        self.requests.allows(len)
+        let allowed = self.requests.allows(len);
+        if self.waiting.is_empty() {
+            return allowed;
+        }
+        allowed
             && match (lane, self.waiting.front(Lane::Small), self.waiting.front(Lane::Large)) {
-                (_, None, None) => true,
                 // One that waits for credit may be overtaken; one that waits for a slot would never get it.
                 (Lane::Small, None, Some((_, large))) => !self.requests.allows(large) && self.may_overtake(len, large),
                 _ => false,
@@ -99,9 +104,10 @@ impl Caller {
     }
 
     fn spent(&mut self, lane: Lane, len: u64) {
-        match (lane, self.waiting.front(Lane::Large)) {
-            (Lane::Small, Some(_)) => self.overtaken += len,
-            _ => self.overtaken = 0,
+        if lane == Lane::Small && self.waiting.has(Lane::Large) {
+            self.overtaken += len;
+        } else {
+            self.overtaken = 0;
         }
     }
 
@@ -128,14 +134,15 @@ impl Caller {
         let mut outgoing = None;
         let len = payload.len();
         if len <= self.chunk_len.len && (len < APART_LEN_MIN || !payload.stays(out)) {
-            let head = Head { kind: Kind::Call, flags: oneway, id, total: None, lead };
+            let extended = Extended::by(Sent::bytes(&call.extras));
+            let head = Head { kind: Kind::Call, flags: oneway, id, lead, extended };
             if !head.place_parts(payload.parts(), out) {
                 return None;
             }
         } else {
             let (message, progress) = match payload {
                 Source::Lent(parts, lend) => {
-                    let mut message = Message::lent(Kind::Call, oneway, lead, len);
+                    let mut message = Message::lent(Kind::Call, oneway, lead, call.extras.clone(), len);
                     let progress = message.feed(id, parts, lend, self.chunk_len, out);
                     if progress == Progress::Blocked {
                         return None;
@@ -143,14 +150,15 @@ impl Caller {
                     (message, progress)
                 }
                 Source::Own(body) => {
-                    let mut message = Message::new(Kind::Call, oneway, lead, std::mem::take(body));
+                    let extras = call.extras.clone();
+                    let mut message = Message::new(Kind::Call, oneway, lead, extras, std::mem::take(body));
                     let progress = message.advance(id, self.chunk_len, out);
                     match progress {
                         Progress::Blocked => {
                             *body = message.into_payload();
                             return None;
                         }
-                        Progress::More => self.sending.push_back(id),
+                        Progress::More => self.sending.push_back(message.priority(), id),
                         Progress::Done => {}
                     }
                     (message, progress)
@@ -177,6 +185,9 @@ impl Caller {
         slot.deadline = call.deadline;
         slot.position = if outgoing.is_none() { out.position() } else { u64::MAX };
         slot.outgoing = outgoing;
+        if call.extras.as_ref().is_some_and(|extras| extras.wants_metadata) {
+            slot.metadata = Some(Box::default());
+        }
         slot.terminal = false;
         slot.wanted = false;
         slot.expired = false;
@@ -222,7 +233,8 @@ impl Caller {
             let Some(queued) = self.waiting.front_mut(lane) else {
                 break;
             };
-            let call = queued.call;
+            let call = queued.call.clone();
+            let held = queued.held();
             let mut payload = std::mem::take(&mut queued.payload);
             let len = payload.len();
             let Some(id) = self.place(&call, Source::Own(&mut payload), out) else {
@@ -232,7 +244,7 @@ impl Caller {
                 return false;
             };
             self.spent(lane, len as u64);
-            let waker = self.waiting.placed(lane, len, id);
+            let waker = self.waiting.placed(lane, held, id);
             if let Some(slot) = self.slot_mut(id) {
                 slot.wanted = !call.oneway;
             }
@@ -245,9 +257,9 @@ impl Caller {
         true
     }
 
-    /// Whose turn it is among those who wait: who came first, but neither lane may starve the other.
+    /// Whose turn it is among those who wait: who is more urgent or came first, but neither lane may starve the other.
     fn next_lane(&self) -> Option<Lane> {
-        let fits = |(_, len): &(u64, u64)| self.requests.allows(*len);
+        let fits = |(_, len): &(Place, u64)| self.requests.allows(*len);
         match (self.waiting.front(Lane::Small), self.waiting.front(Lane::Large)) {
             (Some(small), None) => fits(&small).then_some(Lane::Small),
             (None, Some(large)) => fits(&large).then_some(Lane::Large),
@@ -301,10 +313,10 @@ impl Caller {
             return Fed::Over;
         };
         let sent = message.len() - message.unsent();
-        let queued = std::mem::replace(&mut message.queued, true);
+        let (queued, priority) = (std::mem::replace(&mut message.queued, true), message.priority());
         waker.place(&mut slot.waker);
         if !queued {
-            self.sending.push_back(id);
+            self.sending.push_back(priority, id);
         }
         Fed::Part(sent)
     }
@@ -333,8 +345,9 @@ impl Caller {
         if let Some(message) = self.slot_mut(id).and_then(|slot| slot.outgoing.as_mut()) {
             debug_assert!(!message.left);
             message.keep(rest);
+            let priority = message.priority();
             if !std::mem::replace(&mut message.queued, true) {
-                self.sending.push_back(id);
+                self.sending.push_back(priority, id);
             }
         }
     }
@@ -347,7 +360,7 @@ impl Caller {
         out: &mut S,
         wakers: &mut Vec<Waker>,
     ) -> Option<Progress> {
-        while let Some(id) = self.sending.pop_front() {
+        while let Some((priority, id)) = self.sending.pop_front() {
             let chunk_len = self.chunk_len.at_most(most);
             let index = self.index(id);
             let slot = &mut self.slots[index];
@@ -369,8 +382,8 @@ impl Caller {
                     slot.position = out.position();
                     slot.outgoing = None;
                 }
-                Progress::More => self.sending.push_back(id),
-                Progress::Blocked => self.sending.push_front(id),
+                Progress::More => self.sending.push_back(priority, id),
+                Progress::Blocked => self.sending.push_front(priority, id),
             }
             return Some(progress);
         }

@@ -3,8 +3,9 @@
 use std::task::Waker;
 use std::time::Instant;
 
-use super::{Caller, Outcome, timeout_units};
+use super::{Caller, Outcome};
 use crate::error::Reason;
+use crate::frame::timeout_units;
 use crate::protocol::fail::Failure;
 
 impl Caller {

@@ -8,6 +8,7 @@ use super::{Over, Pushed, Streams, Took};
 use crate::error::{ConnectionError, ProtocolError, Reason};
 use crate::frame::Frame;
 use crate::protocol::caller::Fate;
+use crate::protocol::extras::Extras;
 use crate::protocol::fail::Failure;
 use crate::protocol::{Finish, Payload, Protocol, Ticket};
 use crate::transport::FrameSender;
@@ -139,19 +140,19 @@ impl Protocol {
     /// The caller of a call that has waited has lost interest.
     pub(crate) fn abandon_waiting(&mut self, ticket: Ticket, idle: &mut Vec<Waker>, wakers: &mut Vec<Waker>) {
         let placed = self.caller.abandon_waiting(ticket, idle, wakers);
-        // It may even have been answered.
         if let (Some(id), Some(streams)) = (placed, &mut self.streams) {
+            // It may have its reply already.
             streams.abandon(id, wakers);
         }
         self.look_after_streams(wakers);
     }
 
     /// The handler of a call with streams has returned what it will send: REPLY goes out, and the call goes on.
-    pub(crate) fn reply<S: FrameSender>(&mut self, id: u64, out: &mut S) {
+    pub(crate) fn reply<S: FrameSender>(&mut self, id: u64, extras: Extras, out: &mut S) {
         if let Some(streams) = self.streams.as_mut().filter(|streams| streams.awaits_reply(id)) {
             streams.replied(id);
             self.say_hello(out);
-            self.callee.finish(id, Finish::Returned(Half::Ok), Payload::EMPTY, out);
+            self.callee.finish(id, Finish::Returned(Half::Ok, extras), Payload::EMPTY, out);
         }
     }
 
@@ -167,7 +168,7 @@ impl Protocol {
                 self.callee.panicked += u64::from(failure.reason == Reason::Panicked);
                 streams.handler_gone(id, &Err(failure.clone()));
             }
-            Finish::Returned(Half::Err) | Finish::Failed(_) if !replied => {
+            Finish::Returned(Half::Err, _) | Finish::Failed(_) if !replied => {
                 // FAIL ends them, also those that somebody else has got from the handler.
                 let mut wakers = std::mem::take(&mut streams.woken);
                 streams.fail(id, &Reason::Cancelled, &mut wakers);

@@ -103,7 +103,7 @@ fn the_methods_own_error_is_a_payload_of_any_length() {
         pair.settle();
         pair.server.requests.clear();
         let error = bytes(len, 3);
-        pair.server.protocol.finish(id, Finish::Returned(Half::Err), Payload::copy(&error), &mut pair.server.out);
+        pair.server.protocol.finish(id, Finish::Returned(Half::Err, None), Payload::copy(&error), &mut pair.server.out);
         pair.settle();
         match pair.client.poll(id) {
             Some(Answer::Small { half: Half::Err, bytes, len: n }) => assert_eq!(&bytes[..usize::from(n)], error),
@@ -126,7 +126,7 @@ fn a_class_from_a_later_version_means_maybe_executed() {
 fn a_oneway_call_keeps_its_slot_until_its_terminal_frame() {
     let mut pair = Pair::new();
     let call = NewCall { oneway: true, ..new_call() };
-    let id = placed(pair.client.begin(call, bytes(10, 0), None));
+    let id = placed(pair.client.begin(call.clone(), bytes(10, 0), None));
     pair.settle();
     assert_eq!(pair.client.stats().calls_in_flight, 1);
     pair.server.finish(id, b"");
@@ -134,7 +134,7 @@ fn a_oneway_call_keeps_its_slot_until_its_terminal_frame() {
     assert_eq!(pair.client.stats().calls_in_flight, 0);
     // A failure, or a reply that should have been empty, changes nothing.
     for reply in [Some(200), Some(3 * CHUNK), None] {
-        let id = placed(pair.client.begin(call, bytes(3 * CHUNK, 0), None));
+        let id = placed(pair.client.begin(call.clone(), bytes(3 * CHUNK, 0), None));
         pair.settle();
         match reply {
             Some(len) => pair.server.finish(id, &bytes(len, 0)),

@@ -28,7 +28,7 @@ impl Way {
         let streams = StreamCounts { given: 0, returned: 1 };
         let id = placed(pair.client.begin(NewCall { streams, ..new_call() }, vec![], None));
         pair.settle();
-        pair.server.protocol.reply(id, &mut pair.server.out);
+        pair.server.protocol.reply(id, None, &mut pair.server.out);
         pair.settle();
         pair.client.reply(id);
         pair.client.protocol.claim_stream(id + 2).expect("a stream");

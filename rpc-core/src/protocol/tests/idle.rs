@@ -10,7 +10,7 @@ fn chat(pair: &mut Pair) -> (u64, u64, u64) {
     let id = placed(pair.client.begin(NewCall { streams, ..new_call() }, vec![], None));
     pair.settle();
     pair.server.protocol.claim_stream(id + 2).expect("a stream");
-    pair.server.protocol.reply(id, &mut pair.server.out);
+    pair.server.protocol.reply(id, None, &mut pair.server.out);
     pair.settle();
     pair.client.reply(id);
     pair.client.protocol.claim_stream(id + 4).expect("a stream");

@@ -83,9 +83,9 @@ fn a_call_from_inside_a_handler_fails_at_the_limit_at_once() {
     let first = pair.client.place(vec![]);
     // There is a slot, but no room in the sender: that is no cycle, it waits.
     pair.client.out.room = 0;
-    let Begun::Queued(second) = pair.client.begin(nested, vec![], None) else { panic!("it may wait") };
+    let Begun::Queued(second) = pair.client.begin(nested.clone(), vec![], None) else { panic!("it may wait") };
     // Behind it the limit is reached.
-    match pair.client.begin(nested, vec![], None) {
+    match pair.client.begin(nested.clone(), vec![], None) {
         Begun::Failed(Reason::Overloaded { limit: Limit::InFlightPerConnection }) => {}
         other => panic!("{other:?}"),
     }

@@ -13,6 +13,7 @@ mod dishonest;
 mod drain;
 mod ending;
 mod extensions;
+mod extras;
 mod growth;
 mod handshake;
 mod idle;
@@ -33,9 +34,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::caller::NewCall;
+use super::caller::{Extended, NewCall, REPLY_INLINE_MAX};
+use super::extras::Sent;
 use super::*;
 use crate::frame::{CallHead, FrameError, HEAD_LEN_MAX, HEADER_LEN, Kind, first_record, tag};
+use crate::metadata::Metadata;
 use crate::transport::{BatchBuffer, Bytes, Landing, Lease, Partial};
 
 const MS: Duration = Duration::from_millis(1);
@@ -63,7 +66,8 @@ impl FrameSender for Outlet {
 
     fn commit(&mut self, first_word: u64) {
         self.room -= self.reserved;
-        self.places -= usize::from(self.reserved > CHUNK + HEAD_LEN_MAX);
+        let extensions_len = (first_word >> 48) as usize;
+        self.places -= usize::from(self.reserved > CHUNK + HEAD_LEN_MAX + extensions_len);
         self.buffer.commit(first_word);
     }
 
@@ -130,6 +134,8 @@ struct Node {
     landed: usize,
     /// What is landing, and the rest of it.
     landing: Option<(Landing, Vec<u8>)>,
+    /// What came beside the reply that was polled last.
+    beside: Option<Metadata>,
 }
 
 impl Node {
@@ -160,6 +166,7 @@ impl Node {
             lands_slowly: false,
             landed: 0,
             landing: None,
+            beside: None,
         }
     }
 
@@ -288,6 +295,20 @@ impl Node {
             self.protocol.transmit(&mut self.out, &mut wakers);
         }
         wakers.into_iter().for_each(Waker::wake);
+        self.beside = None;
+        if let Answer::Extended(mut extended) = answer {
+            let Extended { answer: plain, metadata } = extended.take().unwrap();
+            self.beside = Some(metadata);
+            answer = match plain {
+                Ok((half, bytes)) if bytes.len() <= REPLY_INLINE_MAX => {
+                    let mut small = [0; REPLY_INLINE_MAX];
+                    small[..bytes.len()].copy_from_slice(&bytes);
+                    Answer::Small { half, bytes: small, len: bytes.len() as u8 }
+                }
+                Ok((half, bytes)) => Answer::Large { half, bytes },
+                Err(failure) => Answer::Failed(failure),
+            };
+        }
         answered.then_some(answer)
     }
 
@@ -323,10 +344,13 @@ impl Node {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// A handler returns.
+    /// A handler returns, with the metadata that came with its request.
     fn finish(&mut self, id: u64, reply: &[u8]) {
+        let request = self.requests.iter().find(|request| request.id == id);
+        let came = request.and_then(|request| request.extras.as_ref());
+        let extras = came.and_then(|extras| Sent::with_reply(&extras.metadata));
         self.requests.retain(|request| request.id != id);
-        self.protocol.finish(id, Finish::Returned(Half::Ok), Payload::copy(reply), &mut self.out);
+        self.protocol.finish(id, Finish::Returned(Half::Ok, extras), Payload::copy(reply), &mut self.out);
     }
 
     fn finish_with(&mut self, id: u64, failure: Failure) {
@@ -484,6 +508,7 @@ fn new_call() -> NewCall {
         deadline: None,
         nested: false,
         streams: StreamCounts::NONE,
+        extras: None,
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use super::talks::Talks;
 use super::*;
 use crate::limits::Limit;
+use crate::priority::Priority;
 
 const SEEDS: u64 = 150;
 const STEPS: usize = 300;
@@ -67,6 +68,8 @@ struct Made {
     streams: StreamCounts,
     /// By when it must have an outcome.
     due: Instant,
+    /// It asks for what comes beside its reply, which is its number.
+    extended: bool,
 }
 
 struct Model {
@@ -172,10 +175,14 @@ impl Model {
             let (given, returned) = (self.random.below(4) as u8, self.random.below(3) as u8);
             call.streams = StreamCounts { given, returned };
         }
-        let streams = call.streams;
+        let extended = self.random.one_in(3);
+        if extended {
+            call.extras = Some(self.extras(number).into());
+        }
+        let (oneway, streams) = (call.oneway, call.streams);
         let due = now + timeout + if call.deadline.is_none() { SWEEP } else { Duration::ZERO };
         let at = match self.node(client).begin(call, payload, None) {
-            Begun::Placed(_) if call.oneway => return,
+            Begun::Placed(_) if oneway => return,
             Begun::Placed(id) | Begun::Part { id, .. } => {
                 self.talks.placed(client, id, streams);
                 Where::Placed(id)
@@ -188,11 +195,19 @@ impl Model {
                 return;
             }
         };
-        if !call.oneway {
-            self.calls.push(Made { by_client: client, number, at, streams, due });
+        if !oneway {
+            self.calls.push(Made { by_client: client, number, at, streams, due, extended });
         } else if let Where::Queued(ticket) = at {
             self.node(client).abandon_waiting(ticket);
         }
+    }
+
+    fn extras(&mut self, number: u64) -> Sent {
+        let mut metadata = Metadata::new();
+        metadata.insert("number", number.to_string()).unwrap();
+        metadata.insert("filling", "x".repeat(self.random.below(1500) as usize)).unwrap();
+        let priority = [Priority::Low, Priority::Normal, Priority::High][self.random.below(3) as usize];
+        Sent::with_call(&metadata, None, None, priority, true)
     }
 
     /// Notes what has come to handlers, and that no account is over its limit.
@@ -244,7 +259,7 @@ impl Model {
         let returns: Vec<u64> =
             node.requests.iter().filter(|request| request.streams.returned > 0).map(|it| it.id).collect();
         if !returns.is_empty() {
-            node.protocol.reply(returns[pick % returns.len()], &mut node.out);
+            node.protocol.reply(returns[pick % returns.len()], None, &mut node.out);
         }
     }
 
@@ -276,16 +291,20 @@ impl Model {
             Some(Answer::Failed(failure)) => return self.failed(&call, &failure),
             Some(Answer::Small { bytes, len, .. }) => bytes[..usize::from(len)].to_vec(),
             Some(Answer::Large { bytes, .. }) => bytes.to_vec(),
+            Some(Answer::Extended(_)) => unreachable!("it was taken apart"),
         };
         if call.streams != StreamCounts::NONE {
             let node = if call.by_client { &mut self.pair.client } else { &mut self.pair.server };
             self.talks.answered(call.by_client, node, id, call.streams);
         }
+        let number = call.number.to_string();
+        let beside = self.node(call.by_client).beside.take();
         if call.streams.returned > 0 && reply.is_empty() {
             assert!(self.executed.contains(&call.number));
             self.outcomes += 1;
             return;
         }
+        assert_eq!(beside.as_ref().map(|beside| beside.get("number")), call.extended.then_some(Some(&*number)));
         assert_eq!(reply[..8], call.number.to_le_bytes(), "another call's reply");
         assert_eq!(reply[8..], bytes(reply.len(), id)[8..]);
         assert!(self.executed.contains(&call.number));

@@ -1,6 +1,9 @@
 //! A recorded conversation with bytes flipped, inserted and cut out. Debug assertions are on.
 
 use super::*;
+use crate::call_id::CallId;
+use crate::priority::Priority;
+use crate::trace::TraceContext;
 
 const ROUNDS: u64 = 1500;
 
@@ -48,7 +51,20 @@ fn exchange_last(pair: &mut Pair, said: &mut (Vec<u8>, Vec<u8>)) {
 
 /// The client's part: the same calls each time, one of them abandoned.
 fn script(client: &mut Node) -> Vec<u64> {
-    let ids: Vec<u64> = REQUESTS.iter().map(|len| client.place(bytes(*len, 0))).collect();
+    let mut metadata = Metadata::new();
+    metadata.insert("tenant", "blue").unwrap();
+    metadata.insert("filling", "x".repeat(100)).unwrap();
+    let extended = |at: usize| {
+        let trace = TraceContext::new(1, 2, 3);
+        let extras = Sent::with_call(&metadata, trace, Some(CallId::from_u128(at as u128)), Priority::High, true);
+        (at % 3 == 0).then(|| extras.into())
+    };
+    let calls = REQUESTS.iter().enumerate();
+    let made = calls.map(|(at, len)| {
+        let call = NewCall { extras: extended(at), ..new_call() };
+        placed(client.begin(call, bytes(*len, 0), None))
+    });
+    let ids: Vec<u64> = made.collect();
     client.abandon(ids[3]);
     ids
 }

@@ -62,7 +62,7 @@ impl Node {
 
     /// The handler says what it returns, and goes on to send items.
     fn reply_early(&mut self, id: u64) {
-        self.protocol.reply(id, &mut self.out);
+        self.protocol.reply(id, None, &mut self.out);
     }
 
     fn wants(&mut self, id: u64) -> bool {
@@ -135,32 +135,39 @@ fn a_call_that_is_dropped_after_its_stream_has_ended_leaves_nothing() {
 }
 
 #[test]
-fn a_call_that_waited_and_was_answered_behind_its_callers_back_leaves_nothing() {
-    for ended in [false, true] {
-        let limits = Limits::default().in_flight_per_connection(1);
-        let mut pair = Pair::with(limits.clone(), limits);
+fn a_call_that_is_dropped_before_it_knows_that_it_was_placed_leaves_nothing() {
+    for (ended, lost) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut pair = Pair::with(Limits::default(), Limits::default().in_flight_per_connection(1));
         let first = pair.client.place(vec![]);
-        let Begun::Queued(ticket) = pair.client.begin(NewCall { streams: WATCH, ..new_call() }, vec![], None) else {
-            panic!("it waits")
-        };
+        let call = NewCall { streams: WATCH, ..new_call() };
+        let Begun::Queued(ticket) = pair.client.begin(call, vec![], None) else { panic!("there is one slot") };
         pair.settle();
         pair.server.finish(first, b"");
         pair.settle();
-        pair.client.reply(first);
+        assert_eq!(pair.client.reply(first), b"");
         pair.settle();
-        // Its turn has come, and its caller has not looked.
-        let second = pair.server.requests[0].id;
-        pair.server.reply_early(second);
-        pair.server.push(second + 2, b"item");
+        // It has been placed, and is answered; nobody has asked for it since.
+        let id = pair.server.requests[0].id;
+        pair.server.reply_early(id);
+        assert_eq!(pair.server.push(id + 2, b"some of it"), Pushed::Taken);
         if ended {
-            pair.server.finish(second, b"");
+            pair.server.finish(id, b"");
         }
         pair.settle();
+        assert_eq!(pair.client.stats().streams_open, 1);
+        if lost {
+            pair.client.protocol.end(ConnectionError::PeerGone, u64::MAX, &mut Vec::new());
+        }
         pair.client.abandon_waiting(ticket);
+        if lost {
+            assert_eq!(pair.client.stats().streams_open, 0);
+            continue;
+        }
         pair.settle();
         if !ended {
-            assert_eq!(pair.server.cancelled, [second]);
-            pair.server.finish_with(second, Failure::maybe_executed(Reason::Cancelled));
+            assert_eq!(pair.server.cancelled, [id]);
+            pair.server.finish(id, b"");
+            pair.settle();
         }
         pair.assert_at_rest();
     }
@@ -457,7 +464,7 @@ fn the_number_of_items_missed_stands_on_the_frame_behind_them() {
     assert_eq!(take(&mut pair, 0), (Took::Items { beside: false, missed: 0 }, 600));
     assert_eq!(take(&mut pair, 600), (Took::Items { beside: false, missed: 2 }, 424));
     assert_eq!(take(&mut pair, 424), (Took::Items { beside: false, missed: 2 }, 176));
-    violation(pair.client.receive(&raw(7, 0, down, &[0x10, 0, 2, 0, 1, 1], b"x")));
+    violation(pair.client.receive(&raw(7, 0, down, &[0x14, 0, 2, 0, 1, 1], b"x")));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Who goes first where room is short.
 
 use super::*;
+use crate::priority::Priority;
 
 /// Room for one chunk's frame at a time, again and again.
 fn trickle(pair: &mut Pair, rounds: usize, mut between: impl FnMut(&mut Pair)) {
@@ -103,4 +104,107 @@ fn probes_credit_and_goaway_overtake_what_waits() {
     pair.flush();
     let kinds: Vec<Kind> = pair.server.coming().into_iter().map(|(kind, _)| kind).collect();
     assert_eq!(kinds, [Kind::Pong, Kind::GoAway, Kind::Ping, Kind::Call, Kind::Call, Kind::Call]);
+}
+
+fn of(priority: Priority) -> NewCall {
+    NewCall { extras: Some(Sent::with_call(&Metadata::new(), None, None, priority, false).into()), ..new_call() }
+}
+
+/// The payloads' first bytes, in the order in which requests come where one has a place at a time.
+fn order_one_by_one(pair: &mut Pair, first: u64) -> Vec<u8> {
+    let mut order = Vec::new();
+    let mut current = first;
+    loop {
+        pair.server.finish(current, b"");
+        pair.settle();
+        let Some(request) = pair.server.requests.first() else {
+            return order;
+        };
+        current = request.id;
+        order.push(request.payload.as_slice()[0]);
+    }
+}
+
+#[test]
+fn of_waiting_calls_the_urgent_go_first_and_low_ones_have_their_turn() {
+    for len in [1, 2 * CHUNK] {
+        let mut pair = Pair::with(Limits::default(), Limits::default().in_flight_per_connection(1));
+        let first = pair.client.place(vec![]);
+        let mut tickets = Vec::new();
+        for (priority, mark) in [(Priority::Low, b'l'), (Priority::Normal, b'n'), (Priority::High, b'h')] {
+            for _ in 0..12 {
+                // A long one and a short one have the same turns.
+                let payload = if mark == b'n' { vec![mark] } else { vec![mark; len] };
+                let begun = pair.client.begin(of(priority), payload, None);
+                let Begun::Queued(ticket) = begun else { panic!("it waits, and not {begun:?}") };
+                tickets.push(ticket);
+            }
+        }
+        pair.settle();
+        let order = order_one_by_one(&mut pair, first);
+        assert_eq!(String::from_utf8(order).unwrap(), "hhhnhhhlhhhnhhhlnnnnnnnlnnnlllllllll");
+        for ticket in tickets {
+            let Waited::Placed(id) = pair.client.poll_waiting(ticket) else { panic!("it was placed") };
+            pair.client.reply(id);
+        }
+        pair.client.reply(first);
+        pair.assert_at_rest();
+    }
+}
+
+#[test]
+fn chunks_of_an_urgent_request_pass_those_of_others() {
+    let mut pair = Pair::new();
+    pair.client.out.room = 0;
+    let waits = |begun| match begun {
+        Begun::Queued(ticket) => ticket,
+        other => panic!("it waits, and not {other:?}"),
+    };
+    let low = waits(pair.client.begin(of(Priority::Low), bytes(30 * CHUNK, 0), None));
+    let high = waits(pair.client.begin(of(Priority::High), bytes(30 * CHUNK, 1), None));
+    let mut came = Vec::new();
+    for _ in 0..70 {
+        pair.client.out.room = CHUNK + 200;
+        pair.settle();
+        came.extend(pair.server.requests.drain(..).map(|request| (request.id, request.payload.as_slice()[0])));
+        if came.len() == 1 && pair.server.stats().memory_in > 0 {
+            assert_eq!(came[0].1, bytes(1, 1)[0], "the urgent one first");
+        }
+    }
+    pair.client.out.room = usize::MAX;
+    pair.settle();
+    assert_eq!(came.len(), 2);
+    for (id, _) in came {
+        pair.server.finish(id, b"");
+    }
+    pair.settle();
+    for ticket in [low, high] {
+        let Waited::Placed(id) = pair.client.poll_waiting(ticket) else { panic!("it was placed") };
+        pair.client.reply(id);
+    }
+    pair.assert_at_rest();
+}
+
+#[test]
+fn urgent_replies_pass_those_of_others() {
+    for len in [1, CHUNK] {
+        let mut pair = Pair::new();
+        let calls: Vec<u64> = [Priority::Low, Priority::Normal, Priority::High]
+            .map(|priority| placed(pair.client.begin(of(priority), vec![], None)))
+            .to_vec();
+        pair.settle();
+        pair.server.out.room = 0;
+        for id in &calls {
+            pair.server.finish(*id, &bytes(len, 0));
+        }
+        pair.server.out.room = usize::MAX;
+        pair.flush();
+        let replies: Vec<u64> = pair.client.coming().into_iter().map(|(_, id)| id).collect();
+        assert_eq!(replies, [calls[2], calls[1], calls[0]]);
+        pair.settle();
+        for id in calls {
+            pair.client.reply(id);
+        }
+        pair.assert_at_rest();
+    }
 }

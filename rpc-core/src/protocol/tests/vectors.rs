@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::call_id::CallId;
 use crate::limits::Limit;
+use crate::metadata::{MetadataError, MetadataKey};
 use crate::method::MethodId;
+use crate::priority::Priority;
 use crate::protocol::stream::RESERVE;
 
 const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md"));
@@ -77,6 +80,7 @@ fn the_machine_speaks_as_the_document_says() {
     calls(&mut book);
     chunks(&mut book);
     failures(&mut book);
+    extras(&mut book);
     streams(&mut book);
     connection(&mut book);
     let unseen: Vec<_> = book.vectors.keys().filter(|name| !book.seen.contains(*name)).collect();
@@ -136,7 +140,7 @@ fn chunks(book: &mut Book) {
     let id = placed(pair.client.begin(get(), b"a".to_vec(), None));
     pair.settle();
     let payload = Payload::copy(&[0x62; 2500]);
-    pair.server.protocol.finish(id, Finish::Returned(Half::Err), payload, &mut pair.server.out);
+    pair.server.protocol.finish(id, Finish::Returned(Half::Err, None), payload, &mut pair.server.out);
     let frames = pair.server.output();
     book.check(&frames[..1], &["fail-chunked-1"], &mut pair.client);
 }
@@ -161,7 +165,7 @@ fn failures(book: &mut Book) {
         (Reason::SchemaMismatch { ours: 11, theirs: 10 }, Reason::SchemaMismatch { ours: 10, theirs: 11 });
     let answer = fail("fail-schema-mismatch", Finish::Failed(Failure::not_executed(callee)), b"");
     assert!(matches!(answer, Answer::Failed(failure) if failure.reason == caller));
-    let answer = fail("fail-of-the-method", Finish::Returned(Half::Err), b"no");
+    let answer = fail("fail-of-the-method", Finish::Returned(Half::Err, None), b"no");
     assert!(matches!(answer, Answer::Small { half: Half::Err, len: 2, .. }));
 
     let mut pair = connected();
@@ -172,6 +176,49 @@ fn failures(book: &mut Book) {
     pair.server.receive(&book.bytes("call-with-a-critical-extension")).unwrap();
     book.check(&pair.server.output(), &["fail-unknown-extension"], &mut pair.client);
     assert_eq!(*not_executed(&pair.client.failure(id)), Reason::UnknownExtension(0x8101));
+}
+
+fn extras(book: &mut Book) {
+    let mut metadata = Metadata::new();
+    metadata.insert("tenant", "blue").unwrap();
+    metadata.insert(MetadataKey::<[u8]>::secret("token"), [1, 2]).unwrap();
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
+    let none = Metadata::new();
+    let calls = [
+        ("call-with-metadata", Sent::with_call(&metadata, None, None, Priority::Normal, true)),
+        ("call-with-trace", Sent::with_call(&none, Some(trace), None, Priority::Normal, true)),
+        ("call-with-an-id", Sent::with_call(&none, None, Some(CallId::from_u128(7)), Priority::Normal, true)),
+        ("call-of-low-priority", Sent::with_call(&none, None, None, Priority::Low, true)),
+    ];
+    for (name, extras) in calls {
+        let mut pair = connected();
+        let id = placed(pair.client.begin(NewCall { extras: Some(extras.into()), ..get() }, b"a".to_vec(), None));
+        book.check(&pair.client.output(), &[name], &mut pair.server);
+        let came = pair.server.requests[0].extras.as_ref().unwrap();
+        match name {
+            "call-with-metadata" => assert_eq!(came.metadata, metadata),
+            "call-with-trace" => assert_eq!(came.trace, Some(trace)),
+            "call-with-an-id" => assert_eq!(came.call_id, Some(CallId::from_u128(7))),
+            _ => assert_eq!(came.priority, Priority::Low),
+        }
+        let mut from = Metadata::new();
+        from.insert("from", "c").unwrap();
+        let how = Finish::Returned(Half::Ok, Sent::with_reply(&from));
+        pair.server.protocol.finish(id, how, Payload::copy(b"b"), &mut pair.server.out);
+        book.check(&pair.server.output(), &["reply-with-metadata"], &mut pair.client);
+        assert_eq!((pair.client.reply(id), pair.client.beside), (b"b".to_vec(), Some(from)));
+    }
+    let too_long = Reason::Metadata(MetadataError::TooLong { len: 3000, max: 2048 });
+    for (name, value, reason) in [
+        ("fail-malformed-extension", &[0][..], Reason::MalformedExtension(tag::METADATA)),
+        ("fail-metadata-too-long", &[0; 3000], too_long),
+    ] {
+        let mut pair = connected();
+        let id = placed(pair.client.begin(get(), b"a".to_vec(), None));
+        pair.server.receive(&raw(2, 0, id, &extension(tag::METADATA, value), &call_body(&[]))).unwrap();
+        book.check(&pair.server.output(), &[name], &mut pair.client);
+        assert_eq!(*not_executed(&pair.client.failure(id)), reason);
+    }
 }
 
 fn streams(book: &mut Book) {
@@ -213,7 +260,7 @@ fn streams(book: &mut Book) {
     let stop: Vec<_> = stop.into_iter().filter(|frame| frame[4] != credit).collect();
     book.check(&stop, &["stop"], &mut pair.client);
     book.check(&pair.client.output(), &["end"], &mut pair.server);
-    pair.server.protocol.reply(id, &mut pair.server.out);
+    pair.server.protocol.reply(id, None, &mut pair.server.out);
     pair.settle();
     pair.server.finish_with(id, Failure::maybe_executed(Reason::Panicked));
     book.check(&pair.server.output(), &["end-panicked"], &mut pair.client);
