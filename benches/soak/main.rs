@@ -35,7 +35,7 @@ use trunkline::ServerHandle;
 
 use crate::life::Course;
 use crate::random::Random;
-use crate::site::{Place, Site};
+use crate::site::{Carrier, Site};
 use crate::watch::Watch;
 
 #[derive(Debug, Parser)]
@@ -68,16 +68,17 @@ fn main() -> ExitCode {
         since.as_nanos() as u64 ^ u64::from(process::id()) << 32
     });
     println!("seed {seed}");
-    let places: Vec<Place> = Place::ALL.into_iter().filter(|place| chosen(&options.transports, place.name())).collect();
-    if places.is_empty() {
-        eprintln!("there is no transport of that name; there are {}", Place::ALL.map(Place::name).join(", "));
+    let carriers: Vec<Carrier> =
+        Carrier::ALL.into_iter().filter(|carrier| chosen(&options.transports, carrier.name())).collect();
+    if carriers.is_empty() {
+        eprintln!("there is no transport of that name; there are {}", Carrier::ALL.map(Carrier::name).join(", "));
         return ExitCode::from(2);
     }
-    let span = Duration::from_secs_f64(options.minutes.max(0.0) * 60.0) / places.len() as u32;
+    let span = Duration::from_secs_f64(options.minutes.max(0.0) * 60.0) / carriers.len() as u32;
     let watch = Watch::start(seed);
-    for place in places {
+    for carrier in carriers {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        runtime.block_on(soak(place, Random::new(seed ^ place as u64), span, &watch));
+        runtime.block_on(soak(carrier, Random::new(seed ^ carrier as u64), span, &watch));
         runtime.shutdown_timeout(Duration::from_secs(1));
     }
     println!("nothing was wrong, with seed {seed}");
@@ -89,9 +90,9 @@ fn chosen(words: &[String], name: &str) -> bool {
 }
 
 /// One transport.
-async fn soak(place: Place, mut random: Random, span: Duration, watch: &Arc<Watch>) {
+async fn soak(carrier: Carrier, mut random: Random, span: Duration, watch: &Arc<Watch>) {
     let rounds = (span.as_secs_f64() / ROUND.as_secs_f64()).clamp(4.0, 1e6) as u32;
-    let site = Arc::new(Site::open(place, &mut random).await);
+    let site = Arc::new(Site::open(carrier, &mut random).await);
     let (handle, served) = (site.handle(), site.run());
     watch.look_at(handle.clone());
     settle(&handle, None, watch).await;
@@ -106,7 +107,7 @@ async fn soak(place: Place, mut random: Random, span: Duration, watch: &Arc<Watc
         before.get_or_insert(level);
         let resident = resident();
         let ops = watch.count() - ops;
-        println!("{}: round {} of {rounds}: {ops} calls, {} KiB resident", place.name(), round + 1, resident >> 10);
+        println!("{}: round {} of {rounds}: {ops} calls, {} KiB resident", carrier.name(), round + 1, resident >> 10);
         if round < rounds.div_ceil(3) {
             warm = warm.max(resident);
         } else if resident as f64 > warm as f64 * GROWTH + SLACK as f64 {
@@ -120,7 +121,7 @@ async fn soak(place: Place, mut random: Random, span: Duration, watch: &Arc<Watc
     tokio::time::sleep((span / (rounds + 1) / 2).min(Duration::from_secs(1))).await;
     course.cut();
     handle.shutdown();
-    let op = watch.begin(|| format!("{}: the server drains", place.name()));
+    let op = watch.begin(|| format!("{}: the server drains", carrier.name()));
     served.await.expect("the server does not panic");
     lives.join_all().await;
     drop(op);
@@ -132,7 +133,7 @@ async fn live(site: &Arc<Site>, random: &mut Random, until: Instant, watch: &Arc
     let lives = crowd(site, random, until, &Course::new(watch), true);
     let mut seed = random.split();
     while let (Some(uri), true) = (site.uri(), Instant::now() < until) {
-        kill_one(site.place, uri, &mut seed, watch).await;
+        kill_one(site.carrier, uri, &mut seed, watch).await;
     }
     lives.join_all().await;
 }
@@ -181,10 +182,10 @@ fn check(handle: &ServerHandle, watch: &Arc<Watch>) {
 }
 
 /// A client in a process of its own, which is killed in the middle.
-async fn kill_one(place: Place, uri: &str, random: &mut Random, watch: &Arc<Watch>) {
+async fn kill_one(carrier: Carrier, uri: &str, random: &mut Random, watch: &Arc<Watch>) {
     let program = env::current_exe().expect("this program has a path");
     let mut child = Command::new(program)
-        .args(["child", place.name(), uri, &random.next().to_string()])
+        .args(["child", carrier.name(), uri, &random.next().to_string()])
         .stdin(Stdio::null())
         .spawn()
         .expect("a child");

@@ -16,33 +16,34 @@ use crate::service::{Handlers, SoakServer};
 
 /// What carries the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Carrier {
     Tcp,
     Unix,
     Pipe,
     Shm,
     /// The same with blocks, read in place on both sides.
-    Lending,
+    InPlace,
     Mem,
 }
 
-impl Place {
-    pub(crate) const ALL: [Place; 6] = [Place::Tcp, Place::Unix, Place::Pipe, Place::Shm, Place::Lending, Place::Mem];
+impl Carrier {
+    pub(crate) const ALL: [Carrier; 6] =
+        [Carrier::Tcp, Carrier::Unix, Carrier::Pipe, Carrier::Shm, Carrier::InPlace, Carrier::Mem];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Place::Tcp => "tcp",
-            Place::Unix => "unix",
-            Place::Pipe => "pipe",
-            Place::Shm => "shm",
-            Place::Lending => "in-place",
-            Place::Mem => "mem",
+            Carrier::Tcp => "tcp",
+            Carrier::Unix => "unix",
+            Carrier::Pipe => "pipe",
+            Carrier::Shm => "shm",
+            Carrier::InPlace => "in-place",
+            Carrier::Mem => "mem",
         }
     }
 }
 
 pub(crate) struct Site {
-    pub(crate) place: Place,
+    pub(crate) carrier: Carrier,
     server: Mutex<Option<Server>>,
     endpoint: String,
     /// To a server over pipes.
@@ -52,36 +53,36 @@ pub(crate) struct Site {
 
 impl Site {
     /// A server here.
-    pub(crate) async fn open(place: Place, random: &mut Random) -> Site {
-        let directory = env::temp_dir().join(format!("trunkline-soak-{}-{}", process::id(), place.name()));
+    pub(crate) async fn open(carrier: Carrier, random: &mut Random) -> Site {
+        let directory = env::temp_dir().join(format!("trunkline-soak-{}-{}", process::id(), carrier.name()));
         let mut builder = fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(&directory).expect("a directory of our own");
         let builder = Server::builder().limits(limits(random)).service(SoakServer::new(Handlers));
         let socket = directory.join("s");
         let (pipes, arriving) = mpsc::unbounded_channel();
-        let server = match place {
-            Place::Tcp => builder.bind("tcp://127.0.0.1:0").await,
-            Place::Unix | Place::Shm => builder.bind(format!("{}:{}", place.name(), socket.display())).await,
-            Place::Mem => builder.bind("mem:soak").await,
-            Place::Pipe => Ok(builder.listen(Pipes(arriving))),
-            Place::Lending => listen_in_place(builder, socket),
+        let server = match carrier {
+            Carrier::Tcp => builder.bind("tcp://127.0.0.1:0").await,
+            Carrier::Unix | Carrier::Shm => builder.bind(format!("{}:{}", carrier.name(), socket.display())).await,
+            Carrier::Mem => builder.bind("mem:soak").await,
+            Carrier::Pipe => Ok(builder.listen(Pipes(arriving))),
+            Carrier::InPlace => listen_in_place(builder, socket),
         };
         let server = server.expect("a listener");
         let endpoint = server.endpoints().concat();
-        let pipes = (place == Place::Pipe).then_some(pipes);
-        Site { place, server: Mutex::new(Some(server)), endpoint, pipes, directory: Some(directory) }
+        let pipes = (carrier == Carrier::Pipe).then_some(pipes);
+        Site { carrier, server: Mutex::new(Some(server)), endpoint, pipes, directory: Some(directory) }
     }
 
     /// One in another process.
     pub(crate) fn elsewhere(name: &str, uri: &str) -> Site {
-        let place = Place::ALL.into_iter().find(|place| place.name() == name).expect("a transport");
-        Site { place, server: Mutex::new(None), endpoint: uri.to_owned(), pipes: None, directory: None }
+        let carrier = Carrier::ALL.into_iter().find(|carrier| carrier.name() == name).expect("a transport");
+        Site { carrier, server: Mutex::new(None), endpoint: uri.to_owned(), pipes: None, directory: None }
     }
 
     /// Where another process finds the server.
     pub(crate) fn uri(&self) -> Option<&str> {
-        (!matches!(self.place, Place::Pipe | Place::Mem)).then_some(&self.endpoint)
+        (!matches!(self.carrier, Carrier::Pipe | Carrier::Mem)).then_some(&self.endpoint)
     }
 
     pub(crate) fn handle(&self) -> ServerHandle {
@@ -94,13 +95,13 @@ impl Site {
     }
 
     pub(crate) async fn connect(&self, builder: ConnectionBuilder) -> Result<Connection, ConnectError> {
-        match (self.place, &self.pipes) {
-            (Place::Pipe, Some(server)) => {
+        match (self.carrier, &self.pipes) {
+            (Carrier::Pipe, Some(server)) => {
                 let (here, there) = pipe::pair().expect("there are descriptors left");
                 let _ = server.send(there);
                 builder.over_transport(here).await
             }
-            (Place::Lending, _) => builder.connect_with(&in_place(&self.endpoint)).await,
+            (Carrier::InPlace, _) => builder.connect_with(&in_place(&self.endpoint)).await,
             _ => builder.connect(&self.endpoint).await,
         }
     }
