@@ -190,6 +190,13 @@ pub enum Reason {
     /// A message required something that its receiver, of an earlier version, does not know: a critical extension.
     #[error("the message requires extension {0:#06x}, which its receiver does not know")]
     UnknownExtension(u16),
+    /// The receiver of a stream took nothing for as long as [`Limits::stream_idle`](crate::Limits::stream_idle), while there were
+    /// items for which it had no room.
+    #[error("the receiver of a stream took nothing for {after:?}")]
+    StreamIdle {
+        /// The sender's limit.
+        after: Duration,
+    },
     /// Metadata that cannot be sent, or that its receiver does not accept.
     #[error("{0}")]
     Metadata(MetadataError),

@@ -65,6 +65,9 @@ pub struct Limits {
     pub ping_interval: Duration,
     /// How long a PING may stay without an answer. Default 10 s.
     pub ping_timeout: Duration,
+    /// How long the receiver of a stream may take nothing while there are items for which it has no room. Then the stream ends
+    /// with [`Reason::StreamIdle`](crate::Reason::StreamIdle). One without items may be quiet for ever. Default 5 min.
+    pub stream_idle: Duration,
     /// The deadline of calls that set none. Default 30 s.
     pub deadline_default: Duration,
     /// The longest deadline a call may have. Default 24 h.
@@ -102,6 +105,7 @@ impl Default for Limits {
             write_stall: Duration::from_secs(30),
             ping_interval: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(10),
+            stream_idle: Duration::from_secs(300),
             deadline_default: Duration::from_secs(30),
             deadline_max: Duration::from_secs(24 * 3600),
             drain_grace: Duration::from_secs(30),
@@ -166,6 +170,8 @@ setters! {
     ping_interval: Duration, Duration::from_millis(10), Duration::from_secs(3600);
     /// Sets the wait for a PONG, 10 ms to 1 h.
     ping_timeout: Duration, Duration::from_millis(10), Duration::from_secs(3600);
+    /// Sets how long the receiver of a stream may take nothing of what waits for it, 10 ms to 24 h.
+    stream_idle: Duration, Duration::from_millis(10), Duration::from_secs(24 * 3600);
     /// Sets the deadline of calls that set none, 1 ms to 24 h.
     deadline_default: Duration, Duration::from_millis(1), Duration::from_secs(24 * 3600);
     /// Sets the longest deadline, 1 ms to 24 h.

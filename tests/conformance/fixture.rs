@@ -114,6 +114,7 @@ pub(crate) fn limits(named: &[(&str, u64)]) -> Limits {
             "memory_in" => limits.memory_in(size),
             "stream_window" => limits.stream_window(size),
             "objects" => limits.objects(size),
+            "stream_idle" => limits.stream_idle(time),
             "memory_out" => limits.memory_out(size),
             "memory_total" => limits.memory_total(size),
             "connections" => limits.connections(size),

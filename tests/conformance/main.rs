@@ -169,6 +169,7 @@ cases! { $
         a_source_that_waits_hears_that_nobody_wants_it,
         a_slow_reader_slows_its_sender_and_nobody_else,
         streams_outlive_the_deadline_of_their_call,
+        a_reader_that_takes_nothing_is_given_up,
         what_a_slow_reader_misses_is_what_the_method_says,
         whoever_keeps_up_misses_nothing,
         an_end_that_is_none_is_told,

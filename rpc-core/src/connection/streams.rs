@@ -56,7 +56,13 @@ impl<T: Transport> StreamLink for Shared<T> {
     }
 
     fn prepare_items(&self, id: u64, singly: bool, missed: u64, waker: &mut Option<Waker>) -> Pushed {
-        self.lock().protocol.prepare_items(id, singly, missed, waker)
+        let (pushed, sweep) = {
+            let mut state = self.lock();
+            let pushed = state.protocol.prepare_items(id, singly, missed, waker);
+            (pushed, if state.protocol.needs_sweep() { state.driver() } else { None })
+        };
+        self.call(sweep);
+        pushed
     }
 
     fn watch_stream(&self, id: u64, waker: &mut Option<Waker>) -> bool {

@@ -88,6 +88,7 @@ mod code {
     pub(super) const OBJECT_GONE: u8 = 13;
     pub(super) const MALFORMED_EXTENSION: u8 = 20;
     pub(super) const METADATA_TOO_LONG: u8 = 21;
+    pub(super) const STREAM_IDLE: u8 = 30;
 }
 
 /// A reason as it travels: its code, and up to 16 bytes of numbers.
@@ -143,6 +144,10 @@ impl WireReason {
                 WireReason::new(code::METADATA_TOO_LONG, &pair(&len, &max))
             }
             Reason::ObjectGone => WireReason::new(code::OBJECT_GONE, &[]),
+            Reason::StreamIdle { after } => {
+                let millis = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+                WireReason::new(code::STREAM_IDLE, &millis.to_le_bytes())
+            }
             // The rest is never said to a peer.
             Reason::Unencodable(_)
             | Reason::InvalidReply(_)
@@ -182,6 +187,7 @@ impl WireReason {
             code::METADATA_TOO_LONG => {
                 Reason::Metadata(MetadataError::TooLong { len: u32_at(0)? as usize, max: u32_at(4)? as usize })
             }
+            code::STREAM_IDLE => Reason::StreamIdle { after: Duration::from_millis(u32_at(0)?.into()) },
             _ => return None,
         })
     }
@@ -226,6 +232,7 @@ mod tests {
             Reason::UnknownExtension(0x8007),
             Reason::MalformedExtension(0x10),
             Reason::Metadata(MetadataError::TooLong { len: 3000, max: 2048 }),
+            Reason::StreamIdle { after: Duration::from_secs(300) },
         ];
         for reason in reasons {
             let wire = WireReason::from_reason(&reason);

@@ -154,7 +154,9 @@ impl Protocol {
             if all {
                 streams.settle_credit();
             }
-            if !streams.send_dues(out) {
+            let placed = streams.send_dues(out);
+            self.settle_streams();
+            if !placed {
                 return false;
             }
         }

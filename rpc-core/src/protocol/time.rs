@@ -49,7 +49,10 @@ impl Protocol {
             || self.caller.replies().owed() > 0
             || self.pace.needs_sweep()
             || self.objects.as_ref().is_some_and(|objects| objects.owes())
-            || self.streams.as_mut().is_some_and(|streams| streams.owes() || streams.window().owed() > 0)
+            || self
+                .streams
+                .as_mut()
+                .is_some_and(|streams| streams.owes() || streams.unstamped() || streams.window().owed() > 0)
     }
 
     /// Whether the peer's silence would say something.
@@ -75,7 +78,8 @@ impl Protocol {
             let calls = self.caller.sweep(now, &mut effects.wakers);
             let handlers = self.callee.sweep(now, &mut effects.events);
             self.look_after_streams(&mut effects.wakers);
-            self.next_deadline = [calls, handlers].into_iter().flatten().min();
+            let idle = self.sweep_streams(now, &mut effects.wakers);
+            self.next_deadline = [calls, handlers, idle].into_iter().flatten().min();
             self.latches.credit = true;
             self.pace.sweep();
         }

@@ -321,6 +321,38 @@ pub(crate) async fn whoever_keeps_up_misses_nothing(fixture: Fixture) {
     served.rests_with(&connection).await;
 }
 
+pub(crate) async fn a_reader_that_takes_nothing_is_given_up(fixture: Fixture) {
+    let served = fixture.serve_with(Setup::limits(&[("stream_idle", 100)])).await;
+    let idle = |limit| StreamError::Ended(Reason::StreamIdle { after: Duration::from_millis(limit) });
+    let (connection, flow) = flow_with(&served, &[("stream_idle", 150)]).await;
+    let quiet = token();
+    let mut silent = soon("a stream", flow.silent(quiet)).await.expect("a stream");
+    let call = token();
+    let mut stream = soon("a stream", flow.for_ever(call)).await.expect("a stream");
+    served.ledger.seen(Mark::Dropped, call).await;
+    // What was sent is there.
+    let mut last = 0;
+    let end = loop {
+        match soon("an item", stream.next()).await {
+            Some(Ok(at)) => last = at,
+            end => break end,
+        }
+    };
+    assert_eq!(end, Some(Err(idle(100))));
+    assert!(last > 1000, "{last} items");
+    // What the caller gives, as well; its handler goes on.
+    let (made, numbers) = endless();
+    let call = token();
+    let held = flow.hold(call, numbers).send().await.expect("it is sent");
+    until("its end", async || made.load(Ordering::SeqCst) == u64::MAX).await;
+    assert_eq!(served.ledger.count(Mark::Dropped, call), 0);
+    // One that is quiet is none.
+    assert_eq!(served.ledger.count(Mark::Dropped, quiet), 0);
+    assert!(poll_once(pin!(silent.next())).await.is_pending());
+    drop((stream, held));
+    connection.close();
+}
+
 pub(crate) async fn streams_outlive_the_deadline_of_their_call(fixture: Fixture) {
     let served = fixture.serve().await;
     let (connection, flow) = flow(&served).await;

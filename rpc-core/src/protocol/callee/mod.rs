@@ -525,6 +525,18 @@ impl Callee {
             && self.requests.is_at_rest()
     }
 
+    /// The handler of a call with streams is gone, and its request with it. What its streams may hold is still theirs.
+    pub(crate) fn let_go(&mut self, id: u64) {
+        let Some(entry) = self.calls.get_mut(id).filter(|entry| entry.streams != StreamCounts::NONE) else {
+            return;
+        };
+        let held = std::mem::take(&mut entry.held);
+        let charged = entry.charged.min(u64::from(entry.streams.given) * self.stream_window);
+        let freed = std::mem::replace(&mut entry.charged, charged) - charged;
+        self.requests.release(held);
+        self.share.release(freed);
+    }
+
     /// All streams of a call have ended, and its handler is gone. Where its reply is out, the call is over.
     pub(crate) fn end_streams(&mut self, id: u64) {
         let Some(entry) = self.calls.get_mut(id) else {

@@ -155,6 +155,15 @@ pub(crate) struct Extended {
 impl Answer {
     /// What a call gets whose caller waits for nothing.
     pub(crate) const EMPTY: Answer = Answer::Small { half: Half::Ok, bytes: [0; REPLY_INLINE_MAX], len: 0 };
+
+    /// Whether it is an error of the framework's.
+    pub(crate) fn has_failed(&self) -> bool {
+        match self {
+            Answer::Small { .. } | Answer::Large { .. } => false,
+            Answer::Failed(_) => true,
+            Answer::Extended(extended) => extended.as_ref().is_some_and(|extended| extended.answer.is_err()),
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -67,6 +67,17 @@ impl Protocol {
         self.settle_streams();
     }
 
+    /// The caller of a call has got an error in the place of a reply, and comes for none of its streams.
+    pub(in crate::protocol) fn fail_streams(&mut self, id: u64) {
+        let Some(streams) = &mut self.streams else {
+            return;
+        };
+        let mut wakers = std::mem::take(&mut streams.woken);
+        streams.abandon(id, &mut wakers);
+        streams.woken = wakers;
+        self.settle_streams();
+    }
+
     /// Something other than a reply may have happened to calls of this side's.
     pub(in crate::protocol) fn look_after_streams(&mut self, wakers: &mut Vec<Waker>) {
         let Some(streams) = &mut self.streams else {
@@ -83,6 +94,13 @@ impl Protocol {
             streams.fail(id, &Reason::Cancelled, wakers);
         }
         self.settle_streams();
+    }
+
+    /// Time has passed. When streams that wait now are to be looked at again.
+    pub(in crate::protocol) fn sweep_streams(&mut self, now: Instant, wakers: &mut Vec<Waker>) -> Option<Instant> {
+        let next = self.streams.as_mut()?.sweep(now, self.config.limits.stream_idle, wakers);
+        self.settle_streams();
+        next
     }
 
     /// Calls whose streams have ended are over.
@@ -144,6 +162,7 @@ impl Protocol {
             return false;
         };
         let replied = !streams.awaits_reply(id) && streams.has(id);
+        self.callee.let_go(id);
         match how {
             Finish::Failed(failure) if replied => {
                 self.callee.panicked += u64::from(failure.reason == Reason::Panicked);

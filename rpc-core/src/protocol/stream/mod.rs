@@ -19,6 +19,7 @@
 
 mod calls;
 mod growth;
+mod idle;
 mod pieces;
 mod receiving;
 mod sending;
@@ -100,6 +101,8 @@ struct Call {
     replied: bool,
     /// This side wants no more of it, or its caller does not.
     cancelled: bool,
+    /// Its CANCEL stands in `cancels`: before that is placed the peer counts it, so no other call may have its place.
+    cancel_due: bool,
     /// On the callee's side: the handler is no more.
     handler_gone: bool,
 }
@@ -129,7 +132,7 @@ impl Call {
     }
 
     fn is_over(&self) -> bool {
-        self.replied && self.open == 0 && (self.mine || self.handler_gone)
+        self.replied && self.open == 0 && !self.cancel_due && (self.mine || self.handler_gone)
     }
 }
 
@@ -160,6 +163,8 @@ pub(crate) struct Streams {
     dues: VecDeque<u64>,
     /// Calls for which CANCEL is due, though their reply is in.
     cancels: VecDeque<u64>,
+    /// Streams have begun to wait for credit, and have no time for it yet.
+    unstamped: bool,
     /// Credit is owed that is too little to leave at once.
     owing: bool,
     /// The stream that is measured.
@@ -185,6 +190,7 @@ impl Streams {
             dues: VecDeque::new(),
             cancels: VecDeque::new(),
             owing: false,
+            unstamped: false,
             round: None,
             share,
             beside: 0,
@@ -196,7 +202,16 @@ impl Streams {
 
     /// A call with streams has begun.
     pub(crate) fn open(&mut self, id: u64, counts: StreamCounts, mine: bool) {
-        let call = Call { id, counts, mine, open: counts.all(), replied: false, cancelled: false, handler_gone: false };
+        let call = Call {
+            id,
+            counts,
+            mine,
+            open: counts.all(),
+            replied: false,
+            cancelled: false,
+            cancel_due: false,
+            handler_gone: false,
+        };
         for stream in call.sent() {
             self.sending.insert(Outgoing::new(stream, id, self.config.window_out));
         }
@@ -229,6 +244,7 @@ impl Streams {
         call.replied = true;
         if call.cancelled {
             // The CANCEL of the call's slot may have crossed the reply, or may never have gone out. A second does nothing.
+            call.cancel_due = true;
             self.cancels.push_back(id);
         }
         self.look_whether_over(id, false)
@@ -272,7 +288,7 @@ impl Streams {
         let Some(call) = self.calls.get_mut(id) else {
             return;
         };
-        (call.open, call.replied, call.handler_gone) = (0, true, true);
+        (call.open, call.replied, call.cancel_due, call.handler_gone) = (0, true, false, true);
         for stream in self.sent_by(id) {
             self.drop_sending(stream, wakers);
         }
@@ -310,6 +326,7 @@ impl Streams {
         }
         call.cancelled = true;
         if call.replied {
+            call.cancel_due = true;
             self.cancels.push_back(id);
         }
         for stream in self.sent_by(id) {

@@ -149,9 +149,13 @@ impl Streams {
         buffer: &mut Vec<u8>,
         waker: &mut Option<Waker>,
     ) -> Took {
+        // One that is unwanted, since its call was dropped elsewhere, has let go of everything.
+        if self.receiving.get_mut(id).is_none_or(|stream| stream.unwanted) {
+            return Took::Ended(Err(Failure::maybe_executed(Reason::Cancelled)));
+        }
         self.release(id, done, false);
         let Some(stream) = self.receiving.get_mut(id) else {
-            return Took::Ended(Err(Failure::maybe_executed(Reason::Cancelled)));
+            return Took::Nothing;
         };
         if stream.pieces.len() > 0 {
             let (counted, missed) = stream.pieces.take(buffer);
@@ -173,7 +177,8 @@ impl Streams {
     /// Notes that the receiver of a stream has let go of `done` bytes, and lets its window grow where that would bring more.
     /// Whether a round begins, of which the PING has this number.
     pub(crate) fn measure(&mut self, id: u64, done: u64, number: u64, clock: impl Fn() -> Instant) -> bool {
-        let Some(stream) = self.receiving.get_mut(id).filter(|stream| stream.ended.is_none()) else {
+        let stream = self.receiving.get_mut(id);
+        let Some(stream) = stream.filter(|stream| stream.ended.is_none() && !stream.unwanted) else {
             return false;
         };
         stream.speed.let_go(done);
@@ -350,6 +355,10 @@ impl Streams {
                 return false;
             }
             self.cancels.pop_front();
+            if let Some(call) = self.calls.get_mut(id) {
+                call.cancel_due = false;
+            }
+            self.look_whether_over(id, true);
         }
         while let Some(&id) = self.dues.front() {
             if let Some(stream) = self.receiving.get_mut(id).filter(|stream| stream.ended.is_none()) {

@@ -1,6 +1,7 @@
 //! Streams that this side sends: a queue each, placed as far as credit and room allow.
 
 use std::task::Waker;
+use std::time::Instant;
 
 use super::{Pushed, RESERVE, Streams};
 use crate::error::ProtocolError;
@@ -29,6 +30,10 @@ pub(super) struct Outgoing {
     singly: bool,
     /// What the frame that begins the queue is to say: how many items were left out before it.
     missed: Option<u64>,
+    /// Until when its receiver has to take something; not known, or nothing waits.
+    pub(super) idle_at: Option<Instant>,
+    /// What END is to say in the place of anything else.
+    pub(super) verdict: Option<Failure>,
     /// What END is to say, behind the queue.
     end: Option<Result<(), Failure>>,
 }
@@ -61,12 +66,36 @@ impl Outgoing {
             muted: false,
             singly: false,
             missed: None,
+            idle_at: None,
+            verdict: None,
             end: None,
         }
     }
 
     pub(super) fn queued(&self) -> usize {
         self.queue.len() - self.placed
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn call(&self) -> u64 {
+        self.call
+    }
+
+    pub(super) fn is_muted(&self) -> bool {
+        self.muted
+    }
+
+    /// Whether it has items, and no credit for them.
+    pub(super) fn is_out_of_credit(&self) -> bool {
+        self.queued() > 0 && self.listed != Listed::Ready
+    }
+
+    /// Whether there are items that go when the one before was taken.
+    pub(super) fn awaits_its_turn(&self) -> bool {
+        self.singly && self.full && self.queued() == 0 && self.window.in_use() > 0
     }
 
     /// Whether more may be taken over.
@@ -125,6 +154,7 @@ impl Streams {
         }
         stream.full = !stream.is_free();
         if stream.full {
+            self.unstamped |= stream.idle_at.is_none();
             return Pushed::Full;
         }
         stream.missed = (missed > 0).then_some(missed);
@@ -145,6 +175,7 @@ impl Streams {
     /// Its source has ended: END follows what is queued.
     pub(crate) fn finish_sending(&mut self, id: u64, status: Result<(), Failure>) {
         if let Some(stream) = self.sending.get_mut(id) {
+            let status = stream.verdict.take().map_or(status, Err);
             stream.end.get_or_insert(status);
             self.list(id);
         }
@@ -183,9 +214,13 @@ impl Streams {
             return;
         };
         // One that a handler sends ends with the handler.
-        if self.calls.get_mut(call).is_some_and(|call| call.mine) {
+        if self.is_mine(call) {
             self.finish_sending(id, Ok(()));
         }
+    }
+
+    pub(super) fn is_mine(&mut self, call: u64) -> bool {
+        self.calls.get_mut(call).is_some_and(|call| call.mine)
     }
 
     /// CREDIT of a stream.
@@ -194,6 +229,7 @@ impl Streams {
             return Ok(());
         };
         stream.window.give(bytes)?;
+        self.unstamped |= stream.idle_at.take().is_some();
         if stream.singly && stream.full && stream.is_free() {
             stream.full = false;
             wakers.extend(stream.waker.take());
@@ -260,6 +296,7 @@ impl Streams {
         };
         if let Some(stream) = self.sending.get_mut(id) {
             stream.listed = listed;
+            self.unstamped |= stream.idle_at.is_none() && stream.is_out_of_credit();
         }
         Some(true)
     }

@@ -16,12 +16,14 @@ mod extensions;
 mod extras;
 mod growth;
 mod handshake;
+mod idle;
 mod limits;
 mod liveness;
 mod model;
 mod mutation;
 mod objects;
 mod streams;
+mod talks;
 mod turns;
 mod vectors;
 

@@ -1,10 +1,12 @@
 //! Random conversations between honest ends, against what must be true of each.
 //!
 //! Whatever is cancelled, late, blocked or drained: every call gets one outcome, by its deadline; a reply is its own
-//! call's; what was not executed never reached a handler; nobody is closed on; and at rest every account is zero.
+//! call's; what was not executed never reached a handler; nobody is closed on; items come in order and without a gap; and at
+//! rest every account is zero and every window full.
 
 use std::collections::HashSet;
 
+use super::talks::Talks;
 use super::*;
 use crate::limits::Limit;
 use crate::priority::Priority;
@@ -12,7 +14,7 @@ use crate::priority::Priority;
 const SEEDS: u64 = 150;
 const STEPS: usize = 300;
 
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
     fn new(seed: u64) -> Random {
@@ -30,12 +32,17 @@ impl Random {
         self.next() % n
     }
 
-    fn one_in(&mut self, n: u64) -> bool {
+    pub(super) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
+    /// One of so many, if there are any.
+    pub(super) fn pick(&mut self, many: usize) -> Option<usize> {
+        (many > 0).then(|| self.below(many as u64) as usize)
+    }
+
     /// Mostly short, sometimes up to `max`.
-    fn len(&mut self, max: u64) -> usize {
+    pub(super) fn len(&mut self, max: u64) -> usize {
         let max = match self.below(4) {
             0 => 64,
             1 => 200,
@@ -58,6 +65,7 @@ struct Made {
     by_client: bool,
     number: u64,
     at: Where,
+    streams: StreamCounts,
     /// By when it must have an outcome.
     due: Instant,
     /// It asks for what comes beside its reply, which is its number.
@@ -70,6 +78,9 @@ struct Model {
     message_max: u64,
     next_number: u64,
     calls: Vec<Made>,
+    talks: Talks,
+    /// Calls with streams whose handlers have begun.
+    begun: HashSet<u64>,
     /// Numbers of calls that reached a handler.
     executed: HashSet<u64>,
     /// Numbers of calls that were said not to have.
@@ -85,6 +96,8 @@ impl Model {
             Limits::default()
                 .message_len(message_max as usize)
                 .memory_in((message_max + random.below(40_000)) as usize)
+                .stream_window(1024 + random.below(60_000) as usize)
+                .stream_window_max(1024 + random.below(200_000) as usize)
                 .memory_out(1000 + random.below(80_000) as usize)
                 .in_flight_per_connection(1 + random.below(40) as usize)
                 .in_flight_per_server(8 + random.below(40) as usize)
@@ -100,6 +113,8 @@ impl Model {
             message_max,
             next_number: 0,
             calls: Vec::new(),
+            talks: Talks::default(),
+            begun: HashSet::new(),
             executed: HashSet::new(),
             not_executed: HashSet::new(),
             outcomes: 0,
@@ -112,7 +127,7 @@ impl Model {
 
     fn step(&mut self) {
         let client = self.random.one_in(2);
-        match self.random.below(16) {
+        match self.random.below(22) {
             0..=3 => self.call(client),
             4..=6 => self.finish(client),
             7 | 8 => self.take(),
@@ -127,6 +142,8 @@ impl Model {
                 // It may rest at any time: that takes nothing from anybody.
                 self.node(client).protocol.rest();
             }
+            12..=15 => self.talks.step(&mut self.pair, &mut self.random),
+            16 => self.reply_early(client),
             _ => {
                 self.pair.flush();
                 for _ in 0..self.random.below(8) {
@@ -154,15 +171,22 @@ impl Model {
         }
         call.oneway = self.random.one_in(8);
         call.nested = self.random.one_in(10);
+        if !call.oneway && self.random.one_in(3) {
+            let (given, returned) = (self.random.below(4) as u8, self.random.below(3) as u8);
+            call.streams = StreamCounts { given, returned };
+        }
         let extended = self.random.one_in(3);
         if extended {
             call.extras = Some(self.extras(number).into());
         }
-        let oneway = call.oneway;
+        let (oneway, streams) = (call.oneway, call.streams);
         let due = now + timeout + if call.deadline.is_none() { SWEEP } else { Duration::ZERO };
         let at = match self.node(client).begin(call, payload, None) {
             Begun::Placed(_) if oneway => return,
-            Begun::Placed(id) | Begun::Part { id, .. } => Where::Placed(id),
+            Begun::Placed(id) | Begun::Part { id, .. } => {
+                self.talks.placed(client, id, streams);
+                Where::Placed(id)
+            }
             // Who makes it waits only for it to be placed.
             Begun::Queued(ticket) => Where::Queued(ticket),
             Begun::Starved => return,
@@ -172,7 +196,7 @@ impl Model {
             }
         };
         if !oneway {
-            self.calls.push(Made { by_client: client, number, at, due, extended });
+            self.calls.push(Made { by_client: client, number, at, streams, due, extended });
         } else if let Where::Queued(ticket) = at {
             self.node(client).abandon_waiting(ticket);
         }
@@ -188,7 +212,13 @@ impl Model {
 
     /// Notes what has come to handlers, and that no account is over its limit.
     fn look(&mut self) {
-        for node in [&mut self.pair.client, &mut self.pair.server] {
+        for (client, node) in [(true, &mut self.pair.client), (false, &mut self.pair.server)] {
+            let new = |request: &&Incoming| request.streams != StreamCounts::NONE && !self.begun.contains(&request.id);
+            let new: Vec<_> = node.requests.iter().filter(new).map(|request| (request.id, request.streams)).collect();
+            for (id, streams) in new {
+                self.begun.insert(id);
+                self.talks.begun(client, node, id, streams);
+            }
             for request in &node.requests {
                 let number = u64::from_le_bytes(request.payload.as_slice()[..8].try_into().unwrap());
                 self.executed.insert(number);
@@ -196,7 +226,8 @@ impl Model {
             assert_eq!(node.error, None);
             let stats = node.stats();
             let limits = &node.protocol.config.limits;
-            assert!(stats.memory_in <= 2 * limits.window());
+            let streams = stats.streams_open as u64 * limits.stream_window_ceiling();
+            assert!(stats.memory_in <= 2 * limits.window() + streams);
             assert!(stats.handlers_in_flight <= limits.in_flight_per_connection);
             assert!(stats.calls_waiting <= limits.calls_waiting.max(1));
         }
@@ -221,6 +252,17 @@ impl Model {
         }
     }
 
+    /// A handler says what it returns, and goes on with its streams.
+    fn reply_early(&mut self, client: bool) {
+        let pick = self.random.next() as usize;
+        let node = if client { &mut self.pair.client } else { &mut self.pair.server };
+        let returns: Vec<u64> =
+            node.requests.iter().filter(|request| request.streams.returned > 0).map(|it| it.id).collect();
+        if !returns.is_empty() {
+            node.protocol.reply(returns[pick % returns.len()], None, &mut node.out);
+        }
+    }
+
     /// Looks for the outcome of one call.
     fn take(&mut self) {
         if self.calls.is_empty() {
@@ -236,7 +278,10 @@ impl Model {
         if let Where::Queued(ticket) = call.at {
             match node.poll_waiting(ticket) {
                 Waited::Waiting => return self.calls.push(call),
-                Waited::Placed(id) => call.at = Where::Placed(id),
+                Waited::Placed(id) => {
+                    call.at = Where::Placed(id);
+                    self.talks.placed(call.by_client, id, call.streams);
+                }
                 Waited::Failed(failure) => return self.failed(&call, &failure),
             }
         }
@@ -248,8 +293,17 @@ impl Model {
             Some(Answer::Large { bytes, .. }) => bytes.to_vec(),
             Some(Answer::Extended(_)) => unreachable!("it was taken apart"),
         };
+        if call.streams != StreamCounts::NONE {
+            let node = if call.by_client { &mut self.pair.client } else { &mut self.pair.server };
+            self.talks.answered(call.by_client, node, id, call.streams);
+        }
         let number = call.number.to_string();
         let beside = self.node(call.by_client).beside.take();
+        if call.streams.returned > 0 && reply.is_empty() {
+            assert!(self.executed.contains(&call.number));
+            self.outcomes += 1;
+            return;
+        }
         assert_eq!(beside.as_ref().map(|beside| beside.get("number")), call.extended.then_some(Some(&*number)));
         assert_eq!(reply[..8], call.number.to_le_bytes(), "another call's reply");
         assert_eq!(reply[8..], bytes(reply.len(), id)[8..]);
@@ -302,6 +356,7 @@ impl Model {
         for _ in 0..1000 {
             self.pair.settle();
             self.look();
+            self.talks.settle(&mut self.pair);
             self.pair.client.echo_all();
             self.pair.server.echo_all();
             if self.pair.client.is_at_rest() && self.pair.server.is_at_rest() {
@@ -321,7 +376,7 @@ impl Model {
 
 #[test]
 fn honest_ends_understand_each_other_whatever_happens() {
-    let mut outcomes = 0;
+    let (mut outcomes, mut received) = (0, 0);
     for seed in 0..SEEDS {
         let mut model = Model::new(seed);
         let drain_at = if seed % 4 == 0 { model.random.below(STEPS as u64) as usize } else { STEPS };
@@ -336,8 +391,10 @@ fn honest_ends_understand_each_other_whatever_happens() {
         model.no_lies();
         model.pair.assert_at_rest();
         outcomes += model.outcomes;
+        received += model.talks.received;
     }
     assert!(outcomes > 10 * SEEDS as usize, "{outcomes}");
+    assert!(received > 10_000 * SEEDS, "{received} bytes of streams");
 }
 
 #[test]
@@ -367,6 +424,7 @@ fn a_connection_that_is_lost_tells_no_lies() {
             model.outcome(call);
         }
         assert!(model.calls.is_empty(), "every call has its outcome at once");
+        model.talks.settle(&mut model.pair);
         model.no_lies();
         for node in [&mut model.pair.client, &mut model.pair.server] {
             for request in std::mem::take(&mut node.requests) {

@@ -174,6 +174,36 @@ fn a_call_that_is_dropped_before_it_knows_that_it_was_placed_leaves_nothing() {
 }
 
 #[test]
+fn no_call_passes_the_cancel_of_the_one_whose_place_it_takes() {
+    let limits = Limits::default().in_flight_per_connection(1);
+    let mut pair = Pair::with(limits.clone(), limits);
+    let id = pair.client.open(UPLOAD);
+    pair.settle();
+    pair.server.finish(id, b"early");
+    pair.flush();
+    assert!(pair.client_takes());
+    // The reply is in, and STOP is not: the stream goes on, and the call is dropped where there is no room to say so.
+    let up = id + 2;
+    assert_eq!(pair.client.reply(id), b"early");
+    pair.client.out.room = 0;
+    pair.client.abandon(id);
+    pair.client.output();
+    pair.client.out.room = usize::MAX;
+    let next = pair.client.queue(vec![]);
+    let frames = pair.client.output();
+    let kinds: Vec<_> = frames.iter().map(|frame| kind_and_id(frame).0).collect();
+    assert_eq!(kinds, [Kind::Cancel, Kind::Call]);
+    pair.server.inbox.extend(frames);
+    pair.settle();
+    let Waited::Placed(next) = pair.client.poll_waiting(next) else { panic!("its turn") };
+    assert_eq!(next, up + 2);
+    pair.server.finish(next, b"");
+    pair.settle();
+    pair.client.reply(next);
+    pair.assert_at_rest();
+}
+
+#[test]
 fn a_reply_that_is_too_long_ends_the_streams_of_its_call() {
     let mut pair = Pair::with(Limits::default().message_len(4 * CHUNK), Limits::default());
     let id = pair.client.open(UPLOAD);
