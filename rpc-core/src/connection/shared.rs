@@ -22,6 +22,7 @@ use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
 use crate::protocol::{Attempt, Begun, Finish, NewCall, Payload, Protocol, Spent, Ticket, Waited};
+use crate::rare::Rare;
 use crate::stats::ConnectionStats;
 use crate::transport::{BatchWriter, FrameSender, Lent, Properties, Transport};
 use crate::waiter::Waiter;
@@ -102,12 +103,12 @@ pub(super) struct After<'a, W: BatchWriter> {
     pen: Option<Pen<'a, W>>,
     wake_driver: Option<Waker>,
     wakers: Vec<Waker>,
-    spent: Vec<Spent>,
+    spent: Rare<Vec<Spent>>,
 }
 
 impl<W: BatchWriter> Default for After<'_, W> {
     fn default() -> Self {
-        After { pen: None, wake_driver: None, wakers: Vec::new(), spent: Vec::new() }
+        After { pen: None, wake_driver: None, wakers: Vec::new(), spent: Rare::none() }
     }
 }
 
@@ -599,8 +600,8 @@ pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
 
 /// Drops what belongs to the program, also where that panics.
 #[cold]
-fn drop_all(spent: &mut Vec<Spent>) {
-    for spent in spent.drain(..) {
+fn drop_all(spent: &mut Rare<Vec<Spent>>) {
+    for spent in spent.take().unwrap_or_default() {
         let _ = catch_unwind(AssertUnwindSafe(|| drop(spent)));
     }
 }
@@ -609,7 +610,7 @@ fn drop_all(spent: &mut Vec<Spent>) {
 struct Wake<'a, T: Transport> {
     shared: &'a Shared<T>,
     wakers: Vec<Waker>,
-    spent: Vec<Spent>,
+    spent: Rare<Vec<Spent>>,
     driver: Option<Waker>,
 }
 
@@ -619,7 +620,7 @@ impl<T: Transport> Drop for Wake<'_, T> {
             wake_all(self.wakers.drain(..));
         }
         self.shared.call(self.driver.take());
-        if !self.spent.is_empty() {
+        if self.spent.is_some() {
             drop_all(&mut self.spent);
         }
     }

@@ -7,6 +7,7 @@ use super::objects::{Cargo, Objects, Spent};
 use crate::error::{ProtocolError, Reason};
 use crate::frame::{Frame, Kind};
 use crate::object::{Object, Passed};
+use crate::rare::Rare;
 
 impl Protocol {
     /// The objects of this connection, which have none of its memory before there is one.
@@ -63,7 +64,8 @@ impl Protocol {
     }
 
     /// What is to be dropped outside of the lock.
-    pub(crate) fn take_spent(&mut self) -> Vec<Spent> {
-        self.objects.as_mut().map_or_else(Vec::new, |objects| objects.take_spent())
+    #[inline]
+    pub(crate) fn take_spent(&mut self) -> Rare<Vec<Spent>> {
+        self.objects.as_mut().map_or(Rare::none(), |objects| objects.take_spent())
     }
 }

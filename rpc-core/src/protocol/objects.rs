@@ -21,6 +21,7 @@ use crate::frame::{Frame, FrameError, HANDLES_MAX, Head, Kind, tag};
 use crate::limits::Limit;
 use crate::object::{Exported, Object, Passed};
 use crate::protocol::Side;
+use crate::rare::Rare;
 use crate::share::Share;
 use crate::transport::FrameSender;
 
@@ -452,8 +453,8 @@ impl Objects {
     }
 
     /// What is to be dropped outside of the lock.
-    pub(crate) fn take_spent(&mut self) -> Vec<Spent> {
-        std::mem::take(&mut self.spent)
+    pub(crate) fn take_spent(&mut self) -> Rare<Vec<Spent>> {
+        if self.spent.is_empty() { Rare::none() } else { Rare::new(std::mem::take(&mut self.spent)) }
     }
 
     /// Whether ids are owed, which leave with the next sweep at the latest.

@@ -10,6 +10,7 @@ use crate::body::{Body, Parts};
 use crate::connection::Feeding;
 use crate::error::ConnectionError;
 use crate::protocol::{APART_LEN_MIN, Begun, Fed, NewWaker};
+use crate::rare::Rare;
 use crate::transport::{BatchWriter, FrameSender, Lent, Transport, Written};
 
 /// Whose turn it is to write: nobody's, or somebody's, who looks for more before giving it back if that is asked for.
@@ -87,7 +88,7 @@ impl<T: Transport> Shared<T> {
     /// `lent` is what the first batch may have borrowed; at the end of this nothing is borrowed any more.
     pub(super) fn write_out(&self, pen: Pen<'_, T::Writer>, lent: Option<&Lent<'_>>) {
         let claim = Claim(self);
-        let mut wake = Wake { shared: self, wakers: Vec::new(), spent: Vec::new(), driver: None };
+        let mut wake = Wake { shared: self, wakers: Vec::new(), spent: Rare::none(), driver: None };
         let (written, driver) = self.write_batches(pen, lent, &mut wake.wakers);
         std::mem::forget(claim);
         match written {
