@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use trunkline::transport::PeerIdentity;
 use trunkline::{
     CallError, Connection, ConnectionError, Context, Limit, Limits, Reason, Server, Stream, StreamError, Streaming,
+    TraceContext,
 };
 
 #[trunkline::service]
@@ -350,4 +351,25 @@ async fn clients_that_come_and_go_leave_nothing() {
     for task in tasks {
         soon(task).await.unwrap();
     }
+}
+
+/// Asks a desk, in a trace of its own and after a while, how much time is left, in milliseconds.
+struct Traced(DeskClient);
+
+impl Home for Traced {
+    async fn triple(&self, _: u32) -> u32 {
+        let asked = TraceContext::root().scope(async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            self.0.time_left().await.expect("the desk answers")
+        });
+        asked.await.as_millis() as u32
+    }
+}
+
+#[tokio::test]
+async fn a_trace_of_its_own_takes_no_time_off_the_clock() {
+    let (desk, _seen) = desk();
+    let home = HomeClient::local(HomeServer::new(Traced(desk)));
+    let left = home.triple(0).timeout(Duration::from_secs(10)).await.expect("it answers");
+    assert!((1..=9_800).contains(&left), "{left} ms of 10 s, of which 200 ms have passed");
 }

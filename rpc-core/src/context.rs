@@ -131,6 +131,8 @@ impl Context {
             return Err(MetadataError::TooLate);
         }
         let max = self.connection().link().limits().metadata_len;
+        // Whose `as_ref` says something runs before the lock is taken.
+        let value = value.as_ref();
         lock(self.inner.reply.get_or_init(Box::default)).metadata.insert_within(max, name, value)
     }
 
@@ -328,6 +330,12 @@ impl Scope {
     /// That of nobody's handler.
     pub(crate) const NONE: Scope =
         Scope { link: 0, timeout: Duration::MAX, deadline: None, hands_down: false, hops: 0 };
+
+    /// The same for whoever keeps it: its time runs from now on at the latest.
+    pub(crate) fn stamped(self) -> Scope {
+        let deadline = self.deadline.or_else(|| clock::now().checked_add(self.timeout));
+        Scope { deadline, ..self }
+    }
 
     /// What is handed down in it, where that is the current one.
     pub(crate) fn handed(&self) -> Handed {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::str::from_utf8;
 
-/// The most bytes of metadata that any limit allows: beside it the other extensions fit into a frame's, also into the
-/// shortest frame that a peer may announce as its longest.
+/// The most bytes of metadata that any limit allows: beside it the other extensions fit into a frame's; those of a call that
+/// hands nothing over also into the shortest frame that a peer may announce as its longest.
 pub(crate) const METADATA_LEN_MAX: usize = 2816;
 /// The most entries: so that looking for one, or for one that is there twice, is no work to speak of.
 const ENTRIES_MAX: usize = 64;
@@ -223,7 +223,7 @@ impl Metadata {
     ///
     /// If the name is not one, or there would be more than any limit allows: 64 entries, 2,816 bytes. Then nothing changes.
     pub fn insert<N: MetadataName>(&mut self, name: N, value: impl AsRef<N::Value>) -> Result<(), MetadataError> {
-        self.insert_within(METADATA_LEN_MAX, name, value)
+        self.insert_within(METADATA_LEN_MAX, name, value.as_ref())
     }
 
     /// The same, where no more than `max` bytes are allowed.
@@ -231,9 +231,10 @@ impl Metadata {
         &mut self,
         max: usize,
         name: N,
-        value: impl AsRef<N::Value>,
+        value: &N::Value,
     ) -> Result<(), MetadataError> {
-        let value = sealed::Value::as_bytes(value.as_ref());
+        let max = max.min(METADATA_LEN_MAX);
+        let value = sealed::Value::as_bytes(value);
         let binary = if <N::Value as sealed::Value>::BINARY { BINARY } else { 0 };
         let secret = if name.is_secret() { SECRET } else { 0 };
         let name = name.name();

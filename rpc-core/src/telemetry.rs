@@ -52,6 +52,7 @@
 //! ```
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
 use tracing::field::{Empty, display};
@@ -175,8 +176,17 @@ impl Drop for CallSpan {
 pub(crate) struct HandlerSpan(Option<Span>);
 
 impl HandlerSpan {
-    /// Begins it. The calls of the handler belong to it.
+    /// Begins it. The calls of the handler belong to it. A subscriber that panics costs the handler its span.
     pub(crate) fn begin(
+        connection: &Connection,
+        method: &'static MethodDescriptor,
+        extras: &mut Option<Box<CallExtras>>,
+    ) -> HandlerSpan {
+        let begun = catch_unwind(AssertUnwindSafe(|| HandlerSpan::try_begin(connection, method, extras)));
+        begun.unwrap_or(HandlerSpan(None))
+    }
+
+    fn try_begin(
         connection: &Connection,
         method: &'static MethodDescriptor,
         extras: &mut Option<Box<CallExtras>>,
@@ -208,13 +218,16 @@ impl HandlerSpan {
         let Some(span) = self.0.take() else {
             return;
         };
-        match how {
-            Finish::Returned(Half::Ok, _) => span.record("outcome", "ok"),
-            Finish::Returned(Half::Err, _) => span.record("outcome", "error"),
-            Finish::Failed(Failure { class, reason }) => {
-                let class = if *class == Class::NotExecuted { "not executed" } else { "maybe executed" };
-                span.record("outcome", display(format_args!("{class}: {reason}")))
-            }
-        };
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            match how {
+                Finish::Returned(Half::Ok, _) => span.record("outcome", "ok"),
+                Finish::Returned(Half::Err, _) => span.record("outcome", "error"),
+                Finish::Failed(Failure { class, reason }) => {
+                    let class = if *class == Class::NotExecuted { "not executed" } else { "maybe executed" };
+                    span.record("outcome", display(format_args!("{class}: {reason}")))
+                }
+            };
+            drop(span);
+        }));
     }
 }

@@ -1,12 +1,12 @@
 //! Which trace a call belongs to, as W3C's Trace Context has it.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::num::{NonZeroU64, NonZeroU128};
+use std::pin::pin;
 use std::str::FromStr;
 
 use crate::context::{Handed, Scope};
-use crate::inherit::Inherited;
 use crate::random;
 
 /// Which trace a call belongs to, and which span made it: W3C's [`traceparent`](https://www.w3.org/TR/trace-context/).
@@ -88,9 +88,18 @@ impl TraceContext {
     /// # }
     /// ```
     pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> + use<F> {
-        let scope = Scope::current().unwrap_or(Scope::NONE);
-        let handed = Handed { trace: Some(self), ..scope.handed() };
-        Inherited::new(Scope { hands_down: true, ..scope }, handed).scope(future)
+        // For a task that is spawned with it. In a handler that polls it, what holds then is more exact.
+        let made_in =
+            Scope::current().map_or((Scope::NONE, Handed::NOTHING), |scope| (scope.stamped(), scope.handed()));
+        async move {
+            let mut future = pin!(future);
+            poll_fn(|cx| {
+                let (scope, handed) = Scope::current().map_or(made_in, |scope| (scope, scope.handed()));
+                let handed = Handed { trace: Some(self), ..handed };
+                Scope { hands_down: true, ..scope }.enter(|| handed, || future.as_mut().poll(cx))
+            })
+            .await
+        }
     }
 
     /// In the order of the text form.

@@ -100,10 +100,19 @@ impl Dispatcher {
     #[cold]
     fn request_with(&mut self, router: &Router, brought: Brought, incoming: &mut Incoming) {
         let received = brought.claim.map(|claim| Received::new(claim, &self.connection));
-        match brought.target.and_then(Target::take) {
+        let object = brought.target.and_then(Target::take);
+        let id = incoming.id;
+        // What the program has handed out may be dropped with a request that is refused, and panic.
+        let begun = catch_unwind(AssertUnwindSafe(|| match &object {
             None => self.request_of(router, None, received, incoming),
-            Some(object) => self.request_of(object.router(), Some(&object), received, incoming),
+            Some(object) => self.request_of(object.router(), Some(object), received, incoming),
+        }));
+        if begun.is_err() {
+            // One that has been answered already is not answered twice.
+            let failure = Failure::maybe_executed(Reason::Panicked);
+            self.done.push((id, Finish::Failed(failure), Payload::EMPTY));
         }
+        drop_guarded(object);
     }
 
     #[inline]
@@ -188,7 +197,7 @@ impl Dispatcher {
                 running.span.end(&how);
                 self.done.push((id, how, payload));
                 if !running.clear() || running.object {
-                    return;
+                    return drop_guarded(running);
                 }
                 let pool = &mut self.pools[route.service];
                 if pool.len() < POOL_MAX {
@@ -264,7 +273,7 @@ impl Running {
             Ok(Poll::Ready(Err(refusal))) => Poll::Ready((Finish::Failed(refusal.0), Payload::EMPTY)),
             Err(panic) => {
                 // Its payload is the user's as well, and may panic again when it is dropped.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+                drop_guarded(panic);
                 self.clear();
                 Poll::Ready((Finish::Failed(Failure::maybe_executed(Reason::Panicked)), Payload::EMPTY))
             }
@@ -275,6 +284,11 @@ impl Running {
     fn clear(&mut self) -> bool {
         catch_unwind(AssertUnwindSafe(|| self.place.clear())).is_ok()
     }
+}
+
+/// Drops what belongs to the program, also where that panics: its call is to be answered all the same.
+fn drop_guarded<T>(value: T) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
 }
 
 /// The handlers of a connection that run in tasks, by call.
@@ -337,9 +351,7 @@ impl Future for Task {
         match polled {
             Poll::Pending => Poll::Pending,
             Poll::Ready((how, payload)) => {
-                running.clear();
-                running.span.end(&how);
-                this.running = None;
+                this.leave(&how);
                 this.finish(how, payload);
                 Poll::Ready(())
             }
@@ -356,11 +368,17 @@ impl Task {
         };
         let failure = if self.started { Failure::maybe_executed(reason) } else { Failure::not_executed(reason) };
         let how = Finish::Failed(failure);
+        self.leave(&how);
+        self.finish(how, Payload::EMPTY);
+    }
+
+    /// Lets go of the handler. With the place of an object's, the object itself may go.
+    fn leave(&mut self, how: &Finish) {
         if let Some(mut running) = self.running.take() {
             running.clear();
-            running.span.end(&how);
+            running.span.end(how);
+            drop_guarded(running);
         }
-        self.finish(how, Payload::EMPTY);
     }
 
     fn finish(&mut self, how: Finish, payload: Payload) {

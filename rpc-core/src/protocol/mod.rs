@@ -398,7 +398,8 @@ impl Protocol {
     /// something to do: a slot has become free that others wait for, or credit is owed.
     pub(crate) fn poll_call(&mut self, id: u64, waker: &mut Option<Waker>, answer: &mut Answer) -> (bool, bool) {
         let answered = self.caller.poll(id, waker, answer);
-        let mut frees = answered && (matches!(answer, Answer::Large { .. }) || self.caller.has_waiting());
+        let long = matches!(answer, Answer::Large { .. } | Answer::Extended(_));
+        let mut frees = answered && (long || self.caller.has_waiting());
         if answered && self.streams.is_some() && answer.has_failed() {
             self.fail_streams(id);
             frees = true;

@@ -75,6 +75,23 @@ fn everything_arrives_beside_a_call_and_metadata_beside_its_reply() {
 }
 
 #[test]
+fn a_long_reply_with_something_beside_it_gives_its_credit_back_as_any_other() {
+    for sent in [None, Some(metadata(&[("a", "1")]))] {
+        let mut pair = Pair::new();
+        let call = sent.as_ref().map_or_else(new_call, call_with);
+        let id = placed(pair.client.begin(call, vec![], None));
+        pair.settle();
+        let how = Finish::Returned(Half::Ok, sent.as_ref().and_then(Sent::with_reply));
+        pair.server.protocol.finish(id, how, Payload::copy(&bytes(CHUNK, 1)), &mut pair.server.out);
+        pair.settle();
+        let mut answer = Answer::EMPTY;
+        let (answered, frees) = pair.client.protocol.poll_call(id, &mut None, &mut answer);
+        assert!(answered && frees, "others may wait for it, and nobody else tells the peer");
+        assert_eq!(matches!(answer, Answer::Extended(_)), sent.is_some());
+    }
+}
+
+#[test]
 fn it_comes_with_the_methods_own_error_and_not_with_the_frameworks() {
     let mut pair = Pair::new();
     let sent = metadata(&[("a", "1")]);
