@@ -96,6 +96,9 @@ pub struct MethodOptions {
 }
 
 /// What becomes of a returned stream's items while their reader takes none and there is no room for more.
+///
+/// A source that goes on is asked for items whether anybody reads or not, and others have their turn in between. One that always
+/// has some must pace itself, or it keeps a thread busy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Slow {

@@ -8,7 +8,7 @@ use crate::method::Slow;
 pub(super) struct Backlog {
     keeps: Keeps,
     bytes: Vec<u8>,
-    /// Where the oldest item begins.
+    /// Where the oldest item begins. What is before it makes room for the next ones when it is more than half of all.
     start: usize,
     /// Items left out so far.
     missed: u64,
@@ -53,7 +53,10 @@ impl Backlog {
             self.start = 0;
             return std::mem::swap(&mut self.bytes, items);
         }
-        self.bytes.drain(..std::mem::take(&mut self.start));
+        // Only where less has to be moved than is gone: a full one would else move all of itself for each item.
+        if self.start > self.bytes.len() / 2 {
+            self.bytes.drain(..std::mem::take(&mut self.start));
+        }
         self.bytes.append(items);
         loop {
             let first = self.len_at(self.start);
@@ -68,7 +71,6 @@ impl Backlog {
             self.start += first;
             self.missed += 1;
         }
-        self.bytes.drain(..std::mem::take(&mut self.start));
     }
 
     /// Moves the oldest items into `batch`, which is empty: one, or as many as make `len` bytes.
@@ -133,6 +135,27 @@ mod tests {
         backlog.add(&mut long);
         backlog.add(&mut items(1..2));
         assert_eq!((backlog.missed(), take(&mut backlog, 1)), (102, items(1..2)));
+    }
+
+    #[test]
+    fn a_full_one_moves_no_more_than_is_added() {
+        const ITEMS: usize = 1000;
+        let mut backlog = Backlog::new(Slow::DropOldest, ITEMS * 5).unwrap();
+        let (mut added, mut moved) = (0, 0);
+        for number in 0..20 * ITEMS {
+            let before = (backlog.start, backlog.missed());
+            backlog.add(&mut items([number as u8]));
+            added += 5;
+            let dropped = 5 * (backlog.missed() - before.1) as usize;
+            if backlog.start != before.0 + dropped {
+                moved += backlog.bytes.len() - backlog.start;
+            }
+            assert!(backlog.bytes.len() <= 2 * ITEMS * 5 + 10, "{} bytes", backlog.bytes.len());
+        }
+        assert!(moved <= added, "{moved} of {added} bytes");
+        assert_eq!(backlog.missed(), 19 * ITEMS as u64);
+        let kept = items((19 * ITEMS..20 * ITEMS).map(|number| number as u8));
+        assert_eq!(take(&mut backlog, usize::MAX), kept);
     }
 
     #[test]
