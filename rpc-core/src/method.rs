@@ -105,8 +105,8 @@ pub enum Slow {
     /// The source waits. The default.
     #[default]
     Block,
-    /// The source goes on. As many items are kept as fit [`Limits::stream_window`](crate::Limits::stream_window) of the
-    /// reader's side, those that are newest.
+    /// The source goes on. As many items are kept as fit [`Limits::stream_window`](crate::Limits::stream_window) of both sides,
+    /// or one, those that are newest.
     DropOldest,
     /// The source goes on. Only its newest item is kept, and one goes when the reader has taken the one before and waits.
     Latest,

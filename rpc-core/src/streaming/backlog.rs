@@ -22,11 +22,11 @@ enum Keeps {
 }
 
 impl Backlog {
-    /// `None` where nobody misses anything. At most `max` bytes are kept.
-    pub(super) fn new(slow: Slow, max: usize) -> Option<Backlog> {
+    /// `None` where nobody misses anything. At most `max` bytes are kept, or one item.
+    pub(super) fn new(slow: Slow, max: impl FnOnce() -> usize) -> Option<Backlog> {
         let keeps = match slow {
             Slow::Block => return None,
-            Slow::DropOldest => Keeps::Bytes(max),
+            Slow::DropOldest => Keeps::Bytes(max()),
             Slow::Latest => Keeps::One,
         };
         Some(Backlog { keeps, bytes: Vec::new(), start: 0, missed: 0 })
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_oldest_are_left_out() {
-        let mut backlog = Backlog::new(Slow::DropOldest, 15).unwrap();
+        let mut backlog = Backlog::new(Slow::DropOldest, || 15).unwrap();
         backlog.add(&mut items(0..2));
         assert_eq!(backlog.missed(), 0);
         backlog.add(&mut items(2..6));
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_full_one_moves_no_more_than_is_added() {
         const ITEMS: usize = 1000;
-        let mut backlog = Backlog::new(Slow::DropOldest, ITEMS * 5).unwrap();
+        let mut backlog = Backlog::new(Slow::DropOldest, || ITEMS * 5).unwrap();
         let (mut added, mut moved) = (0, 0);
         for number in 0..20 * ITEMS {
             let before = (backlog.start, backlog.missed());
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn the_newest_is_kept() {
-        let mut backlog = Backlog::new(Slow::Latest, 1000).unwrap();
+        let mut backlog = Backlog::new(Slow::Latest, || 1000).unwrap();
         backlog.add(&mut items(0..5));
         assert_eq!((backlog.missed(), take(&mut backlog, 100)), (4, items(4..5)));
         backlog.add(&mut items(5..6));
