@@ -96,14 +96,17 @@ pub struct MethodOptions {
 }
 
 /// What becomes of a returned stream's items while their reader takes none and there is no room for more.
+///
+/// A source that goes on is asked for items whether anybody reads or not, and others have their turn in between. One that always
+/// has some must pace itself, or it keeps a thread busy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Slow {
     /// The source waits. The default.
     #[default]
     Block,
-    /// The source goes on. As many items are kept as fit [`Limits::stream_window`](crate::Limits::stream_window) of the
-    /// reader's side, those that are newest.
+    /// The source goes on. As many items are kept as fit [`Limits::stream_window`](crate::Limits::stream_window) of both sides,
+    /// or one, those that are newest.
     DropOldest,
     /// The source goes on. Only its newest item is kept, and one goes when the reader has taken the one before and waits.
     Latest,

@@ -52,9 +52,9 @@ mod tests;
 /// A method that returns `impl Stream<Item = T>`, or a `Result` of one, sends items for as long as that has any; its caller
 /// gets a `Streaming<T>`. What becomes of items that a slow reader has no room for is said by `slow = "…"`: `"block"`, which is the
 /// default (the stream waits), `"drop_oldest"` (it goes on, and the reader misses the oldest of those that were not sent yet), or
-/// `"latest"` (it goes on, and the reader gets what is newest whenever it has taken the item before). How many it has missed
-/// `Streaming::missed` says. An argument `Streaming<T>` is a stream of its caller's, who gives any
-/// `impl Stream<Item = T> + Send + 'static`.
+/// `"latest"` (it goes on, and the reader gets what is newest whenever it has taken the item before). A stream that goes on and
+/// always has an item must pace itself, or it keeps a thread busy. How many the reader has missed `Streaming::missed` says. An
+/// argument `Streaming<T>` is a stream of its caller's, who gives any `impl Stream<Item = T> + Send + 'static`.
 ///
 /// An argument takes `#[rpc(default)]`, if callers that do not know it yet may leave it out, or `#[rpc(context)]`, if
 /// it is the server's context under another name than `Context`.

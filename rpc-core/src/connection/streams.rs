@@ -19,6 +19,8 @@ pub(crate) trait StreamLink {
     fn reply(&self, id: u64, extras: Extras);
     /// The longest item, with its head, that the peer takes.
     fn item_max(&self) -> usize;
+    /// How many bytes of items that have no room yet are kept for a reader that is to miss some.
+    fn backlog_max(&self) -> usize;
     /// Takes items over, to be sent. See [`Pushed`].
     fn push_items(&self, id: u64, items: &mut Vec<u8>, waker: &mut Option<Waker>) -> Pushed;
     /// Whether items would be taken over now; if not, the waker is called when they would. `singly` and `missed` are said of
@@ -47,6 +49,10 @@ impl<T: Transport> StreamLink for Shared<T> {
 
     fn item_max(&self) -> usize {
         usize::try_from(self.lock().protocol.item_max()).unwrap_or(usize::MAX)
+    }
+
+    fn backlog_max(&self) -> usize {
+        usize::try_from(self.lock().protocol.backlog_max()).unwrap_or(usize::MAX)
     }
 
     fn push_items(&self, id: u64, items: &mut Vec<u8>, waker: &mut Option<Waker>) -> Pushed {

@@ -8,7 +8,7 @@ use crate::method::Slow;
 pub(super) struct Backlog {
     keeps: Keeps,
     bytes: Vec<u8>,
-    /// Where the oldest item begins.
+    /// Where the oldest item begins. What is before it makes room for the next ones when it is more than half of all.
     start: usize,
     /// Items left out so far.
     missed: u64,
@@ -22,11 +22,11 @@ enum Keeps {
 }
 
 impl Backlog {
-    /// `None` where nobody misses anything. At most `max` bytes are kept.
-    pub(super) fn new(slow: Slow, max: usize) -> Option<Backlog> {
+    /// `None` where nobody misses anything. At most `max` bytes are kept, or one item.
+    pub(super) fn new(slow: Slow, max: impl FnOnce() -> usize) -> Option<Backlog> {
         let keeps = match slow {
             Slow::Block => return None,
-            Slow::DropOldest => Keeps::Bytes(max),
+            Slow::DropOldest => Keeps::Bytes(max()),
             Slow::Latest => Keeps::One,
         };
         Some(Backlog { keeps, bytes: Vec::new(), start: 0, missed: 0 })
@@ -53,7 +53,10 @@ impl Backlog {
             self.start = 0;
             return std::mem::swap(&mut self.bytes, items);
         }
-        self.bytes.drain(..std::mem::take(&mut self.start));
+        // Only where less has to be moved than is gone: a full one would else move all of itself for each item.
+        if self.start > self.bytes.len() / 2 {
+            self.bytes.drain(..std::mem::take(&mut self.start));
+        }
         self.bytes.append(items);
         loop {
             let first = self.len_at(self.start);
@@ -68,7 +71,6 @@ impl Backlog {
             self.start += first;
             self.missed += 1;
         }
-        self.bytes.drain(..std::mem::take(&mut self.start));
     }
 
     /// Moves the oldest items into `batch`, which is empty: one, or as many as make `len` bytes.
@@ -115,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_oldest_are_left_out() {
-        let mut backlog = Backlog::new(Slow::DropOldest, 15).unwrap();
+        let mut backlog = Backlog::new(Slow::DropOldest, || 15).unwrap();
         backlog.add(&mut items(0..2));
         assert_eq!(backlog.missed(), 0);
         backlog.add(&mut items(2..6));
@@ -136,8 +138,29 @@ mod tests {
     }
 
     #[test]
+    fn a_full_one_moves_no_more_than_is_added() {
+        const ITEMS: usize = 1000;
+        let mut backlog = Backlog::new(Slow::DropOldest, || ITEMS * 5).unwrap();
+        let (mut added, mut moved) = (0, 0);
+        for number in 0..20 * ITEMS {
+            let before = (backlog.start, backlog.missed());
+            backlog.add(&mut items([number as u8]));
+            added += 5;
+            let dropped = 5 * (backlog.missed() - before.1) as usize;
+            if backlog.start != before.0 + dropped {
+                moved += backlog.bytes.len() - backlog.start;
+            }
+            assert!(backlog.bytes.len() <= 2 * ITEMS * 5 + 10, "{} bytes", backlog.bytes.len());
+        }
+        assert!(moved <= added, "{moved} of {added} bytes");
+        assert_eq!(backlog.missed(), 19 * ITEMS as u64);
+        let kept = items((19 * ITEMS..20 * ITEMS).map(|number| number as u8));
+        assert_eq!(take(&mut backlog, usize::MAX), kept);
+    }
+
+    #[test]
     fn the_newest_is_kept() {
-        let mut backlog = Backlog::new(Slow::Latest, 1000).unwrap();
+        let mut backlog = Backlog::new(Slow::Latest, || 1000).unwrap();
         backlog.add(&mut items(0..5));
         assert_eq!((backlog.missed(), take(&mut backlog, 100)), (4, items(4..5)));
         backlog.add(&mut items(5..6));

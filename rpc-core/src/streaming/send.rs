@@ -118,7 +118,8 @@ pub(crate) struct Pump {
 impl Pump {
     pub(crate) fn new(id: u64, link: &dyn Link, slow: Slow) -> Pump {
         let item_max = link.item_max().clamp(ITEM_HEAD_LEN, u32::MAX as usize);
-        Pump { id, codec: link.codec(), item_max, batch: Vec::new(), backlog: Backlog::new(slow, item_max), end: None }
+        let backlog = Backlog::new(slow, || link.backlog_max());
+        Pump { id, codec: link.codec(), item_max, batch: Vec::new(), backlog, end: None }
     }
 
     /// Ready when the source has ended, or nobody wants more of it. A source that panics has ended: what it made before

@@ -31,6 +31,12 @@ impl Protocol {
         self.stream_config.window_out
     }
 
+    /// Bytes of items, for which there is no room yet, that are kept for a reader that is to miss some. Never more than this
+    /// side itself would take: what a peer announces is no promise of memory.
+    pub(crate) fn backlog_max(&self) -> u64 {
+        self.stream_config.window_out.min(self.stream_config.window_in)
+    }
+
     /// Calls with streams may have been placed.
     pub(in crate::protocol) fn open_own_streams(&mut self) {
         while let Some((id, counts)) = self.caller.opened.pop() {

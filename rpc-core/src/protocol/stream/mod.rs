@@ -170,6 +170,9 @@ pub(crate) struct Streams {
     /// The stream that is measured.
     round: Option<Round>,
     share: Arc<Share>,
+    /// By how much the windows of the streams in `receiving` have grown, or will: at most the window of all of them. No more
+    /// can be there at once, and one peer would else have all of the server's memory charged for what it does not use.
+    grown: u64,
     /// Bytes of items that may come until short calls beside them are forgotten.
     beside: u64,
     over: Vec<Over>,
@@ -193,6 +196,7 @@ impl Streams {
             unstamped: false,
             round: None,
             share,
+            grown: 0,
             beside: 0,
             over: Vec::new(),
             woken: Vec::new(),

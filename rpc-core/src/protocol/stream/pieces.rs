@@ -61,9 +61,9 @@ impl Pieces {
         }
     }
 
-    /// So many items were left out, in all, before what comes next.
+    /// So many items were left out, in all, before what comes next. A peer that says fewer than before is not believed.
     pub(super) fn mark(&mut self, missed: u64) {
-        if missed == self.missed {
+        if missed <= self.missed {
             return;
         }
         // A piece for each mark, but not for one in every few bytes: then it counts a little early.
@@ -169,6 +169,17 @@ mod tests {
         }
         pieces.push(&[1], false);
         assert_eq!(pieces.take(&mut buffer), (1, 9999));
+    }
+
+    #[test]
+    fn marks_do_not_go_back() {
+        let (mut pieces, mut buffer) = (Pieces::default(), Vec::new());
+        for (said, missed) in [(7, 7), (3, 7), (0, 7), (8, 8)] {
+            pieces.mark(said);
+            pieces.push(&[1], false);
+            buffer.clear();
+            assert_eq!(pieces.take(&mut buffer), (1, missed));
+        }
     }
 
     #[test]

@@ -183,6 +183,7 @@ impl Streams {
         };
         stream.speed.let_go(done);
         let size = stream.window.size() + stream.more;
+        let room = (self.config.window_max - size).min(self.config.items_in - self.grown);
         if let Some(round) = &mut self.round {
             if round.stream == id {
                 round.let_go(done);
@@ -191,11 +192,12 @@ impl Streams {
                 return false;
             }
             if round.stream == id && round.judge(&mut stream.speed, size, clock()) {
-                let more = size.min(self.config.window_max - size);
+                let more = size.min(room);
                 // Where there is no memory for it, it stays as it is.
                 if self.share.charge(more).is_ok() {
                     stream.charged += more;
                     stream.more += more;
+                    self.grown += more;
                     self.round = None;
                     self.owe(id);
                     return false;
@@ -203,7 +205,7 @@ impl Streams {
             }
             self.round = None;
         }
-        let begins = size < self.config.window_max && stream.window.pressing() && stream.speed.may_be_measured();
+        let begins = room > 0 && stream.window.pressing() && stream.speed.may_be_measured();
         if begins {
             self.round = Some(Round::new(id, number, clock()));
         }
@@ -304,6 +306,7 @@ impl Streams {
         if let Some(stream) = self.receiving.take(id) {
             self.items_in.release(stream.pieces.counted());
             self.share.release(stream.charged);
+            self.grown -= stream.charged;
             self.round.take_if(|round| round.stream == id);
         }
     }

@@ -16,6 +16,8 @@ struct Way {
     /// The stream that the server sends.
     stream: u64,
     received: u64,
+    /// The server goes on to send it.
+    sends: bool,
 }
 
 impl Way {
@@ -25,6 +27,16 @@ impl Way {
         let node = |side, limits| Node::new(side, limits, CHUNK, false, now);
         let mut pair = Pair { client: node(Side::Client, client), server: node(Side::Server, Limits::default()) };
         pair.settle();
+        let under_way = Default::default();
+        let mut way =
+            Way { pair, delay, bytes_per_ms, under_way, taken: [now; 2], stream: 0, received: 0, sends: true };
+        way.open();
+        way
+    }
+
+    /// The server sends another stream from now on, which comes at once. Those before it stay as they are.
+    fn open(&mut self) {
+        let pair = &mut self.pair;
         let streams = StreamCounts { given: 0, returned: 1 };
         let id = placed(pair.client.begin(NewCall { streams, ..new_call() }, vec![], None));
         pair.settle();
@@ -32,7 +44,22 @@ impl Way {
         pair.settle();
         pair.client.reply(id);
         pair.client.protocol.claim_stream(id + 2).expect("a stream");
-        Way { pair, delay, bytes_per_ms, under_way: Default::default(), taken: [now; 2], stream: id + 2, received: 0 }
+        self.stream = id + 2;
+    }
+
+    /// All that was made is taken.
+    fn rest(&mut self) {
+        self.sends = false;
+        (0..200).for_each(|_| self.pass(true));
+        self.sends = true;
+    }
+
+    /// A stream at rest ends, since its receiver is dropped.
+    fn close(&mut self, stream: u64) {
+        self.pair.client.protocol.unclaim_stream(stream, &mut Vec::new(), &mut Vec::new());
+        self.pair.settle();
+        self.pair.server.finish_with(stream - 2, Failure::maybe_executed(Reason::Cancelled));
+        self.pair.settle();
     }
 
     /// A millisecond.
@@ -54,7 +81,8 @@ impl Way {
         if reads {
             self.read(now);
         }
-        while self.pair.server.protocol.push_items(self.stream, &mut vec![7; 32 << 10], &mut None) == Pushed::Taken {
+        let push = |way: &mut Way| way.pair.server.protocol.push_items(way.stream, &mut vec![7; 32 << 10], &mut None);
+        while self.sends && push(self) == Pushed::Taken {
             self.send(now);
         }
         self.send(now);
@@ -134,6 +162,35 @@ fn a_window_grows_no_further_than_its_limit() {
     let mut way = Way::new(limits, 25 * MS, 125_000);
     way.receive_for(1500);
     assert_eq!(way.pair.client.share.bytes(), 256 << 10);
+    way.end();
+}
+
+#[test]
+fn windows_together_grow_by_no_more_than_all_streams_may_hold() {
+    let mut way = Way::new(Limits::default(), 25 * MS, 125_000);
+    way.receive_for(1500);
+    let first = way.stream;
+    let grown = |way: &Way| way.pair.client.share.bytes();
+    assert_eq!(grown(&way), 8 * MIB - (256 << 10));
+    // Each as fast as the first, and one after the other: nothing lies there while the next one's turn is.
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        way.rest();
+        way.open();
+        others.push(way.stream);
+        way.receive_for(1500);
+        assert_eq!(grown(&way), 8 * MIB);
+    }
+    // What one has grown by is there for others when it is gone.
+    way.rest();
+    way.close(first);
+    assert_eq!(grown(&way), 256 << 10);
+    way.receive_for(1500);
+    assert_eq!(grown(&way), 8 * MIB);
+    way.rest();
+    let last = others.pop();
+    others.into_iter().for_each(|stream| way.close(stream));
+    assert_eq!(Some(way.stream), last);
     way.end();
 }
 

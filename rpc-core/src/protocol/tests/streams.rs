@@ -468,6 +468,16 @@ fn the_number_of_items_missed_stands_on_the_frame_behind_them() {
 }
 
 #[test]
+fn what_is_kept_for_a_slow_reader_is_no_more_than_either_side_says() {
+    let mut pair = Pair::with(small(2000), small(3000));
+    assert_eq!((pair.client.protocol.item_max(), pair.server.protocol.item_max()), (3000, 2000));
+    assert_eq!((pair.client.protocol.backlog_max(), pair.server.protocol.backlog_max()), (2000, 2000));
+    // However much a peer announces.
+    pair.server.protocol.stream_config.window_out = u64::MAX;
+    assert_eq!(pair.server.protocol.backlog_max(), 3000);
+}
+
+#[test]
 fn whoever_has_a_stream_of_a_call_that_fails_is_woken() {
     let mut pair = Pair::new();
     let id = pair.client.open(UPLOAD);
