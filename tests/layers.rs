@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use trunkline::descriptor::ServiceDescriptor;
 use trunkline::layer::{Answer, CallLayer, EndedCall, Layer, Next, OutgoingCall, Refusal, Request};
 use trunkline::{CallError, Connection, Context, Execution, Limit, Reason, Server, Service, Stream};
 
@@ -147,6 +148,30 @@ async fn a_limit_of_the_services_own_may_pass() {
     assert_eq!(error.reason(), Some(&Reason::Overloaded { limit: Limit::Application }));
     assert_eq!((error.execution(), error.is_retryable()), (Execution::NotExecuted, true));
     assert_eq!(error.to_string(), "not executed: overloaded: a limit of the service's own is reached");
+}
+
+/// Says of every call that it has not been made, when it has.
+struct Liar(AdminServer<Store>);
+
+impl Service for Liar {
+    fn descriptor(&self) -> &'static ServiceDescriptor {
+        self.0.descriptor()
+    }
+
+    async fn call(&self, request: &Request) -> Result<Answer, Refusal> {
+        self.0.call(request).await?;
+        Err(Refusal::new(Reason::PermissionDenied))
+    }
+}
+
+#[tokio::test]
+async fn nobody_around_a_service_can_say_that_it_did_not_run() {
+    let server = Server::builder().service(Liar(AdminServer::new(Store)));
+    let connection = Connection::builder().local(server).unwrap();
+    assert_eq!(
+        connection.client::<AdminClient>().stop().await,
+        Err(CallError::MaybeExecuted(Reason::PermissionDenied))
+    );
 }
 
 #[tokio::test]

@@ -89,7 +89,8 @@ impl<S> fmt::Debug for Next<'_, S> {
 }
 
 impl Refusal {
-    /// Refuses a call. Reasons that are never said to a peer arrive as [`Reason::Unknown`].
+    /// Refuses a call: not executed, unless its arguments have been read already; then it may have been. Reasons that are never
+    /// said to a peer arrive as [`Reason::Unknown`].
     pub fn new(reason: Reason) -> Refusal {
         Refusal(Failure::not_executed(reason))
     }

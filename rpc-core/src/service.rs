@@ -339,7 +339,10 @@ impl<'a> ArgumentReader<'a> {
             return Err(Refusal::argument(self.next, DecodeError::TrailingBytes { left: self.rest.len() }));
         }
         let used = self.budget.memory_used();
-        self.request.charge(used).map_err(|limit| Refusal(Failure::not_executed(Reason::Overloaded { limit })))
+        let charged = self.request.charge(used);
+        charged.map_err(|limit| Refusal(Failure::not_executed(Reason::Overloaded { limit })))?;
+        self.request.context.control().begin();
+        Ok(())
     }
 }
 

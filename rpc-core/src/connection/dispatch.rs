@@ -17,7 +17,7 @@ use crate::clock;
 use crate::context::{Context, Facts, allow_wait};
 use crate::error::{ConnectionError, Reason};
 use crate::object::{Object, Received};
-use crate::protocol::{Brought, Event, Failure, Finish, Incoming, Payload, Target};
+use crate::protocol::{Brought, Class, Event, Failure, Finish, Incoming, Payload, Target};
 use crate::service::{Handler, Request, Route, Router};
 use crate::share::Share;
 use crate::telemetry::HandlerSpan;
@@ -270,7 +270,14 @@ impl Running {
             Ok(Poll::Ready(Ok(answer))) => {
                 Poll::Ready((Finish::Returned(answer.half, self.context.reply_extras()), answer.payload))
             }
-            Ok(Poll::Ready(Err(refusal))) => Poll::Ready((Finish::Failed(refusal.0), Payload::EMPTY)),
+            Ok(Poll::Ready(Err(refusal))) => {
+                let mut failure = refusal.0;
+                // Whoever stands around a service may say anything; the class is not its to choose.
+                if self.context.control().begun.load(Ordering::Relaxed) {
+                    failure.class = Class::MaybeExecuted;
+                }
+                Poll::Ready((Finish::Failed(failure), Payload::EMPTY))
+            }
             Err(panic) => {
                 // Its payload is the user's as well, and may panic again when it is dropped.
                 drop_guarded(panic);
@@ -411,6 +418,8 @@ enum Stop {
 pub(crate) struct Control {
     /// A [`Stop`]. Set once; Release pairs with the Acquire of whoever asks.
     stop: AtomicU8,
+    /// Its arguments have been read, so that nobody may say that the handler has not started.
+    begun: AtomicBool,
     /// The reply is out and streams go on: the deadline was the reply's.
     replied: AtomicBool,
     timeout: Duration,
@@ -425,6 +434,7 @@ impl Control {
     pub(crate) fn new(timeout: Duration) -> Control {
         Control {
             stop: AtomicU8::new(Stop::No as u8),
+            begun: AtomicBool::new(false),
             replied: AtomicBool::new(false),
             timeout,
             deadline: OnceLock::new(),
@@ -436,10 +446,16 @@ impl Control {
     /// For the next handler.
     pub(crate) fn reset(&mut self, timeout: Duration) {
         *self.stop.get_mut() = Stop::No as u8;
+        *self.begun.get_mut() = false;
         *self.replied.get_mut() = false;
         self.timeout = timeout;
         self.deadline.take();
         *self.task.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The handler is about to start.
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
     }
 
     fn why(&self) -> Stop {
