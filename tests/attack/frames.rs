@@ -233,6 +233,8 @@ fn frames_no_honest_peer_sends() {
     };
     const ITEM: u8 = 7;
     const END: u8 = 8;
+    const RELEASE: u8 = 15;
+    const GONE: u8 = 16;
     let mut scripts: Vec<(&str, Vec<Vec<u8>>)> = vec![
         ("extensions longer than the frame", vec![raw(8 + 4, kind::CALL, 0, 5, 1, &[0; 4])]),
         ("extensions longer than allowed", vec![frame_with(kind::PING, 0, 0, &[0; 4100], &[0; 8])]),
@@ -287,11 +289,13 @@ fn frames_no_honest_peer_sends() {
         ("a short GOAWAY", vec![frame(kind::GOAWAY, 0, &[0; 12])]),
         ("an empty CLOSE", vec![frame(kind::CLOSE, 0, &[])]),
         ("a second HELLO", vec![Hello::honest().bytes()]),
+        ("a release of nothing", vec![frame(RELEASE, 0, &2_u64.to_le_bytes())]),
+        ("the end of an object that was never there", vec![frame(GONE, 1, &[])]),
     ];
     for flag in [0x08, 0x09, 0x0c] {
         scripts.push(("an unknown critical flag", vec![frame_with(kind::PING, flag, 0, &[], &[0; 8])]));
     }
-    for kind in [0, 7, 8, 9].into_iter().chain(15..0x80) {
+    for kind in [0, 7, 8, 9].into_iter().chain(17..0x80) {
         scripts.push(("an unknown kind", vec![frame(kind, 1, &[0; 8])]));
     }
     // Half-sent messages may hold the window, and not a byte more.

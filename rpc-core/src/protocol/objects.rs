@@ -221,6 +221,8 @@ pub(crate) struct Objects {
     next_id: u64,
     exports: Table<Export>,
     imports: Table<Import>,
+    /// The highest id among those that the peer has given.
+    last_import: u64,
     /// Ids to be released.
     owed: Vec<u64>,
     /// Ids whose objects are gone, of which the peer has to hear.
@@ -236,6 +238,7 @@ impl Objects {
             config,
             exports: Table::new(),
             imports: Table::new(),
+            last_import: 0,
             owed: Vec::new(),
             withdrawn: Vec::new(),
             drops: Arc::default(),
@@ -304,6 +307,7 @@ impl Objects {
             let charged = if self.config.share.charge(OBJECT_COST).is_ok() { OBJECT_COST } else { 0 };
             claim.crowded |= charged == 0;
             self.imports.insert(Import { id, pins: 0, released: false, gone: false, charged });
+            self.last_import = self.last_import.max(id);
             claim.held.push(Held::Theirs(id));
         }
         Ok(claim)
@@ -417,7 +421,7 @@ impl Objects {
 
     /// GONE; whether somebody here has the object.
     pub(crate) fn handle_gone(&mut self, id: u64) -> Result<bool, ProtocolError> {
-        if id == 0 || self.config.side.owns(id) {
+        if id == 0 || self.config.side.owns(id) || id > self.last_import {
             return Err(ProtocolError::UnknownObject(id));
         }
         // It may have crossed the RELEASE.
