@@ -28,7 +28,7 @@ use crate::object::{self, Passing, Received};
 use crate::protocol::extras::Sent;
 use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
 use crate::rare::Rare;
-use crate::scratch;
+use crate::scratch::Scratch;
 use crate::streaming::Receiver;
 use crate::waiter::block_on;
 use crate::wire::{Arguments, Half, Output};
@@ -240,7 +240,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         let streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
         let object = self.call.client.object();
         let mut call = NewCall { head, oneway: R::ONEWAY, timeout, deadline, nested, streams, extras, hops, object };
-        let mut payload = scratch::take();
+        let mut payload = Scratch::take();
         let passing = Passing::begin();
         let tail = match self.call.arguments.encode(self.call.client.codec, &mut payload) {
             Ok(tail) => tail,
@@ -262,17 +262,16 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         }
         if let Begun::Part { id, room } = begun {
             if tail.is_empty() {
-                link.keep(id, payload.into());
+                link.keep(id, payload.into_vec().into());
                 self.exchange = Exchange::Placed(id);
             } else {
-                self.exchange = Exchange::Part { id, head: payload, len };
+                self.exchange = Exchange::Part { id, head: payload.into_vec(), len };
                 if room {
                     self.step_back(cx);
                 }
             }
             return Poll::Ready(Ok(()));
         }
-        scratch::give(payload);
         self.exchange = match begun {
             Begun::Placed(id) | Begun::Part { id, .. } => Exchange::Placed(id),
             Begun::Queued(ticket) => Exchange::Waiting(ticket),

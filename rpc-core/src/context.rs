@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::LocalKey;
 use std::time::{Duration, Instant};
@@ -26,28 +27,49 @@ pub struct Context {
     inner: Arc<Inner>,
 }
 
+/// What changes with every call is atomic so that [`Context::renew`] can set it, and never changes during one: Relaxed does.
 struct Inner {
     peer: Peer,
     share: Arc<Share>,
     codec: CodecId,
     control: Control,
     /// The id of the call's first frame.
-    id: u64,
+    id: AtomicU64,
     /// What came beside the call.
     extras: Option<Box<CallExtras>>,
     /// What is to go beside its reply. The lock is taken by handlers that have something to say there.
     reply: OnceLock<Box<Mutex<Reply>>>,
-    /// How many handlers the call has come through, with this one.
-    hops: u8,
+    /// How many handlers the call has come through.
+    hops: AtomicU8,
 }
 
 impl Context {
     pub(crate) fn new(connection: Connection, share: Arc<Share>, call: &mut Facts) -> Context {
         let codec = connection.link().codec();
         let Facts { id, timeout, hops, extras } = call;
-        let (id, control, hops, extras) = (*id, Control::new(*timeout), *hops, extras.take());
+        let (id, hops, extras) = (AtomicU64::new(*id), AtomicU8::new(*hops), extras.take());
+        let control = Control::new(*timeout);
         let reply = OnceLock::new();
         Context { inner: Arc::new(Inner { peer: Peer { connection }, share, codec, control, id, extras, reply, hops }) }
+    }
+
+    /// Makes it and `other`, which is the same one, the context of another call, if nobody has kept it from the last one and
+    /// neither call has anything that few have. Without a locked operation.
+    #[inline]
+    pub(crate) fn renew(&self, other: &Context, call: &Facts) -> bool {
+        let inner = &*self.inner;
+        debug_assert!(Arc::ptr_eq(&self.inner, &other.inner));
+        if Arc::strong_count(&self.inner) != 2 || inner.extras.is_some() || call.extras.is_some() {
+            return false;
+        }
+        // Pairs with the Release by which others have let go of it. There are no weak references.
+        fence(Ordering::Acquire);
+        if inner.reply.get().is_some() || !inner.control.renew(call.timeout) {
+            return false;
+        }
+        inner.id.store(call.id, Ordering::Relaxed);
+        inner.hops.store(call.hops, Ordering::Relaxed);
+        true
     }
 
     /// Makes it the context of another call, if nobody has kept it from the last one.
@@ -55,11 +77,11 @@ impl Context {
         let Some(inner) = Arc::get_mut(&mut self.inner) else {
             return false;
         };
-        inner.control.reset(call.timeout);
-        inner.id = call.id;
+        inner.control = Control::new(call.timeout);
+        *inner.id.get_mut() = call.id;
         inner.extras = call.extras.take();
         inner.reply.take();
-        inner.hops = call.hops;
+        *inner.hops.get_mut() = call.hops;
         true
     }
 
@@ -84,7 +106,7 @@ impl Context {
     #[inline]
     pub(crate) fn scope_of_calls(&self, link: u64) -> Scope {
         let (timeout, deadline) = self.inner.control.time();
-        let hops = self.inner.hops.saturating_add(1);
+        let hops = self.inner.hops.load(Ordering::Relaxed).saturating_add(1);
         Scope { link, timeout, deadline, hands_down: self.inner.extras.is_some(), hops }
     }
 
@@ -146,7 +168,7 @@ impl Context {
     /// that no other call of this connection or another has. See [`CallId`].
     pub fn call_id(&self) -> CallId {
         let given = self.inner.extras.as_ref().and_then(|extras| extras.call_id);
-        let own = || CallId::from_u128(self.connection().link().instance().wrapping_add(u128::from(self.inner.id)));
+        let own = || CallId::from_u128(self.connection().link().instance().wrapping_add(u128::from(self.inner.id.load(Ordering::Relaxed))));
         given.unwrap_or_else(own)
     }
 

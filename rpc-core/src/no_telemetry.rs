@@ -32,7 +32,7 @@ impl CallSpan {
 }
 
 /// See the module of the feature.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct HandlerSpan;
 
 impl HandlerSpan {

@@ -7,21 +7,22 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::Poll;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
 
 use crate::body::Body;
 use crate::codec::{DecodeBudget, DecodeError};
+use crate::connection::Running;
 use crate::context::Context;
 use crate::error::Reason;
 use crate::frame::StreamCounts;
 use crate::limits::{Limit, Limits};
 use crate::method::{MethodDescriptor, ServiceDescriptor, Slow};
 use crate::object::{self, Passed, Passing, Received};
-use crate::protocol::{Failure, Payload};
-use crate::scratch;
+use crate::protocol::{Encoded, Failure, Payload};
+use crate::scratch::Scratch;
 use crate::streaming::{Pump, Receiver, StreamOutput, Streaming, fill};
 use crate::wire::{DeserializeAs, Half, Output, ResultLike, decode_as};
 
@@ -42,7 +43,8 @@ pub trait Service: Send + Sync + 'static {
 pub struct Request {
     payload: Payload,
     method: &'static MethodDescriptor,
-    context: Context,
+    /// There until [`Request::end`].
+    context: Option<Context>,
     /// What decoding allocated, where it is much.
     charged: OnceLock<u64>,
     id: u64,
@@ -51,7 +53,7 @@ pub struct Request {
     received: Option<Arc<Received>>,
 }
 
-/// An encoded reply that is shorter is copied out of the thread's buffer, a longer one takes it along.
+/// An encoded reply that is shorter leaves the thread its buffer, a longer one takes it along.
 const TAKEN_LEN_MIN: usize = 64 << 10;
 /// Decoding that allocates less than this is not charged to the server: the request's slot stands for it.
 const DECODED_FREE: usize = 4096;
@@ -65,7 +67,7 @@ impl Request {
         streams: StreamCounts,
         received: Option<Arc<Received>>,
     ) -> Request {
-        Request { payload, method, context, charged: OnceLock::new(), id, streams, received }
+        Request { payload, method, context: Some(context), charged: OnceLock::new(), id, streams, received }
     }
 
     /// The method that is called.
@@ -75,7 +77,22 @@ impl Request {
 
     /// What the handler knows of its call.
     pub fn context(&self) -> &Context {
-        &self.context
+        match &self.context {
+            Some(context) => context,
+            None => unreachable!("a request that has ended is not lent"),
+        }
+    }
+
+    /// Gives back what is needed for the next one.
+    fn end(&mut self) -> Option<Context> {
+        self.release();
+        self.context.take()
+    }
+
+    fn release(&mut self) {
+        if let (Some(bytes), Some(context)) = (self.charged.take(), &self.context) {
+            context.share().release(bytes);
+        }
     }
 
     /// Its encoded arguments.
@@ -84,8 +101,9 @@ impl Request {
     }
 
     /// Reads its arguments, in order.
+    #[inline]
     pub fn arguments(&self) -> ArgumentReader<'_> {
-        let Limits { decode_memory, decode_depth, .. } = *self.context.connection().link().limits();
+        let Limits { decode_memory, decode_depth, .. } = *self.context().connection().link().limits();
         ArgumentReader {
             request: self,
             rest: self.payload.as_slice(),
@@ -102,16 +120,15 @@ impl Request {
     /// If it cannot be encoded.
     pub async fn answer<O: Output>(&self, returned: O::Returned) -> Result<Answer, Refusal> {
         if O::ONEWAY {
-            return Ok(Answer { half: Half::Ok, payload: Payload::EMPTY });
+            return Ok(Answer { half: Half::Ok, payload: Encoded::EMPTY });
         }
-        let link = self.context.connection().link();
+        let link = self.context().connection().link();
         if link.is_crowded() {
             poll_fn(|cx| link.poll_encode(cx)).await;
         }
-        let mut buffer = scratch::take();
+        let mut buffer = Scratch::take();
         let passing = Passing::begin();
-        let Ok(half) = O::encode(self.context.codec(), &returned, &mut buffer) else {
-            scratch::give(buffer);
+        let Ok(half) = O::encode(self.context().codec(), &returned, &mut buffer) else {
             return Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply)));
         };
         if let Some(passed) = passing.end() {
@@ -119,11 +136,9 @@ impl Request {
         }
         // One that waits is counted by its length, and must not hold much more.
         let payload = if buffer.len() < TAKEN_LEN_MIN || buffer.capacity() / 2 > buffer.len() {
-            let payload = Payload::copy(&buffer);
-            scratch::give(buffer);
-            payload
+            Encoded::Scratch(buffer)
         } else {
-            Payload::from(Body::from(buffer))
+            Encoded::Own(Body::from(buffer.into_vec()))
         };
         Ok(Answer { half, payload })
     }
@@ -131,8 +146,8 @@ impl Request {
     /// Has the reply hand something over.
     #[cold]
     fn hand_over(&self, passed: &[Passed]) -> Result<(), Refusal> {
-        match object::hand_over(passed, self.context.connection().link()) {
-            Ok(cargo) => self.context.hand_over(cargo),
+        match object::hand_over(passed, self.context().connection().link()) {
+            Ok(cargo) => self.context().hand_over(cargo),
             Err(Reason::Unencodable(_)) => return Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply))),
             Err(reason) => return Err(Refusal(Failure::maybe_executed(reason))),
         }
@@ -150,9 +165,9 @@ impl Request {
         O: StreamOutput,
         S: Stream<Item = O::Item> + Send,
     {
-        let link = &**self.context.connection().link();
-        link.reply(self.id, self.context.reply_extras());
-        self.context.control().outlive();
+        let link = &**self.context().connection().link();
+        link.reply(self.id, self.context().reply_extras());
+        self.context().control().outlive();
         let mut stream = std::pin::pin!(stream);
         let mut pump = Pump::new(self.id + 2 * (u64::from(self.streams.given) + 1), link, slow);
         let sent = poll_fn(|cx| {
@@ -161,7 +176,7 @@ impl Request {
             })
         });
         sent.await.map_err(Refusal)?;
-        Ok(Answer { half: Half::Ok, payload: Payload::EMPTY })
+        Ok(Answer { half: Half::Ok, payload: Encoded::EMPTY })
     }
 
     /// The same, or the method's own error.
@@ -180,8 +195,8 @@ impl Request {
             Err(error) => error,
         };
         let mut buffer = Vec::new();
-        match O::encode_err(self.context.codec(), &error, &mut buffer) {
-            Ok(()) => Ok(Answer { half: Half::Err, payload: Payload::copy(&buffer) }),
+        match O::encode_err(self.context().codec(), &error, &mut buffer) {
+            Ok(()) => Ok(Answer { half: Half::Err, payload: Encoded::Own(buffer.into()) }),
             Err(_) => Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply))),
         }
     }
@@ -194,9 +209,9 @@ impl Request {
 
     fn charge(&self, decoded: usize) -> Result<(), Limit> {
         if decoded > DECODED_FREE {
-            self.context.share().charge(decoded as u64)?;
+            self.context().share().charge(decoded as u64)?;
             if self.charged.set(decoded as u64).is_err() {
-                self.context.share().release(decoded as u64);
+                self.context().share().release(decoded as u64);
             }
         }
         Ok(())
@@ -205,9 +220,7 @@ impl Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        if let Some(bytes) = self.charged.get() {
-            self.context.share().release(*bytes);
-        }
+        self.release();
     }
 }
 
@@ -216,7 +229,7 @@ impl fmt::Debug for Request {
         f.debug_struct("Request")
             .field("method", &format_args!("{}.{}", self.method.service, self.method.name))
             .field("bytes", &self.payload().len())
-            .field("context", &self.context)
+            .field("context", self.context())
             .finish_non_exhaustive()
     }
 }
@@ -244,7 +257,7 @@ impl<'a> ArgumentReader<'a> {
     {
         let argument = self.next;
         self.next += 1;
-        let codec = self.request.context.codec();
+        let codec = self.request.context().codec();
         let decoded = match &self.request.received {
             None => decode_as::<T, F>(codec, &mut self.rest, &mut self.budget),
             Some(received) => received.enter(|| decode_as::<T, F>(codec, &mut self.rest, &mut self.budget)),
@@ -322,7 +335,7 @@ impl<'a> ArgumentReader<'a> {
             return Err(Refusal::argument(self.next, DecodeError::UnexpectedEnd));
         }
         self.streams += 1;
-        let Request { id, context, .. } = self.request;
+        let (id, context) = (self.request.id, self.request.context());
         let Limits { decode_memory, decode_depth, .. } = *context.connection().link().limits();
         let id = id + 2 * u64::from(self.streams);
         let receiver = Receiver::new(context.connection().clone(), id, context.codec(), (decode_memory, decode_depth));
@@ -341,7 +354,7 @@ impl<'a> ArgumentReader<'a> {
         let used = self.budget.memory_used();
         let charged = self.request.charge(used);
         charged.map_err(|limit| Refusal(Failure::not_executed(Reason::Overloaded { limit })))?;
-        self.request.context.control().begin();
+        self.request.context().control().begin();
         Ok(())
     }
 }
@@ -350,7 +363,7 @@ impl<'a> ArgumentReader<'a> {
 #[derive(Debug)]
 pub struct Answer {
     pub(crate) half: Half,
-    pub(crate) payload: Payload,
+    pub(crate) payload: Encoded<'static>,
 }
 
 /// A request that no handler was started for, or whose reply could not be encoded.
@@ -367,8 +380,8 @@ impl Refusal {
 pub(crate) trait Handler: Send {
     /// Puts a request in.
     fn start(&mut self, request: Request);
-    /// Runs the handler. Panics if the handler does.
-    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Answer, Refusal>>;
+    /// Runs the handler, and gives back the context that came with the request. Panics if the handler does.
+    fn poll(&mut self, cx: &mut task::Context<'_>, spare: &mut Option<Context>) -> Poll<Result<Answer, Refusal>>;
     /// Drops the handler. Panics if that does.
     fn clear(&mut self);
 }
@@ -386,17 +399,18 @@ impl<S, M, F> Handler for Place<S, M, F>
 where
     S: Service,
     M: Fn(Arc<S>, Request) -> F + Send,
-    F: Future<Output = (Arc<S>, Result<Answer, Refusal>)> + Send,
+    F: Future<Output = (Arc<S>, Option<Context>, Result<Answer, Refusal>)> + Send,
 {
     fn start(&mut self, request: Request) {
         let service = self.lent.take().unwrap_or_else(|| Arc::clone(&self.service));
         self.future.set(Some((self.make)(service, request)));
     }
 
-    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Answer, Refusal>> {
+    fn poll(&mut self, cx: &mut task::Context<'_>, spare: &mut Option<Context>) -> Poll<Result<Answer, Refusal>> {
         match self.future.as_mut().as_pin_mut() {
-            Some(future) => future.poll(cx).map(|(service, answered)| {
+            Some(future) => future.poll(cx).map(|(service, context, answered)| {
                 self.lent = Some(service);
+                *spare = context;
                 answered
             }),
             None => Poll::Pending,
@@ -408,25 +422,25 @@ where
     }
 }
 
-fn place<S, M, F>(service: Arc<S>, make: M) -> Box<dyn Handler>
+fn place<S, M, F>(service: Arc<S>, context: Context, make: M) -> Box<Running>
 where
     S: Service,
     M: Fn(Arc<S>, Request) -> F + Send + 'static,
-    F: Future<Output = (Arc<S>, Result<Answer, Refusal>)> + Send + 'static,
+    F: Future<Output = (Arc<S>, Option<Context>, Result<Answer, Refusal>)> + Send + 'static,
 {
-    Box::new(Place { service, lent: None, make, future: Box::pin(None) })
+    Box::new(Running::new(Place { service, lent: None, make, future: Box::pin(None) }, context))
 }
 
 /// A service without its type.
 trait ErasedService: Send + Sync {
-    fn place(&self) -> Box<dyn Handler>;
+    fn place(&self, context: Context) -> Box<Running>;
 }
 
 impl<S: Service> ErasedService for Arc<S> {
-    fn place(&self) -> Box<dyn Handler> {
-        place(Arc::clone(self), |service: Arc<S>, request| async move {
+    fn place(&self, context: Context) -> Box<Running> {
+        place(Arc::clone(self), context, |service: Arc<S>, mut request| async move {
             let answered = service.call(&request).await;
-            (service, answered)
+            (service, request.end(), answered)
         })
     }
 }
@@ -520,8 +534,8 @@ impl Router {
         self.services.len()
     }
 
-    pub(crate) fn place(&self, service: usize) -> Box<dyn Handler> {
-        self.services[service].1.place()
+    pub(crate) fn place(&self, service: usize, context: Context) -> Box<Running> {
+        self.services[service].1.place(context)
     }
 }
 

@@ -172,7 +172,7 @@ impl Drop for CallSpan {
 }
 
 /// The span of a handler.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct HandlerSpan(Option<Span>);
 
 impl HandlerSpan {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{self, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -13,11 +13,12 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 
 use super::{Connection, OnEnd};
+use crate::body::Body;
 use crate::clock;
 use crate::context::{Context, Facts, allow_wait};
 use crate::error::{ConnectionError, Reason};
 use crate::object::{Object, Received};
-use crate::protocol::{Brought, Class, Event, Failure, Finish, Incoming, Payload, Target};
+use crate::protocol::{Brought, Class, Encoded, Event, Failure, Finish, Incoming, Target};
 use crate::service::{Handler, Request, Route, Router};
 use crate::share::Share;
 use crate::telemetry::HandlerSpan;
@@ -30,22 +31,30 @@ pub(super) struct Dispatcher {
     router: Arc<Router>,
     share: Arc<Share>,
     /// Empty places, by service.
-    pools: Vec<Vec<Running>>,
+    pools: Vec<Vec<Box<Running>>>,
     tasks: Arc<Tasks>,
     /// On a multi-thread runtime a handler that computes can go on beside the driver; on one thread it can't anyway.
     multi_thread: bool,
     /// Handlers that ended here, whose replies are to be placed.
-    pub(super) done: Vec<(u64, Finish, Payload)>,
+    pub(super) done: Done,
     on_end: Option<OnEnd>,
 }
 
 /// A place and the context of the handler in it.
-struct Running {
-    place: Box<dyn Handler>,
+pub(crate) struct Running<H: ?Sized = dyn Handler> {
     context: Context,
+    /// The same, for the next request, which gives it back: so that counting it costs nothing.
+    lent: Option<Context>,
     span: HandlerSpan,
     /// It is of an object: its place goes with it.
     object: bool,
+    place: H,
+}
+
+impl<H> Running<H> {
+    pub(crate) fn new(place: H, context: Context) -> Running<H> {
+        Running { context, lent: None, span: HandlerSpan::default(), object: false, place }
+    }
 }
 
 impl Dispatcher {
@@ -59,7 +68,7 @@ impl Dispatcher {
             pools: (0..router.services()).map(|_| Vec::new()).collect(),
             tasks: Arc::default(),
             multi_thread: Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread,
-            done: Vec::new(),
+            done: Done::default(),
             connection,
             router,
             share,
@@ -110,7 +119,7 @@ impl Dispatcher {
         if begun.is_err() {
             // One that has been answered already is not answered twice.
             let failure = Failure::maybe_executed(Reason::Panicked);
-            self.done.push((id, Finish::Failed(failure), Payload::EMPTY));
+            self.done.push(id, Finish::Failed(failure), Encoded::EMPTY);
         }
         drop_guarded(object);
     }
@@ -147,7 +156,7 @@ impl Dispatcher {
     }
 
     fn refuse(&mut self, id: u64, reason: Reason) {
-        self.done.push((id, Finish::Failed(Failure::not_executed(reason)), Payload::EMPTY));
+        self.done.push(id, Finish::Failed(Failure::not_executed(reason)), Encoded::EMPTY);
     }
 
     /// Puts the request into a place.
@@ -157,7 +166,7 @@ impl Dispatcher {
         object: Option<&Object>,
         received: Option<Arc<Received>>,
         incoming: &mut Incoming,
-    ) -> Running {
+    ) -> Box<Running> {
         let Incoming { id, timeout, ref mut payload, streams, hops, ref mut extras, .. } = *incoming;
         let span = HandlerSpan::begin(&self.connection, route.method, extras);
         let mut facts = Facts { id, timeout, hops, extras: extras.take() };
@@ -166,25 +175,30 @@ impl Dispatcher {
         let mut running = match pooled {
             None => {
                 let router = object.map_or(&self.router, Object::router);
-                let (place, object) = (router.place(route.service), object.is_some());
-                Running { place, context: context(&mut facts), span, object }
+                let mut running = router.place(route.service, context(&mut facts));
+                running.object = object.is_some();
+                running
             }
             Some(mut running) => {
-                running.span = span;
-                if !running.context.reset(&mut facts) {
-                    running.context = context(&mut facts);
+                if !running.lent.as_ref().is_some_and(|lent| running.context.renew(lent, &facts)) {
+                    running.lent = None;
+                    if !running.context.reset(&mut facts) {
+                        running.context = context(&mut facts);
+                    }
                 }
                 running
             }
         };
+        running.span = span;
         let payload = std::mem::take(payload);
-        let request = Request::new(payload, route.method, running.context.share_out(), id, streams, received);
+        let context = running.lent.take().unwrap_or_else(|| running.context.share_out());
+        let request = Request::new(payload, route.method, context, id, streams, received);
         running.place.start(request);
         running
     }
 
     /// Runs a handler here. If it has to wait for something, a task goes on with it.
-    fn run(&mut self, id: u64, route: &Arc<Route>, mut running: Running) {
+    fn run(&mut self, id: u64, route: &Arc<Route>, mut running: Box<Running>) {
         let began = self.multi_thread.then(Instant::now);
         // Whatever the handler waits for is asked again by the task, with the task's own waker.
         let mut cx = task::Context::from_waker(Waker::noop());
@@ -195,7 +209,7 @@ impl Dispatcher {
         match polled {
             Poll::Ready((how, payload)) => {
                 running.span.end(&how);
-                self.done.push((id, how, payload));
+                self.done.push(id, how, payload);
                 if !running.clear() || running.object {
                     return drop_guarded(running);
                 }
@@ -212,7 +226,7 @@ impl Dispatcher {
         }
     }
 
-    fn task(&self, id: u64, route: &Arc<Route>, running: Running) -> Task {
+    fn task(&self, id: u64, route: &Arc<Route>, running: Box<Running>) -> Task {
         running.context.control().stamp();
         self.tasks.lock().insert(id, running.context.share_out());
         Task {
@@ -231,7 +245,7 @@ impl Dispatcher {
         for pool in &mut self.pools {
             *pool = Vec::new();
         }
-        self.done.shrink_to_fit();
+        self.done = Done::default();
         self.tasks.lock().shrink_to_fit();
     }
 
@@ -260,10 +274,10 @@ impl Drop for Dispatcher {
 
 impl Running {
     /// Polls the handler, in its scope. A panic ends the call and nothing else.
-    fn poll(&mut self, link: u64, cx: &mut task::Context<'_>) -> Poll<(Finish, Payload)> {
+    fn poll(&mut self, link: u64, cx: &mut task::Context<'_>) -> Poll<(Finish, Encoded<'static>)> {
         let scope = self.context.scope_of_calls(link);
-        let Running { place, context, span, .. } = self;
-        let poll = || span.enter(|| scope.enter(|| context.handed(), || place.poll(cx)));
+        let Running { place, context, lent, span, .. } = self;
+        let poll = || span.enter(|| scope.enter(|| context.handed(), || place.poll(cx, lent)));
         let polled = catch_unwind(AssertUnwindSafe(poll));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
@@ -276,13 +290,13 @@ impl Running {
                 if self.context.control().begun.load(Ordering::Relaxed) {
                     failure.class = Class::MaybeExecuted;
                 }
-                Poll::Ready((Finish::Failed(failure), Payload::EMPTY))
+                Poll::Ready((Finish::Failed(failure), Encoded::EMPTY))
             }
             Err(panic) => {
                 // Its payload is the user's as well, and may panic again when it is dropped.
                 drop_guarded(panic);
                 self.clear();
-                Poll::Ready((Finish::Failed(Failure::maybe_executed(Reason::Panicked)), Payload::EMPTY))
+                Poll::Ready((Finish::Failed(Failure::maybe_executed(Reason::Panicked)), Encoded::EMPTY))
             }
         }
     }
@@ -296,6 +310,55 @@ impl Running {
 /// Drops what belongs to the program, also where that panics: its call is to be answered all the same.
 fn drop_guarded<T>(value: T) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
+}
+
+/// How calls ended, until it is said.
+#[derive(Default)]
+pub(super) struct Done {
+    calls: Vec<Ended>,
+    /// Short replies, one after the other: less to move than each in a place of its own.
+    short: Vec<u8>,
+}
+
+struct Ended {
+    id: u64,
+    how: Finish,
+    payload: Encoded<'static>,
+    /// Bytes of the payload in [`Done::short`].
+    short: usize,
+}
+
+/// Replies up to this many bytes are short.
+const SHORT_MAX: usize = 1024;
+
+impl Done {
+    pub(super) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    fn push(&mut self, id: u64, how: Finish, payload: Encoded<'static>) {
+        let (payload, short) = match payload {
+            Encoded::Scratch(bytes) if bytes.len() <= SHORT_MAX => {
+                self.short.extend_from_slice(&bytes);
+                (Encoded::EMPTY, bytes.len())
+            }
+            // The thread has but one.
+            Encoded::Scratch(bytes) => (Encoded::Own(Body::from(bytes.as_slice())), 0),
+            payload => (payload, 0),
+        };
+        self.calls.push(Ended { id, how, payload, short });
+    }
+
+    /// Takes them out, in order.
+    pub(super) fn each(&mut self, mut f: impl FnMut(u64, Finish, Encoded<'_>)) {
+        let mut rest = &*self.short;
+        for Ended { id, how, payload, short } in self.calls.drain(..) {
+            let (bytes, others) = rest.split_at(short);
+            rest = others;
+            f(id, how, if short > 0 { Encoded::There(bytes) } else { payload });
+        }
+        self.short.clear();
+    }
 }
 
 /// The handlers of a connection that run in tasks, by call.
@@ -321,7 +384,7 @@ struct Task {
     connection: Connection,
     tasks: Arc<Tasks>,
     route: Arc<Route>,
-    running: Option<Running>,
+    running: Option<Box<Running>>,
     /// The handler has been polled, so that nobody may say that it was not.
     started: bool,
     /// It has stood in the runtime's queue. A task just spawned stands in front of it, where tokio wakes no other
@@ -376,7 +439,7 @@ impl Task {
         let failure = if self.started { Failure::maybe_executed(reason) } else { Failure::not_executed(reason) };
         let how = Finish::Failed(failure);
         self.leave(&how);
-        self.finish(how, Payload::EMPTY);
+        self.finish(how, Encoded::EMPTY);
     }
 
     /// Lets go of the handler. With the place of an object's, the object itself may go.
@@ -388,7 +451,7 @@ impl Task {
         }
     }
 
-    fn finish(&mut self, how: Finish, payload: Payload) {
+    fn finish(&mut self, how: Finish, payload: Encoded<'_>) {
         self.tasks.lock().remove(&self.id);
         self.connection.link().finish(self.id, how, payload);
     }
@@ -422,7 +485,7 @@ pub(crate) struct Control {
     begun: AtomicBool,
     /// The reply is out and streams go on: the deadline was the reply's.
     replied: AtomicBool,
-    timeout: Duration,
+    timeout: Timeout,
     /// When `timeout` ends. Not known as long as the handler is in its first poll and nobody has asked.
     deadline: OnceLock<Instant>,
     /// The task the handler runs in.
@@ -436,21 +499,23 @@ impl Control {
             stop: AtomicU8::new(Stop::No as u8),
             begun: AtomicBool::new(false),
             replied: AtomicBool::new(false),
-            timeout,
+            timeout: Timeout::new(timeout),
             deadline: OnceLock::new(),
             task: Mutex::new(None),
             stopped: Notify::new(),
         }
     }
 
-    /// For the next handler.
-    pub(crate) fn reset(&mut self, timeout: Duration) {
-        *self.stop.get_mut() = Stop::No as u8;
-        *self.begun.get_mut() = false;
-        *self.replied.get_mut() = false;
-        self.timeout = timeout;
-        self.deadline.take();
-        *self.task.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
+    /// For the next handler, where the last one ended in its first poll and asked for nothing; nobody else has it.
+    pub(crate) fn renew(&self, timeout: Duration) -> bool {
+        let Control { stop, begun, replied, timeout: known, deadline, task: _, stopped: _ } = self;
+        if stop.load(Ordering::Relaxed) != Stop::No as u8 || deadline.get().is_some() {
+            return false;
+        }
+        begun.store(false, Ordering::Relaxed);
+        replied.store(false, Ordering::Relaxed);
+        known.set(timeout);
+        true
     }
 
     /// The handler is about to start.
@@ -488,7 +553,7 @@ impl Control {
     }
 
     pub(crate) fn deadline(&self) -> Instant {
-        *self.deadline.get_or_init(|| clock::now() + self.timeout)
+        *self.deadline.get_or_init(|| clock::now() + self.timeout.get())
     }
 
     /// What the handler does from now on has no deadline.
@@ -506,7 +571,7 @@ impl Control {
         if self.has_replied() {
             return (Duration::MAX, None);
         }
-        (self.timeout, self.deadline.get().copied())
+        (self.timeout.get(), self.deadline.get().copied())
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -521,5 +586,26 @@ impl Control {
             }
             notified.await;
         }
+    }
+}
+
+/// A duration that is set before anybody reads it, through a shared reference.
+struct Timeout {
+    secs: AtomicU64,
+    nanos: AtomicU32,
+}
+
+impl Timeout {
+    fn new(timeout: Duration) -> Timeout {
+        Timeout { secs: AtomicU64::new(timeout.as_secs()), nanos: AtomicU32::new(timeout.subsec_nanos()) }
+    }
+
+    fn set(&self, timeout: Duration) {
+        self.secs.store(timeout.as_secs(), Ordering::Relaxed);
+        self.nanos.store(timeout.subsec_nanos(), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Duration {
+        Duration::new(self.secs.load(Ordering::Relaxed), self.nanos.load(Ordering::Relaxed))
     }
 }

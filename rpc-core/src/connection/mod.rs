@@ -25,7 +25,7 @@ use crate::latency::Latency;
 use crate::layer::{CallLayer, LAYERS_FIRST, Layer, Layers, Stack};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
-use crate::protocol::{Begun, Config, Finish, NewCall, Payload, Protocol, Side, Ticket, Waited};
+use crate::protocol::{Begun, Config, Encoded, Finish, NewCall, Protocol, Side, Ticket, Waited};
 use crate::random;
 use crate::service::Router;
 use crate::share::Share;
@@ -36,7 +36,7 @@ use dispatch::Dispatcher;
 use driver::Driver;
 use shared::Shared;
 
-pub(crate) use dispatch::Control;
+pub(crate) use dispatch::{Control, Running};
 use objects::ObjectLink;
 use streams::StreamLink;
 use values::Values;
@@ -124,7 +124,7 @@ pub(crate) trait Link: StreamLink + ObjectLink + Send + Sync {
     fn abandon_waiting(&self, ticket: Ticket);
 
     /// Ends a call of the peer's.
-    fn finish(&self, id: u64, how: Finish, payload: Payload);
+    fn finish(&self, id: u64, how: Finish, payload: Encoded<'_>);
     /// A hint: there may be no memory for one more encoded reply.
     fn is_crowded(&self) -> bool;
     /// Ready when there is memory for one more encoded reply.

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use self::writing::{Pen, WriteTurn};
+use super::dispatch::Done;
 use super::inlet::Berth;
 use super::values::Values;
 use super::{Closing, Feeding, Link, Next};
@@ -21,7 +22,7 @@ use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
-use crate::protocol::{Attempt, Begun, Finish, NewCall, Payload, Protocol, Spent, Ticket, Waited};
+use crate::protocol::{Attempt, Begun, Encoded, Finish, NewCall, Protocol, Spent, Ticket, Waited};
 use crate::rare::Rare;
 use crate::stats::ConnectionStats;
 use crate::transport::{BatchWriter, FrameSender, Lent, Properties, Transport};
@@ -371,11 +372,9 @@ impl<T: Transport> Shared<T> {
     }
 
     /// Hands replies of handlers that the driver has run itself to the peer, all at once.
-    pub(super) fn finish_all(&self, done: &mut Vec<(u64, Finish, Payload)>) {
+    pub(super) fn finish_all(&self, done: &mut Done) {
         self.with(|State { protocol, sender, .. }, _| {
-            for (id, how, payload) in done.drain(..) {
-                protocol.finish(id, how, payload, sender);
-            }
+            done.each(|id, how, payload| protocol.finish(id, how, payload, sender));
         });
     }
 
@@ -524,7 +523,7 @@ impl<T: Transport> Link for Shared<T> {
         self.take_back();
     }
 
-    fn finish(&self, id: u64, how: Finish, payload: Payload) {
+    fn finish(&self, id: u64, how: Finish, payload: Encoded<'_>) {
         self.with(|State { protocol, sender, .. }, _| protocol.finish(id, how, payload, sender));
     }
 

@@ -42,7 +42,7 @@ pub(crate) use local::introduce;
 use message::ChunkLen;
 pub(crate) use message::{APART_LEN_MIN, Progress};
 pub(crate) use objects::{Brought, Cargo, Claim, Held, Spent, Target};
-pub(crate) use payload::Payload;
+pub(crate) use payload::{Encoded, Payload};
 pub(crate) use stream::{Pushed, Took};
 pub(crate) use waiting::{Ticket, Waited};
 
@@ -408,7 +408,7 @@ impl Protocol {
     }
 
     /// Ends a call of the peer's.
-    pub(crate) fn finish<S: FrameSender>(&mut self, id: u64, how: Finish, payload: Payload, out: &mut S) {
+    pub(crate) fn finish<S: FrameSender>(&mut self, id: u64, how: Finish, payload: Encoded<'_>, out: &mut S) {
         self.say_hello(out);
         if self.streams.is_some() {
             // A reply that the peer does not take is a failure, which ends the streams of its call.

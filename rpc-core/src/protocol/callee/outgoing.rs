@@ -9,7 +9,7 @@ use crate::protocol::caller::REPLY_INLINE_MAX;
 use crate::protocol::extras::Sent;
 use crate::protocol::fail::{Class, Failure};
 use crate::protocol::message::{APART_LEN_MIN, ChunkLen, Message, Progress};
-use crate::protocol::payload::Payload;
+use crate::protocol::payload::Encoded;
 use crate::transport::FrameSender;
 use crate::wire::Half;
 
@@ -17,7 +17,7 @@ impl Callee {
     /// The handler of `id` is gone: its memory is free, and its terminal frame is placed or waits.
     ///
     /// `payload` is what the handler returned, encoded.
-    pub(crate) fn finish<S: FrameSender>(&mut self, id: u64, how: Finish, payload: Payload, out: &mut S) {
+    pub(crate) fn finish<S: FrameSender>(&mut self, id: u64, how: Finish, payload: Encoded<'_>, out: &mut S) {
         let Some(entry) = self.calls.get_mut(id).filter(|entry| matches!(entry.state, State::Running)) else {
             return;
         };
@@ -117,7 +117,7 @@ impl Callee {
     }
 
     /// What becomes of a reply that the peer does not take.
-    pub(crate) fn too_large(&self, how: &Finish, payload: &Payload) -> Option<Failure> {
+    pub(crate) fn too_large(&self, how: &Finish, payload: &Encoded<'_>) -> Option<Failure> {
         let len = payload.as_slice().len() as u64;
         let too_large = matches!(how, Finish::Returned(..)) && len > self.reply_max;
         too_large.then(|| Failure::maybe_executed(Reason::TooLarge { len, max: self.reply_max }))

@@ -10,7 +10,7 @@ use crate::frame::Frame;
 use crate::protocol::caller::Fate;
 use crate::protocol::extras::Extras;
 use crate::protocol::fail::Failure;
-use crate::protocol::{Finish, Payload, Protocol, Ticket};
+use crate::protocol::{Encoded, Finish, Protocol, Ticket};
 use crate::transport::FrameSender;
 use crate::wire::Half;
 
@@ -158,7 +158,7 @@ impl Protocol {
         if let Some(streams) = self.streams.as_mut().filter(|streams| streams.awaits_reply(id)) {
             streams.replied(id);
             self.say_hello(out);
-            self.callee.finish(id, Finish::Returned(Half::Ok, extras), Payload::EMPTY, out);
+            self.callee.finish(id, Finish::Returned(Half::Ok, extras), Encoded::EMPTY, out);
         }
     }
 

@@ -103,7 +103,7 @@ fn the_methods_own_error_is_a_payload_of_any_length() {
         pair.settle();
         pair.server.requests.clear();
         let error = bytes(len, 3);
-        pair.server.protocol.finish(id, Finish::Returned(Half::Err, None), Payload::copy(&error), &mut pair.server.out);
+        pair.server.protocol.finish(id, Finish::Returned(Half::Err, None), Encoded::There(&error), &mut pair.server.out);
         pair.settle();
         match pair.client.poll(id) {
             Some(Answer::Small { half: Half::Err, bytes, len: n }) => assert_eq!(&bytes[..usize::from(n)], error),

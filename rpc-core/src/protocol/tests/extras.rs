@@ -82,7 +82,7 @@ fn a_long_reply_with_something_beside_it_gives_its_credit_back_as_any_other() {
         let id = placed(pair.client.begin(call, vec![], None));
         pair.settle();
         let how = Finish::Returned(Half::Ok, sent.as_ref().and_then(Sent::with_reply));
-        pair.server.protocol.finish(id, how, Payload::copy(&bytes(CHUNK, 1)), &mut pair.server.out);
+        pair.server.protocol.finish(id, how, Encoded::There(&bytes(CHUNK, 1)), &mut pair.server.out);
         pair.settle();
         let mut answer = Answer::EMPTY;
         let (answered, frees) = pair.client.protocol.poll_call(id, &mut None, &mut answer);
@@ -98,7 +98,7 @@ fn it_comes_with_the_methods_own_error_and_not_with_the_frameworks() {
     let id = placed(pair.client.begin(call_with(&sent), vec![], None));
     pair.settle();
     let how = Finish::Returned(Half::Err, Sent::with_reply(&sent));
-    pair.server.protocol.finish(id, how, Payload::copy(b"no"), &mut pair.server.out);
+    pair.server.protocol.finish(id, how, Encoded::There(b"no"), &mut pair.server.out);
     pair.settle();
     assert!(matches!(pair.client.poll(id), Some(Answer::Small { half: Half::Err, len: 2, .. })));
     assert_eq!(pair.client.beside, Some(sent.clone()));
@@ -207,7 +207,7 @@ fn the_receivers_limit_is_told() {
         let id = placed(pair.client.begin(NewCall { extras: Some(extras.into()), ..new_call() }, vec![], None));
         pair.settle();
         let how = Finish::Returned(Half::Ok, Sent::with_reply(&long(101)));
-        let payload = Payload::copy(&bytes(len, 0));
+        let payload = Encoded::There(&bytes(len, 0));
         pair.server.protocol.finish(id, how, payload, &mut pair.server.out);
         pair.settle();
         if asks {

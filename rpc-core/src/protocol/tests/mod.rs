@@ -355,12 +355,12 @@ impl Node {
         let came = request.and_then(|request| request.extras.as_ref());
         let extras = came.and_then(|extras| Sent::with_reply(&extras.metadata));
         self.requests.retain(|request| request.id != id);
-        self.protocol.finish(id, Finish::Returned(Half::Ok, extras), Payload::copy(reply), &mut self.out);
+        self.protocol.finish(id, Finish::Returned(Half::Ok, extras), Encoded::There(reply), &mut self.out);
     }
 
     fn finish_with(&mut self, id: u64, failure: Failure) {
         self.requests.retain(|request| request.id != id);
-        self.protocol.finish(id, Finish::Failed(failure), Payload::EMPTY, &mut self.out);
+        self.protocol.finish(id, Finish::Failed(failure), Encoded::EMPTY, &mut self.out);
     }
 
     /// Every handler returns its own request's payload.

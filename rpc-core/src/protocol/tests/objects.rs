@@ -70,7 +70,7 @@ impl Node {
     fn return_objects(&mut self, id: u64, passed: &[Passed], len: usize) {
         let finish = Finish::Returned(Half::Ok, self.pack(passed).unwrap());
         self.requests.retain(|request| request.id != id);
-        self.protocol.finish(id, finish, Payload::copy(&bytes(len, 0)), &mut self.out);
+        self.protocol.finish(id, finish, Encoded::There(&bytes(len, 0)), &mut self.out);
     }
 
     /// The ids that came with a request.
@@ -321,7 +321,7 @@ fn an_object_that_comes_back_is_the_very_one() {
     pair.server.protocol.release(1);
     assert_eq!(pair.server.output(), Vec::<Vec<u8>>::new());
     pair.server.requests.clear();
-    pair.server.protocol.finish(id, Finish::Returned(Half::Ok, extras), Payload::EMPTY, &mut pair.server.out);
+    pair.server.protocol.finish(id, Finish::Returned(Half::Ok, extras), Encoded::EMPTY, &mut pair.server.out);
     pair.advance(SWEEP * 2);
     assert_eq!((pair.client.objects(), pair.server.objects()), ((0, 0), (0, 0)));
     pair.client.poll(id);

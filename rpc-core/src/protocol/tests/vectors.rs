@@ -136,7 +136,7 @@ fn objects(book: &mut Book) {
     book.check(&pair.client.output(), &["gone"], &mut pair.server);
     pair.server.requests.clear();
     let finish = Finish::Returned(Half::Ok, pair.server.pack(&passed).unwrap());
-    pair.server.protocol.finish(id, finish, Payload::copy(b"b"), &mut pair.server.out);
+    pair.server.protocol.finish(id, finish, Encoded::There(b"b"), &mut pair.server.out);
     book.check(&pair.server.output(), &["reply-with-an-object"], &mut pair.client);
     assert_eq!(pair.client.ids_of_reply(id), [2]);
     // And two given back.
@@ -180,7 +180,7 @@ fn chunks(book: &mut Book) {
     let mut pair = connected();
     let id = placed(pair.client.begin(get(), b"a".to_vec(), None));
     pair.settle();
-    let payload = Payload::copy(&[0x62; 2500]);
+    let payload = Encoded::There(&[0x62; 2500]);
     pair.server.protocol.finish(id, Finish::Returned(Half::Err, None), payload, &mut pair.server.out);
     let frames = pair.server.output();
     book.check(&frames[..1], &["fail-chunked-1"], &mut pair.client);
@@ -191,7 +191,7 @@ fn failures(book: &mut Book) {
         let mut pair = connected();
         let id = placed(pair.client.begin(get(), b"a".to_vec(), None));
         pair.settle();
-        pair.server.protocol.finish(id, how, Payload::copy(reply), &mut pair.server.out);
+        pair.server.protocol.finish(id, how, Encoded::There(reply), &mut pair.server.out);
         book.check(&pair.server.output(), &[name], &mut pair.client);
         pair.client.poll(id).unwrap()
     };
@@ -245,7 +245,7 @@ fn extras(book: &mut Book) {
         let mut from = Metadata::new();
         from.insert("from", "c").unwrap();
         let how = Finish::Returned(Half::Ok, Sent::with_reply(&from));
-        pair.server.protocol.finish(id, how, Payload::copy(b"b"), &mut pair.server.out);
+        pair.server.protocol.finish(id, how, Encoded::There(b"b"), &mut pair.server.out);
         book.check(&pair.server.output(), &["reply-with-metadata"], &mut pair.client);
         assert_eq!((pair.client.reply(id), pair.client.beside), (b"b".to_vec(), Some(from)));
     }
