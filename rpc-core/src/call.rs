@@ -182,9 +182,13 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         let answered = ready!(self.poll_answer(cx, answer));
         coop.made_progress();
         let Call { client, method, arguments, .. } = &self.call;
-        let result = Poll::Ready(answered.and_then(|id| outcome::<R>(client, method, answer, id, arguments.streams())));
-        self.witness.end_of(client, method, &result);
-        result
+        let outcome = |id| outcome::<R>(client, method, answer, id, arguments.streams());
+        if !self.witness.is_there() {
+            return Poll::Ready(answered.and_then(outcome));
+        }
+        let result = answered.and_then(outcome);
+        self.witness.end(client, method, &result);
+        Poll::Ready(result)
     }
 
     /// The id of the call, when it has its answer.
@@ -275,7 +279,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         self.exchange = match begun {
             Begun::Placed(id) | Begun::Part { id, .. } => Exchange::Placed(id),
             Begun::Queued(ticket) => Exchange::Waiting(ticket),
-            Begun::Failed(reason) => return Poll::Ready(Err(reason)),
+            Begun::Failed(reason) => return Poll::Ready(Err(*reason)),
             Begun::Starved => {
                 // It will be encoded anew; but its time runs from now. A timeout would begin again at every attempt.
                 self.call.timeout = None;
@@ -545,6 +549,7 @@ impl Exchange {
 }
 
 /// The outcome of an answer to call `id`, of which `given` arguments are streams.
+#[inline]
 fn outcome<R: Output>(
     client: &Client,
     method: &'static MethodDescriptor,
@@ -564,6 +569,7 @@ fn outcome<R: Output>(
 }
 
 /// The same without its streams, in the types of the method.
+#[inline]
 fn decode<R: Output>(
     client: &Client,
     method: &'static MethodDescriptor,
@@ -588,20 +594,25 @@ fn decode<R: Output>(
     };
     let mut input = bytes;
     let mut budget = DecodeBudget::new(client.decode.0, client.decode.1);
-    let decoded = match half {
-        Half::Ok => R::decode_ok(client.codec, &mut input, &mut budget).map(Ok),
-        Half::Err => R::decode_err(client.codec, &mut input, &mut budget).map(Err),
-    };
-    let outcome = match decoded {
-        Ok(_) if !input.is_empty() => Err(DecodeError::TrailingBytes { left: input.len() }),
-        Ok(outcome) => Ok(outcome),
-        Err(error) => Err(error),
-    };
-    match outcome {
-        Ok(outcome) => outcome.map_err(CallError::App),
-        // The handler did run; what it said is lost.
-        Err(error) => Err(CallError::MaybeExecuted(Reason::InvalidReply(error))),
+    // The handler did run; where what it said cannot be read, that is lost.
+    let lost = |error| CallError::MaybeExecuted(Reason::InvalidReply(error));
+    match half {
+        Half::Ok => {
+            let ok = R::decode_ok(client.codec, &mut input, &mut budget).map_err(lost)?;
+            all_of(input).map_err(lost)?;
+            Ok(ok)
+        }
+        Half::Err => {
+            let error = R::decode_err(client.codec, &mut input, &mut budget).map_err(lost)?;
+            all_of(input).map_err(lost)?;
+            Err(CallError::App(error))
+        }
     }
+}
+
+/// That nothing is left behind a reply.
+fn all_of(rest: &[u8]) -> Result<(), DecodeError> {
+    if rest.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes { left: rest.len() }) }
 }
 
 fn failed<E>(failure: Failure, method: &'static MethodDescriptor) -> CallError<E> {

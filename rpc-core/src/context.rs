@@ -168,7 +168,11 @@ impl Context {
     /// that no other call of this connection or another has. See [`CallId`].
     pub fn call_id(&self) -> CallId {
         let given = self.inner.extras.as_ref().and_then(|extras| extras.call_id);
-        let own = || CallId::from_u128(self.connection().link().instance().wrapping_add(u128::from(self.inner.id.load(Ordering::Relaxed))));
+        let own = || {
+            CallId::from_u128(
+                self.connection().link().instance().wrapping_add(u128::from(self.inner.id.load(Ordering::Relaxed))),
+            )
+        };
         given.unwrap_or_else(own)
     }
 

@@ -134,6 +134,10 @@ impl CallSpan {
         CallSpan(None)
     }
 
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Begins it, unless it has begun. `trace` is what the call belongs to; returns what it is to say.
     pub(crate) fn begin(
         &mut self,

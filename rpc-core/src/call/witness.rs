@@ -1,6 +1,5 @@
 //! Who hears how a call ends: the layers of its connection, and its span.
 
-use std::task::Poll;
 use std::time::Instant;
 
 use crate::call_layer::CallOutcome;
@@ -22,6 +21,12 @@ impl Witness {
         Witness { began: None, span: CallSpan::none() }
     }
 
+    /// Whether anybody wants to hear.
+    #[inline]
+    pub(super) fn is_there(&self) -> bool {
+        self.began.is_some() || self.span.is_there()
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.began.is_some()
     }
@@ -41,19 +46,6 @@ impl Witness {
         self.span.end(result);
         if self.began.is_some() {
             self.tell(client, method, CallOutcome::of(result));
-        }
-    }
-
-    /// The same, of one that stays where it is made.
-    #[inline]
-    pub(super) fn end_of<T, E>(
-        &mut self,
-        client: &Client,
-        method: &'static MethodDescriptor,
-        result: &Poll<Result<T, CallError<E>>>,
-    ) {
-        if let Poll::Ready(result) = result {
-            self.end(client, method, result);
         }
     }
 

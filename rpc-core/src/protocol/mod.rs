@@ -308,12 +308,12 @@ impl Protocol {
         let before = out.position();
         let begun = match &self.phase {
             Phase::Open if call.streams != StreamCounts::NONE && !self.may_stream() => {
-                Begun::Failed(Reason::UnknownExtension(tag::STREAMS)).into()
+                Begun::failed(Reason::UnknownExtension(tag::STREAMS)).into()
             }
-            Phase::Open if call.object != 0 && self.is_gone(call.object) => Begun::Failed(Reason::ObjectGone).into(),
+            Phase::Open if call.object != 0 && self.is_gone(call.object) => Begun::failed(Reason::ObjectGone).into(),
             Phase::Open => self.caller.begin(call, payload, lend, copy, waker, out),
-            Phase::AwaitHello => Begun::Failed(Reason::ConnectionLost(ConnectionError::PeerGone)).into(),
-            Phase::Ended(error) => Begun::Failed(Reason::ConnectionLost(error.clone())).into(),
+            Phase::AwaitHello => Begun::failed(Reason::ConnectionLost(ConnectionError::PeerGone)).into(),
+            Phase::Ended(error) => Begun::failed(Reason::ConnectionLost(error.clone())).into(),
         };
         if !self.caller.opened.is_empty() {
             self.open_own_streams();

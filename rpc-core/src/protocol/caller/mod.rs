@@ -59,6 +59,7 @@ pub(crate) struct NewCall {
 }
 
 impl NewCall {
+    #[inline(always)]
     fn lead(&self) -> Lead {
         let traits = CallTraits { streams: self.streams, hops: self.hops, object: self.object };
         if traits == CallTraits::NONE { Lead::Call(self.head) } else { Lead::Extended(self.head, traits) }
@@ -76,8 +77,14 @@ pub(crate) enum Begun {
     Queued(Ticket),
     /// There is no memory for it to wait in; the waker is called when it is worth trying again.
     Starved,
-    /// It failed, and was not executed.
-    Failed(Reason),
+    /// It failed, and was not executed. In a box, so that what mostly happens goes in two registers.
+    Failed(Box<Reason>),
+}
+
+impl Begun {
+    pub(crate) fn failed(reason: Reason) -> Begun {
+        Begun::Failed(Box::new(reason))
+    }
 }
 
 /// What came of an attempt to begin a call whose payload lies with its caller.
@@ -493,11 +500,11 @@ impl Caller {
             }
             return false;
         };
-        *answer = match outcome {
-            Outcome::Small { half, len } => Answer::Small { half, bytes: slot.small, len },
-            Outcome::Large { half, bytes } => Answer::Large { half, bytes },
-            Outcome::Failed(failure) => Answer::Failed(failure),
-        };
+        match outcome {
+            Outcome::Small { half, len } => *answer = Answer::Small { half, bytes: slot.small, len },
+            Outcome::Large { half, bytes } => *answer = Answer::Large { half, bytes },
+            Outcome::Failed(failure) => *answer = Answer::Failed(failure),
+        }
         slot.wanted = false;
         let terminal = slot.terminal;
         let beside = slot.beside.take();

@@ -29,11 +29,11 @@ impl Caller {
         out: &mut S,
     ) -> Attempt {
         if let Some(reason) = &self.going_away {
-            return Begun::Failed(reason.clone()).into();
+            return Begun::failed(reason.clone()).into();
         }
         let len = payload.len() as u64;
         if len > self.message_max {
-            return Begun::Failed(Reason::TooLarge { len, max: self.message_max }).into();
+            return Begun::failed(Reason::TooLarge { len, max: self.message_max }).into();
         }
         let lane = if payload.len() > self.chunk_len.len { Lane::Large } else { Lane::Small };
         let held = self.waiting.bytes() + self.sending_bytes;
@@ -49,11 +49,11 @@ impl Caller {
         }
         if let Some(limit) = self.limit_ahead(len).filter(|_| call.nested) {
             self.refused += 1;
-            return Begun::Failed(Reason::Overloaded { limit }).into();
+            return Begun::failed(Reason::Overloaded { limit }).into();
         }
         if self.waiting() >= self.waiting_max {
             self.refused += 1;
-            return Begun::Failed(Reason::Overloaded { limit: Limit::CallsWaiting }).into();
+            return Begun::failed(Reason::Overloaded { limit: Limit::CallsWaiting }).into();
         }
         if !fits {
             // A caller may come back for other reasons; it is woken once.
@@ -130,12 +130,11 @@ impl Caller {
         let oneway = if call.oneway { flags::ONEWAY } else { 0 };
         // Its streams have the ids behind its own.
         let last_id = id + 2 * call.streams.all();
-        let lead = call.lead();
         let mut outgoing = None;
         let len = payload.len();
         if len <= self.chunk_len.len && (len < APART_LEN_MIN || !payload.stays(out)) {
             let extended = Extended::by(Sent::bytes(&call.extras));
-            let head = Head { kind: Kind::Call, flags: oneway, id, lead, extended };
+            let head = Head { kind: Kind::Call, flags: oneway, id, lead: call.lead(), extended };
             if !head.place_parts(payload.parts(), out) {
                 return None;
             }
@@ -143,7 +142,7 @@ impl Caller {
         } else {
             let (message, progress) = match payload {
                 Source::Lent(parts, lend) => {
-                    let mut message = Message::lent(Kind::Call, oneway, lead, call.extras.clone(), len);
+                    let mut message = Message::lent(Kind::Call, oneway, call.lead(), call.extras.clone(), len);
                     let progress = message.feed(id, parts, lend, self.chunk_len, out);
                     if progress == Progress::Blocked {
                         return None;
@@ -152,7 +151,7 @@ impl Caller {
                 }
                 Source::Own(body) => {
                     let extras = call.extras.clone();
-                    let mut message = Message::new(Kind::Call, oneway, lead, extras, std::mem::take(body));
+                    let mut message = Message::new(Kind::Call, oneway, call.lead(), extras, std::mem::take(body));
                     let progress = message.advance(id, self.chunk_len, out);
                     match progress {
                         Progress::Blocked => {

@@ -103,7 +103,12 @@ fn the_methods_own_error_is_a_payload_of_any_length() {
         pair.settle();
         pair.server.requests.clear();
         let error = bytes(len, 3);
-        pair.server.protocol.finish(id, Finish::Returned(Half::Err, None), Encoded::There(&error), &mut pair.server.out);
+        pair.server.protocol.finish(
+            id,
+            Finish::Returned(Half::Err, None),
+            Encoded::There(&error),
+            &mut pair.server.out,
+        );
         pair.settle();
         match pair.client.poll(id) {
             Some(Answer::Small { half: Half::Err, bytes, len: n }) => assert_eq!(&bytes[..usize::from(n)], error),
@@ -155,7 +160,7 @@ fn a_reply_over_the_callers_maximum_becomes_a_failure() {
     pair.settle();
     assert_eq!(*maybe_executed(&pair.client.failure(id)), Reason::TooLarge { len: 1001, max: 1000 });
     match pair.server.begin(new_call(), bytes(1001, 0), None) {
-        Begun::Failed(Reason::TooLarge { len: 1001, max: 1000 }) => {}
+        Begun::Failed(reason) if matches!(*reason, Reason::TooLarge { len: 1001, max: 1000 }) => {}
         other => panic!("{other:?}"),
     }
     pair.assert_at_rest();
@@ -164,7 +169,9 @@ fn a_reply_over_the_callers_maximum_becomes_a_failure() {
 #[test]
 fn a_call_before_the_handshake_fails() {
     let mut pair = Pair::apart(Limits::default(), Limits::default(), false);
-    assert!(matches!(pair.client.begin(new_call(), vec![], None), Begun::Failed(Reason::ConnectionLost(_))));
+    assert!(
+        matches!(pair.client.begin(new_call(), vec![], None), Begun::Failed(reason) if matches!(*reason, Reason::ConnectionLost(_)))
+    );
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn calls_over_the_limit_of_those_who_wait_fail() {
     let first = pair.client.place(vec![]);
     let waiting = [pair.client.queue(vec![]), pair.client.queue(vec![])];
     match pair.client.begin(new_call(), vec![], None) {
-        Begun::Failed(Reason::Overloaded { limit: Limit::CallsWaiting }) => {}
+        Begun::Failed(reason) if matches!(*reason, Reason::Overloaded { limit: Limit::CallsWaiting }) => {}
         other => panic!("{other:?}"),
     }
     waiting.into_iter().for_each(|ticket| pair.client.abandon_waiting(ticket));
@@ -86,7 +86,7 @@ fn a_call_from_inside_a_handler_fails_at_the_limit_at_once() {
     let Begun::Queued(second) = pair.client.begin(nested.clone(), vec![], None) else { panic!("it may wait") };
     // Behind it the limit is reached.
     match pair.client.begin(nested.clone(), vec![], None) {
-        Begun::Failed(Reason::Overloaded { limit: Limit::InFlightPerConnection }) => {}
+        Begun::Failed(reason) if matches!(*reason, Reason::Overloaded { limit: Limit::InFlightPerConnection }) => {}
         other => panic!("{other:?}"),
     }
     pair.client.out.room = usize::MAX;
@@ -108,7 +108,7 @@ fn a_call_from_inside_a_handler_fails_when_the_window_is_spent() {
     let first = pair.client.place(bytes(600, 0));
     let nested = NewCall { nested: true, ..new_call() };
     match pair.client.begin(nested, bytes(600, 0), None) {
-        Begun::Failed(Reason::Overloaded { limit: Limit::MemoryIn }) => {}
+        Begun::Failed(reason) if matches!(*reason, Reason::Overloaded { limit: Limit::MemoryIn }) => {}
         other => panic!("{other:?}"),
     }
     pair.settle();
