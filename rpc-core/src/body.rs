@@ -134,6 +134,16 @@ impl<'a> Parts<'a> {
         self.head.len() + self.tail.len()
     }
 
+    /// Writes them to `space`, which is as long.
+    #[inline]
+    pub(crate) fn copy_to(&self, space: &mut [u8]) {
+        let (head, tail) = space.split_at_mut(self.head.len());
+        head.copy_from_slice(self.head);
+        if !tail.is_empty() {
+            tail.copy_from_slice(self.tail);
+        }
+    }
+
     /// The bytes from `start` to `end`.
     pub(crate) fn range(&self, start: usize, end: usize) -> Parts<'a> {
         let cut = |bytes: &'a [u8], before: usize| {

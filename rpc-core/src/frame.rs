@@ -561,17 +561,42 @@ impl Head<'_> {
     /// The same, of a payload in two pieces.
     #[must_use]
     pub(crate) fn place_parts<S: FrameSender>(&self, payload: Parts<'_>, out: &mut S) -> bool {
+        match (self.lead, &self.extended) {
+            (Lead::Call(head), None) => self.place_plain(head.to_bytes(), payload, out),
+            (Lead::Nothing, None) => self.place_plain([], payload, out),
+            _ => self.place_any(payload, out),
+        }
+    }
+
+    /// A frame without extensions, as most are.
+    #[inline]
+    fn place_plain<S: FrameSender, const LEAD: usize>(
+        &self,
+        lead: [u8; LEAD],
+        payload: Parts<'_>,
+        out: &mut S,
+    ) -> bool {
+        let len = HEADER_LEN + LEAD + payload.len();
+        let Some(space) = out.reserve(len) else {
+            return false;
+        };
+        let (id, space) = space.split_at_mut(HEADER_LEN - FIRST_WORD_LEN);
+        id.copy_from_slice(&self.id.to_le_bytes());
+        let (front, space) = space.split_at_mut(LEAD);
+        front.copy_from_slice(&lead);
+        payload.copy_to(space);
+        out.commit((len - FIRST_WORD_LEN) as u64 | (self.kind as u64) << 32 | u64::from(self.flags) << 40);
+        true
+    }
+
+    fn place_any<S: FrameSender>(&self, payload: Parts<'_>, out: &mut S) -> bool {
         let (ext, lead_len) = (self.extensions_len(), self.lead_len());
         let len = HEADER_LEN + ext + lead_len + payload.len();
         let Some(space) = out.reserve(len) else {
             return false;
         };
         let at = self.write(space);
-        let (head, tail) = space[at..].split_at_mut(payload.head.len());
-        head.copy_from_slice(payload.head);
-        if !tail.is_empty() {
-            tail.copy_from_slice(payload.tail);
-        }
+        payload.copy_to(&mut space[at..]);
         out.commit(self.first_word(len));
         true
     }

@@ -591,8 +591,16 @@ impl Caller {
     }
 
     /// The rest of a half-sent call will not be sent, and the peer knows.
+    #[inline]
     fn unsend(&mut self, id: u64) {
-        let Some(slot) = self.slot_mut(id).filter(|slot| slot.outgoing.is_some() || slot.cut > 0) else {
+        if self.slot_mut(id).is_some_and(|slot| slot.outgoing.is_some() || slot.cut > 0) {
+            self.unsend_rest(id);
+        }
+    }
+
+    #[cold]
+    fn unsend_rest(&mut self, id: u64) {
+        let Some(slot) = self.slot_mut(id) else {
             return;
         };
         let outgoing = slot.outgoing.take();
