@@ -37,10 +37,16 @@ impl CallSpan {
 }
 
 /// See the module of the feature.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HandlerSpan;
 
 impl HandlerSpan {
+    /// Not begun.
+    #[inline(always)]
+    pub(crate) fn none() -> HandlerSpan {
+        HandlerSpan
+    }
+
     #[inline(always)]
     pub(crate) fn begin(_: &Connection, _: &'static MethodDescriptor, _: &mut Option<Box<CallExtras>>) -> HandlerSpan {
         HandlerSpan

@@ -176,10 +176,15 @@ impl Drop for CallSpan {
 }
 
 /// The span of a handler.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HandlerSpan(Option<Span>);
 
 impl HandlerSpan {
+    /// Not begun.
+    pub(crate) fn none() -> HandlerSpan {
+        HandlerSpan(None)
+    }
+
     /// Begins it. The calls of the handler belong to it. A subscriber that panics costs the handler its span.
     pub(crate) fn begin(
         connection: &Connection,

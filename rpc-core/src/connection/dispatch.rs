@@ -53,7 +53,7 @@ pub(crate) struct Running<H: ?Sized = dyn Handler> {
 
 impl<H> Running<H> {
     pub(crate) fn new(place: H, context: Context) -> Running<H> {
-        Running { context, lent: None, span: HandlerSpan::default(), object: false, place }
+        Running { context, lent: None, span: HandlerSpan::none(), object: false, place }
     }
 }
 

@@ -295,7 +295,7 @@ impl ShmReceiver {
                 // Nobody has a better place for it.
                 let (head, rest) = self.inbox.push(long.record.len()).split_at_mut(HEAD_LEN_MAX);
                 head.copy_from_slice(&long.head);
-                self.consumer.copy(long.record, HEAD_LEN_MAX, rest);
+                self.consumer.copy(&long.record, HEAD_LEN_MAX, rest);
                 self.consumer.consume(long.record);
             } else {
                 self.long = Some(long);
@@ -306,20 +306,19 @@ impl ShmReceiver {
         self.inbox.make_room();
         let mut filled = false;
         while !self.inbox.is_full() {
-            let record = match self.consumer.next() {
-                Ok(Some(record)) => record,
+            let len = match self.consumer.look() {
+                Ok(Some(len)) => len,
                 Ok(None) => break,
                 // Frames before it are good.
                 Err(_) if self.has_frames() => break,
                 Err(violation) => return Err(violation.into()),
             };
             filled = true;
-            if record.len() >= LONG_MIN {
-                let long = self.long.insert(Long { record, head: [0; HEAD_LEN_MAX] });
-                self.consumer.copy_head(record, &mut long.head);
+            if len >= LONG_MIN {
+                self.long = self.consumer.next()?.map(|record| Long::begin(&self.consumer, record));
                 break;
             }
-            self.consumer.take(record, self.inbox.push(record.len()));
+            self.consumer.take(self.inbox.push(len));
         }
         if filled {
             self.release(false)?;
@@ -363,7 +362,7 @@ impl FrameReceiver for ShmReceiver {
             let ShmReceiver { consumer, line, own, sleep, .. } = self;
             let mut peer_is = Ok(Peer::Lives);
             let waits =
-                sleep.announce(own, || peer_is = line.clear(cx), || consumer.next().map(|record| record.is_some()))?;
+                sleep.announce(own, || peer_is = line.clear(cx), || consumer.look().map(|len| len.is_some()))?;
             self.hung_up = peer_is? == Peer::Ended;
             if waits && !self.hung_up {
                 ready!(self.line.poll_end(cx))?;
@@ -419,6 +418,12 @@ impl FrameReceiver for ShmReceiver {
 }
 
 impl Long {
+    fn begin(consumer: &Consumer<OwnMemory, PeerMemory>, record: Record) -> Long {
+        let mut head = [0; HEAD_LEN_MAX];
+        consumer.copy_head(&record, &mut head);
+        Long { record, head }
+    }
+
     /// Copies the rest of the record to where it belongs, and consumes it.
     fn land(&self, consumer: &mut Consumer<OwnMemory, PeerMemory>, landing: &mut Landing) {
         let mut at = HEAD_LEN_MAX;
@@ -430,7 +435,7 @@ impl Long {
                 let words = space.len() - space.len() % FIRST_WORD_LEN;
                 space = &mut space[..words];
             }
-            consumer.copy(self.record, at, space);
+            consumer.copy(&self.record, at, space);
             at += space.len();
             let n = space.len();
             landing.advance(n);

@@ -96,32 +96,48 @@ impl<O: Own, P: Peer> Consumer<O, P> {
     ///
     /// If what is there is no honest peer's, now or ever before.
     pub(crate) fn next(&mut self) -> Result<Option<Record>, Violation> {
-        self.violation.map_or(Ok(()), Err)?;
+        self.look()?;
+        Ok(self.found)
+    }
+
+    /// The length of the [next](Consumer::next) record's frame, header included, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`next`](Consumer::next).
+    #[inline]
+    pub(crate) fn look(&mut self) -> Result<Option<usize>, Violation> {
+        if let Some(violation) = self.violation {
+            return Err(violation);
+        }
         if self.found.is_some() {
             // What stands there by now is not asked for: a peer that takes it back again and again gets nobody to go round
             // in circles.
-            return Ok(self.found);
+            return Ok(self.found.as_ref().map(Record::len));
         }
-        match self.find() {
-            Ok(record) => self.found = record,
-            Err(violation) => self.violation = Some(violation),
-        }
-        self.violation.map_or(Ok(self.found), Err)
+        self.find().inspect_err(|violation| self.violation = Some(*violation))?;
+        Ok(self.found.as_ref().map(Record::len))
     }
 
-    /// Copies the record's frame into `into`, which has its length, and consumes it.
+    /// Copies the next record's frame into `into`, which has its length, and consumes it.
     ///
     /// # Panics
     ///
-    /// If `into` has another length.
-    pub(crate) fn take(&mut self, record: Record, into: &mut [u8]) {
+    /// If none has been found, or `into` has another length.
+    #[inline]
+    pub(crate) fn take(&mut self, into: &mut [u8]) {
+        let Some(record) = &self.found else { panic!("a frame is found before it is taken") };
         assert_eq!(into.len(), record.len, "a frame is taken whole");
         self.copy_head(record, into);
-        self.consume(record);
+        self.position = record.end;
+        let block = record.block;
+        self.found = None;
+        drop(self.give_back(block));
     }
 
     /// Copies the first bytes of the record's frame into `into`, which has room for the first word.
-    pub(crate) fn copy_head(&self, record: Record, into: &mut [u8]) {
+    #[inline]
+    pub(crate) fn copy_head(&self, record: &Record, into: &mut [u8]) {
         let (first, rest) = into.split_at_mut(FIRST_WORD_LEN);
         // The word that was checked, not the one that may stand there by now.
         first.copy_from_slice(&record.first_word.to_le_bytes());
@@ -134,7 +150,8 @@ impl<O: Own, P: Peer> Consumer<O, P> {
     /// # Panics
     ///
     /// If the frame has not so many.
-    pub(crate) fn copy(&self, record: Record, at: usize, into: &mut [u8]) {
+    #[inline]
+    pub(crate) fn copy(&self, record: &Record, at: usize, into: &mut [u8]) {
         assert!(at <= record.len && into.len() <= record.len - at, "a frame has no more bytes than it says");
         self.peer.copy(record.at + at, into);
     }
@@ -149,7 +166,12 @@ impl<O: Own, P: Peer> Consumer<O, P> {
     pub(crate) fn lend(&mut self, record: Record) -> Option<Loan<O>> {
         self.position = record.end;
         self.found = None;
-        record.block.map(|block| self.taken.take(&self.own, block))
+        self.give_back(record.block)
+    }
+
+    /// Gives a block that was taken back, when what is returned is dropped.
+    fn give_back(&mut self, block: Option<usize>) -> Option<Loan<O>> {
+        block.map(|block| self.taken.take(&self.own, block))
     }
 
     /// Tells the producer how far this side has come, if a quarter of the ring has been consumed since it was told, or
@@ -166,19 +188,21 @@ impl<O: Own, P: Peer> Consumer<O, P> {
     }
 
     /// Skips at most one pad: where that ends, at the ring's beginning, there can't be another.
-    fn find(&mut self) -> Result<Option<Record>, Violation> {
+    fn find(&mut self) -> Result<(), Violation> {
         loop {
             let first_word = self.peer.load(self.ring.byte(self.position));
             if first_word == 0 {
-                return Ok(None);
+                return Ok(());
             }
             // Pairs with the Release in `Producer::publish`: the record's bytes are there, and the zero after the batch.
             fence(Ordering::Acquire);
             if let Some(block) = aside_block(first_word) {
-                return self.check_aside(first_word, usize::from(block)).map(Some);
+                self.found = Some(self.check_aside(first_word, usize::from(block))?);
+                return Ok(());
             }
             let Some(len) = pad_len(first_word) else {
-                return self.check_frame(first_word).map(Some);
+                self.found = Some(self.check_frame(first_word)?);
+                return Ok(());
             };
             self.position += self.check_pad(len)?;
         }
@@ -195,6 +219,7 @@ impl<O: Own, P: Peer> Consumer<O, P> {
         Err(Violation { what, value: len })
     }
 
+    #[inline]
     fn check_frame(&self, first_word: u64) -> Result<Record, Violation> {
         let len = self.check_len(first_word, self.ring.record_len_max())?;
         if span(len) > self.ring.left(self.position) {

@@ -235,7 +235,7 @@ impl Receiving {
     fn take(&mut self) -> Option<Vec<u64>> {
         let record = self.consumer.next().unwrap()?;
         let mut bytes = vec![0; record.len()];
-        self.consumer.take(record, &mut bytes);
+        self.consumer.take(&mut bytes);
         Some(bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect())
     }
 

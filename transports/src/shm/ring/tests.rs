@@ -92,13 +92,13 @@ fn take(consumer: &mut HeapConsumer) -> Option<Vec<u8>> {
     let mut frame = vec![0; record.len()];
     // As a whole, or in pieces, as long ones are.
     if record.len() < 100 {
-        consumer.take(record, &mut frame);
+        consumer.take(&mut frame);
     } else {
         let (head, rest) = frame.split_at_mut(64);
-        consumer.copy_head(record, head);
+        consumer.copy_head(&record, head);
         let (now, later) = rest.split_at_mut(16);
-        consumer.copy(record, 64, now);
-        consumer.copy(record, 80, later);
+        consumer.copy(&record, 64, now);
+        consumer.copy(&record, 80, later);
         consumer.consume(record);
     }
     Some(frame)
@@ -450,11 +450,11 @@ fn a_lying_producer_gets_frames_within_limits_or_an_error_for_ever() {
                     let mut frame = vec![0; record.len()];
                     // As a whole, or in two pieces.
                     if frames % 2 == 0 || record.len() < 24 {
-                        consumer.take(record, &mut frame);
+                        consumer.take(&mut frame);
                     } else {
                         let (head, rest) = frame.split_at_mut(24);
-                        consumer.copy_head(record, head);
-                        consumer.copy(record, 24, rest);
+                        consumer.copy_head(&record, head);
+                        consumer.copy(&record, 24, rest);
                         consumer.consume(record);
                     }
                     assert_eq!(first_word(&frame) as u32 as usize + 8, frame.len());
@@ -526,7 +526,7 @@ fn a_peer_that_rewrites_everything_while_it_is_read_breaks_nothing() {
             match consumer.next() {
                 Ok(Some(record)) => {
                     let mut frame = vec![0; record.len()];
-                    consumer.take(record, &mut frame);
+                    consumer.take(&mut frame);
                     assert_eq!(first_word(&frame) as u32 as usize + 8, frame.len(), "the word that was checked");
                 }
                 Ok(None) => {}

@@ -55,7 +55,7 @@ impl Sides {
     fn take(&mut self) -> Option<Vec<u8>> {
         let record = self.next()?;
         let mut frame = vec![0; record.len()];
-        self.consumer.take(record, &mut frame);
+        self.consumer.take(&mut frame);
         assert_eq!(frame[..8], word(record.len()).to_le_bytes());
         Some(frame.split_off(8))
     }
