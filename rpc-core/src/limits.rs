@@ -32,7 +32,9 @@ pub struct Limits {
     pub calls_waiting: usize,
     /// Payload bytes that a connection holds of what it received: for requests, and again for replies. Default 8 MiB.
     pub memory_in: usize,
-    /// Payload bytes that a connection holds of what it will send. Default 8 MiB.
+    /// Payload bytes that a connection holds of what it will send: of requests, of replies, and of the items of streams, so many
+    /// each. Where streams have so much to send, one of which some waits already is not asked for more, and the others make
+    /// about 1 KiB at a time. Default 8 MiB.
     pub memory_out: usize,
     /// The longest metadata that this side sends with a call or a reply, or accepts. Default 2 KiB.
     pub metadata_len: usize,

@@ -156,8 +156,8 @@ impl Request {
         let mut stream = std::pin::pin!(stream);
         let mut pump = Pump::new(self.id + 2 * (u64::from(self.streams.given) + 1), link, slow);
         let sent = poll_fn(|cx| {
-            pump.poll(cx, link, |cx, codec, item_max, out| {
-                fill::<O::Item, O::Form, S>(stream.as_mut(), cx, codec, item_max, out)
+            pump.poll(cx, link, |cx, codec, item_max, most, out| {
+                fill::<O::Item, O::Form, S>(stream.as_mut(), cx, codec, item_max, most, out)
             })
         });
         sent.await.map_err(Refusal)?;

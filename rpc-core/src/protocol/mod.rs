@@ -43,7 +43,7 @@ use message::ChunkLen;
 pub(crate) use message::{APART_LEN_MIN, Progress};
 pub(crate) use objects::{Brought, Cargo, Claim, Held, Spent, Target};
 pub(crate) use payload::Payload;
-pub(crate) use stream::{Pushed, Took};
+pub(crate) use stream::{Pushed, Room, Took};
 pub(crate) use waiting::{Ticket, Waited};
 
 use crate::body::{Body, Parts};
@@ -592,6 +592,7 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig, Obj
         window_out: theirs.stream_window,
         items_in: limits.item_window(),
         items_out: theirs.item_window,
+        unsent_max: limits.memory_out as u64,
         chunk_len: chunk_len.len,
     };
     let objects = ObjectConfig {
