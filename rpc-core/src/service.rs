@@ -153,6 +153,10 @@ impl Request {
         let link = &**self.context.connection().link();
         link.reply(self.id, self.context.reply_extras());
         self.context.control().outlive();
+        if self.method.options.blocking {
+            // Its thread is for what blocks; from here on it is in a task.
+            tokio::task::yield_now().await;
+        }
         let mut stream = std::pin::pin!(stream);
         let mut pump = Pump::new(self.id + 2 * (u64::from(self.streams.given) + 1), link, slow);
         let sent = poll_fn(|cx| {

@@ -1,7 +1,7 @@
 //! Requests become running handlers: on the driver's own task where they are quick, else in tasks of their own.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -137,8 +137,8 @@ impl Dispatcher {
         if options.blocking {
             let mut task = self.task(id, route, running);
             task.queued = true;
-            let handle = Handle::current();
-            tokio::task::spawn_blocking(move || allow_wait(|| handle.block_on(task)));
+            let runtime = Handle::current();
+            tokio::task::spawn_blocking(move || task.run_blocking(&runtime));
         } else if options.spawn || (self.multi_thread && !route.runs_inline()) {
             tokio::spawn(self.task(id, route, running));
         } else {
@@ -367,6 +367,25 @@ impl Future for Task {
 }
 
 impl Task {
+    /// Runs the handler on this thread, which may block. The stream that it returns is polled as any other: it would keep one
+    /// of the few threads there are for as long as it lasts.
+    fn run_blocking(self, runtime: &Handle) {
+        let mut task = Some(self);
+        let returned = poll_fn(|cx| {
+            let polled = task.as_mut().map_or(Poll::Ready(()), |task| Pin::new(task).poll(cx));
+            if polled.is_ready() {
+                task = None;
+            }
+            let streams = task.as_ref().and_then(|task| task.running.as_ref());
+            let streams = streams.is_some_and(|running| running.context.control().has_replied());
+            if streams { Poll::Ready(()) } else { polled }
+        });
+        allow_wait(|| runtime.block_on(returned));
+        if let Some(task) = task {
+            runtime.spawn(task);
+        }
+    }
+
     /// Drops the handler and says so.
     fn end(&mut self, why: Stop) {
         let reason = match why {
