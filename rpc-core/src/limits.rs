@@ -43,9 +43,9 @@ pub struct Limits {
     /// 16 KiB a stream.
     pub stream_window: usize,
     /// The same for a stream whose sender has to wait for room though its receiver takes what comes: where the way is long, so
-    /// many bytes may be on it. It grows up to here by itself, at most to [`memory_in`](Limits::memory_in), which is also what
-    /// all streams of a connection grow by together. What they grow by counts in [`memory_total`](Limits::memory_total). Default
-    /// 8 MiB, which is 50 ms at 1.3 Gbit/s.
+    /// many bytes may be on it. It grows up to here by itself, at most to [`memory_in`](Limits::memory_in). What all streams of a
+    /// connection grow by counts in [`memory_total`](Limits::memory_total), `memory_in` at most, since no more of it can be there.
+    /// Default 8 MiB, which is 50 ms at 1.3 Gbit/s.
     pub stream_window_max: usize,
     /// Objects that a connection's peer has of this side's, and again that this side has of the peer's: a client that travels is
     /// one each time. Default 1,024.

@@ -35,7 +35,7 @@ use super::window::{ReceiveWindow, SendWindow};
 use crate::error::Reason;
 use crate::frame::StreamCounts;
 use crate::share::Share;
-use growth::Round;
+use growth::{Growth, Round};
 use receiving::Incoming;
 pub(crate) use receiving::place_credit;
 use sending::Outgoing;
@@ -175,10 +175,7 @@ pub(crate) struct Streams {
     owing: bool,
     /// The stream that is measured.
     round: Option<Round>,
-    share: Arc<Share>,
-    /// By how much the windows of the streams in `receiving` have grown, or will: at most the window of all of them. No more
-    /// can be there at once, and one peer would else have all of the server's memory charged for what it does not use.
-    grown: u64,
+    growth: Growth,
     /// Bytes of items that may come until short calls beside them are forgotten.
     beside: u64,
     over: Vec<Over>,
@@ -202,8 +199,7 @@ impl Streams {
             owing: false,
             unstamped: false,
             round: None,
-            share,
-            grown: 0,
+            growth: Growth::new(config.items_in, share),
             beside: 0,
             over: Vec::new(),
             woken: Vec::new(),
@@ -392,6 +388,7 @@ impl Streams {
             && self.items_in.is_at_rest()
             && self.items_out.in_use() == 0
             && self.unsent.is_at_rest()
+            && self.growth.is_none()
     }
 
     /// Bytes held of what was received, and of what is to be sent.
