@@ -38,8 +38,8 @@ pub(crate) struct Cargo {
     drops: Arc<Drops>,
     /// All of it, in order.
     ids: Vec<u64>,
-    /// Set under the lock, and read when it is dropped.
-    placed: AtomicBool,
+    /// Set under the lock, and read under it, and when it is dropped.
+    placed: Arc<AtomicBool>,
 }
 
 impl Cargo {
@@ -56,7 +56,7 @@ impl Cargo {
 
 impl Drop for Cargo {
     fn drop(&mut self) {
-        let (ids, placed) = (std::mem::take(&mut self.ids), *self.placed.get_mut());
+        let (ids, placed) = (std::mem::take(&mut self.ids), self.placed.load(Ordering::Relaxed));
         self.drops.push(Dropped::Cargo { ids, placed });
     }
 }
@@ -161,10 +161,18 @@ pub(crate) enum Spent {
 struct Export {
     id: u64,
     object: Exported,
-    /// The peer knows of it.
+    /// Whether the frame that hands it over is placed. Before that no honest peer names it.
+    named: Arc<AtomicBool>,
+    /// The same, as it is known once the message is gone: from then on the peer is told what becomes of it.
     placed: bool,
     /// Withdrawn: the peer has been told, or will be.
     gone: bool,
+}
+
+impl Export {
+    fn may_be_named(&self) -> bool {
+        self.named.load(Ordering::Relaxed)
+    }
 }
 
 impl Keyed for Export {
@@ -263,12 +271,14 @@ impl Objects {
         if passed.len() > HANDLES_MAX {
             return Err(Reason::Overloaded { limit: Limit::ObjectsPerMessage });
         }
+        let placed = Arc::new(AtomicBool::new(false));
         let ids = passed.iter().map(|passed| match passed {
             Passed::Object(object) => {
                 let id = self.next_id;
                 self.next_id += 2;
                 let gone = object.is_revoked();
-                self.exports.insert(Export { id, object: Exported::new(object), placed: false, gone });
+                let named = Arc::clone(&placed);
+                self.exports.insert(Export { id, object: Exported::new(object), named, placed: false, gone });
                 id
             }
             Passed::Back(handle) => {
@@ -276,7 +286,7 @@ impl Objects {
                 handle.id()
             }
         });
-        Ok(Box::new(Cargo { ids: ids.collect(), drops: Arc::clone(&self.drops), placed: AtomicBool::new(false) }))
+        Ok(Box::new(Cargo { ids: ids.collect(), drops: Arc::clone(&self.drops), placed }))
     }
 
     /// A message will give one of the peer's back.
@@ -294,7 +304,8 @@ impl Objects {
                 return Err(ProtocolError::UnknownObject(id));
             }
             if self.config.side.owns(id) {
-                let export = self.exports.get(id).ok_or(ProtocolError::UnknownObject(id))?;
+                let export = self.exports.get(id).filter(|export| export.may_be_named());
+                let export = export.ok_or(ProtocolError::UnknownObject(id))?;
                 claim.held.push(Held::Ours(export.object.object()));
                 continue;
             }
@@ -319,6 +330,7 @@ impl Objects {
             return Err(ProtocolError::UnknownObject(id));
         }
         match self.exports.get(id) {
+            Some(export) if !export.may_be_named() => Err(ProtocolError::UnknownObject(id)),
             Some(export) if !export.gone => {
                 Ok(Some(Target { drops: Arc::clone(&self.drops), object: Some(export.object.object()) }))
             }
@@ -405,6 +417,7 @@ impl Objects {
             return Err(FrameError::Truncated { what: "RELEASE" }.into());
         }
         for id in ids(body, "RELEASE")? {
+            self.exports.get(id).filter(|export| export.may_be_named()).ok_or(ProtocolError::UnknownObject(id))?;
             self.forget(id).ok_or(ProtocolError::UnknownObject(id))?;
         }
         Ok(())
@@ -512,7 +525,7 @@ impl Objects {
     #[cfg(test)]
     pub(super) fn pack_back(&mut self, id: u64) -> Box<Cargo> {
         self.pin(id);
-        Box::new(Cargo { ids: vec![id], drops: Arc::clone(&self.drops), placed: AtomicBool::new(false) })
+        Box::new(Cargo { ids: vec![id], drops: Arc::clone(&self.drops), placed: Arc::default() })
     }
 
     #[cfg(test)]
