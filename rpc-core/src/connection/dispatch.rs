@@ -271,6 +271,8 @@ impl Running {
                 Poll::Ready((Finish::Returned(answer.half, self.context.reply_extras()), answer.payload))
             }
             Ok(Poll::Ready(Err(refusal))) => {
+                // There may have been one, which whoever stands around the service has thrown away.
+                self.context.keep_back();
                 let mut failure = refusal.0;
                 // Whoever stands around a service may say anything; the class is not its to choose.
                 if self.context.control().begun.load(Ordering::Relaxed) {
@@ -281,6 +283,7 @@ impl Running {
             Err(panic) => {
                 // Its payload is the user's as well, and may panic again when it is dropped.
                 drop_guarded(panic);
+                self.context.keep_back();
                 self.clear();
                 Poll::Ready((Finish::Failed(Failure::maybe_executed(Reason::Panicked)), Payload::EMPTY))
             }
@@ -401,6 +404,7 @@ impl Task {
     /// Lets go of the handler. With the place of an object's, the object itself may go.
     fn leave(&mut self, how: &Finish) {
         if let Some(mut running) = self.running.take() {
+            running.context.keep_back();
             running.clear();
             running.span.end(how);
             drop_guarded(running);
