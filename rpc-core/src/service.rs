@@ -16,7 +16,7 @@ use crate::body::Body;
 use crate::codec::{DecodeBudget, DecodeError};
 use crate::context::Context;
 use crate::error::Reason;
-use crate::frame::StreamCounts;
+use crate::frame::{EXTENSION_HEAD_LEN, StreamCounts};
 use crate::limits::{Limit, Limits};
 use crate::method::{MethodDescriptor, ServiceDescriptor, Slow};
 use crate::object::{self, Passed, Passing, Received};
@@ -115,7 +115,7 @@ impl Request {
             return Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply)));
         };
         if let Some(passed) = passing.end() {
-            self.hand_over(&passed)?;
+            self.hand_over(&passed, buffer.len())?;
         }
         // One that waits is counted by its length, and must not hold much more.
         let payload = if buffer.len() < TAKEN_LEN_MIN || buffer.capacity() / 2 > buffer.len() {
@@ -130,8 +130,11 @@ impl Request {
 
     /// Has the reply hand something over.
     #[cold]
-    fn hand_over(&self, passed: &[Passed]) -> Result<(), Refusal> {
-        match object::hand_over(passed, self.context.connection().link()) {
+    fn hand_over(&self, passed: &[Passed], payload: usize) -> Result<(), Refusal> {
+        let link = self.context.connection().link();
+        // Who stands around the handler may still put metadata beside it.
+        let beside = EXTENSION_HEAD_LEN + link.limits().metadata_len;
+        match object::hand_over(passed, link, beside, payload) {
             Ok(cargo) => self.context.hand_over(cargo),
             Err(Reason::Unencodable(_)) => return Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply))),
             Err(reason) => return Err(Refusal(Failure::maybe_executed(reason))),

@@ -599,6 +599,8 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig, Obj
         side: config.side,
         export_max: limits.objects.min(theirs.objects as usize),
         import_max: limits.objects,
+        frame_max: theirs.frame_len,
+        chunk_len: chunk_len.len,
         share: Arc::clone(&config.share),
     };
     (caller, callee, streams, objects)

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::table::{Keyed, Table};
 use crate::error::{ProtocolError, Reason};
-use crate::frame::{Frame, FrameError, HANDLES_MAX, Head, Kind, tag};
+use crate::frame::{Frame, FrameError, HANDLES_MAX, Head, Kind, first_frame_len, tag};
 use crate::limits::Limit;
 use crate::object::{Exported, Object, Passed};
 use crate::protocol::Side;
@@ -219,6 +219,9 @@ pub(crate) struct ObjectConfig {
     /// What the peer holds at most; 0 = it knows no objects.
     pub(crate) export_max: usize,
     pub(crate) import_max: usize,
+    /// The longest frame that the peer takes, and what a frame has of a payload at most.
+    pub(crate) frame_max: u64,
+    pub(crate) chunk_len: usize,
     pub(crate) share: Arc<Share>,
 }
 
@@ -259,8 +262,8 @@ impl Objects {
         (self.exports.len(), self.imports.len())
     }
 
-    /// Gets ready what a message will hand over.
-    pub(crate) fn pack(&mut self, passed: &[Passed]) -> Result<Box<Cargo>, Reason> {
+    /// Gets ready what a message will hand over that has so many bytes of payload, and of other things `beside` it.
+    pub(crate) fn pack(&mut self, passed: &[Passed], beside: usize, payload: usize) -> Result<Box<Cargo>, Reason> {
         let fresh = passed.iter().filter(|passed| matches!(passed, Passed::Object(_))).count();
         if self.config.export_max == 0 {
             return Err(Reason::UnknownExtension(tag::HANDLES));
@@ -270,6 +273,13 @@ impl Objects {
         }
         if passed.len() > HANDLES_MAX {
             return Err(Reason::Overloaded { limit: Limit::ObjectsPerMessage });
+        }
+        // All of this stands in one frame. Only where the peer takes none that are longer than 4 KiB or a little more can that
+        // be too much.
+        let (len, max) = (payload.min(self.config.chunk_len), self.config.frame_max);
+        let len = first_frame_len(beside, passed.len(), len) as u64;
+        if len > max {
+            return Err(Reason::TooLarge { len, max });
         }
         let placed = Arc::new(AtomicBool::new(false));
         let ids = passed.iter().map(|passed| match passed {
