@@ -174,6 +174,53 @@ async fn nobody_around_a_service_can_say_that_it_did_not_run() {
     );
 }
 
+#[trunkline::service]
+trait Doors {
+    async fn open(&self) -> AdminClient;
+}
+
+/// Hands out what knows how often it is there.
+struct House(Arc<()>);
+
+impl Doors for House {
+    async fn open(&self) -> AdminClient {
+        AdminClient::local(AdminServer::new(House(Arc::clone(&self.0))))
+    }
+}
+
+impl Admin for House {
+    async fn stop(&self) -> u8 {
+        1
+    }
+}
+
+/// Throws replies away; or fails, with one in hand.
+struct Closed {
+    panics: bool,
+}
+
+impl Layer for Closed {
+    async fn call<S: Service>(&self, _: &Request, next: Next<'_, S>) -> Result<Answer, Refusal> {
+        let _answer = next.run().await?;
+        assert!(!self.panics, "as it was told to");
+        Err(Refusal::new(Reason::PermissionDenied))
+    }
+}
+
+#[tokio::test]
+async fn what_a_reply_hands_over_goes_with_it_where_a_layer_throws_it_away() {
+    for (panics, reason) in [(false, Reason::PermissionDenied), (true, Reason::Panicked)] {
+        let house = Arc::new(());
+        let doors = DoorsServer::new(House(Arc::clone(&house)));
+        let server = Server::builder().layer(Closed { panics }).service(doors);
+        let connection = Connection::builder().local(server).unwrap();
+        let opened = connection.client::<DoorsClient>().open().await;
+        assert_eq!(opened.err(), Some(CallError::MaybeExecuted(reason)));
+        // The house itself, and this.
+        assert_eq!(Arc::strong_count(&house), 2);
+    }
+}
+
 #[tokio::test]
 async fn a_panic_goes_through_the_layers() {
     let log = Log::default();

@@ -252,7 +252,8 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         };
         let passed = passing.end();
         if let Some(passed) = &passed {
-            let cargo = object::hand_over(passed, self.call.client.connection().link())?;
+            let (beside, len) = (Sent::bytes(&call.extras).len(), payload.len() + tail.len());
+            let cargo = object::hand_over(passed, self.call.client.connection().link(), beside, len)?;
             call.extras = Sent::load(call.extras, cargo);
         }
         let mut waker = Some(cx.waker().clone());

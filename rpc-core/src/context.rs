@@ -129,6 +129,12 @@ impl Context {
         lock(self.inner.reply.get_or_init(Box::default)).cargo = Some(cargo);
     }
 
+    /// The reply does not go, and what it was to hand over is let go of.
+    pub(crate) fn keep_back(&self) {
+        let cargo = self.inner.reply.get().and_then(|reply| lock(reply).cargo.take());
+        drop(cargo);
+    }
+
     /// The metadata that came with the call.
     pub fn metadata(&self) -> &Metadata {
         static NONE: Metadata = Metadata::new();

@@ -152,7 +152,7 @@ pub enum Reason {
     /// The reply arrived but could not be decoded.
     #[error("the reply could not be decoded: {0}")]
     InvalidReply(DecodeError),
-    /// The message is longer than the receiver accepts.
+    /// The message is longer than the receiver accepts; or its first frame is, with metadata and clients that are handed over.
     #[error("a message of {len} bytes, where the receiver accepts {max}")]
     TooLarge {
         /// Its length.

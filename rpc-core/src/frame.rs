@@ -541,7 +541,16 @@ fn write_extension(tag: u16, value: &[u8], space: &mut [u8]) -> usize {
     4 + value.len()
 }
 
+/// Bytes in front of an extension's value.
+pub(crate) const EXTENSION_HEAD_LEN: usize = 4;
 const TOTAL_EXTENSION_LEN: usize = 4 + 8;
+
+/// The most bytes that the first frame of a message may have, with so many bytes of other extensions, so many objects that it
+/// hands over, and so many bytes of payload.
+pub(crate) fn first_frame_len(beside: usize, handles: usize, payload: usize) -> usize {
+    const OTHERS: usize = HEADER_LEN + TOTAL_EXTENSION_LEN + CallTraits::LEN_MAX + CALL_HEAD_LEN;
+    OTHERS + beside + EXTENSION_HEAD_LEN + 8 * handles + payload
+}
 const STREAMS_EXTENSION_LEN: usize = 4 + 2;
 const HOPS_EXTENSION_LEN: usize = 4 + 1;
 const OBJECT_EXTENSION_LEN: usize = 4 + 8;

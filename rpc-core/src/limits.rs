@@ -32,7 +32,9 @@ pub struct Limits {
     pub calls_waiting: usize,
     /// Payload bytes that a connection holds of what it received: for requests, and again for replies. Default 8 MiB.
     pub memory_in: usize,
-    /// Payload bytes that a connection holds of what it will send. Default 8 MiB.
+    /// Payload bytes that a connection holds of what it will send: of requests, of replies, and of the items of streams, so many
+    /// each. Where streams have so much to send, one of which some waits already is not asked for more, and the others make
+    /// about 1 KiB at a time. Default 8 MiB.
     pub memory_out: usize,
     /// The longest metadata that this side sends with a call or a reply, or accepts. Default 2 KiB.
     pub metadata_len: usize,
@@ -41,9 +43,9 @@ pub struct Limits {
     /// 16 KiB a stream.
     pub stream_window: usize,
     /// The same for a stream whose sender has to wait for room though its receiver takes what comes: where the way is long, so
-    /// many bytes may be on it. It grows up to here by itself, at most to [`memory_in`](Limits::memory_in), which is also what
-    /// all streams of a connection grow by together. What they grow by counts in [`memory_total`](Limits::memory_total). Default
-    /// 8 MiB, which is 50 ms at 1.3 Gbit/s.
+    /// many bytes may be on it. It grows up to here by itself, at most to [`memory_in`](Limits::memory_in). What all streams of a
+    /// connection grow by counts in [`memory_total`](Limits::memory_total), `memory_in` at most, since no more of it can be there.
+    /// Default 8 MiB, which is 50 ms at 1.3 Gbit/s.
     pub stream_window_max: usize,
     /// Objects that a connection's peer has of this side's, and again that this side has of the peer's: a client that travels is
     /// one each time. Default 1,024.

@@ -212,12 +212,17 @@ impl Passed {
     }
 }
 
-/// Gets ready what a message on `link` hands over.
-pub(crate) fn hand_over(passed: &[Passed], link: &Arc<dyn Link>) -> Result<Box<Cargo>, Reason> {
+/// Gets ready what a message on `link` hands over that has so many bytes of payload, and of other things `beside` it.
+pub(crate) fn hand_over(
+    passed: &[Passed],
+    link: &Arc<dyn Link>,
+    beside: usize,
+    payload: usize,
+) -> Result<Box<Cargo>, Reason> {
     if !passed.iter().all(|passed| passed.may_pass(link)) {
         return Err(Reason::Unencodable(ELSEWHERE.to_owned()));
     }
-    link.pack(passed)
+    link.pack(passed, beside, payload)
 }
 
 const ELSEWHERE: &str = "a client received over one connection cannot be handed over on another: \

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -134,6 +134,7 @@ impl<L: Layers> ServerBuilder<L> {
             turned_away: AtomicUsize::new(0),
             counters: Mutex::default(),
             stop: CancellationToken::new(),
+            closed: AtomicBool::new(false),
             gone: Notify::new(),
         };
         Server { shared: Arc::new(shared), listeners: Vec::new() }.listen(listener)
@@ -285,6 +286,8 @@ struct Shared {
     turned_away: AtomicUsize,
     counters: Mutex<ServerStats>,
     stop: CancellationToken,
+    /// Nobody looks after connections any more. Written and read with `connections` locked.
+    closed: AtomicBool,
     /// A connection has ended.
     gone: Notify,
 }
@@ -350,9 +353,11 @@ impl Shared {
         let connection = transport.start(start);
         let mut connections = self.lock();
         match connections.get_mut(&id) {
-            Some(place) if !self.stop.is_cancelled() => *place = Some(connection),
+            // Also if the server has been stopped meanwhile: it may have calls already, and the drain, which waits for whoever
+            // accepts, waits for them.
+            Some(place) if !self.closed.load(Ordering::Relaxed) => *place = Some(connection),
             _ => {
-                // The connection is over already, or the server has stopped meanwhile.
+                // The connection is over already, or the server is.
                 drop(connections);
                 connection.end(CloseReason::ShuttingDown);
             }
@@ -453,7 +458,11 @@ struct CloseAll(Arc<Shared>);
 impl Drop for CloseAll {
     fn drop(&mut self) {
         self.0.stop.cancel();
-        let connections = std::mem::take(&mut *self.0.lock());
+        let connections = {
+            let mut connections = self.0.lock();
+            self.0.closed.store(true, Ordering::Relaxed);
+            std::mem::take(&mut *connections)
+        };
         for connection in connections.values().flatten() {
             connection.end(CloseReason::ShuttingDown);
         }

@@ -17,7 +17,7 @@ use crate::codec::{DecodeBudget, DecodeError};
 use crate::connection::Running;
 use crate::context::Context;
 use crate::error::Reason;
-use crate::frame::StreamCounts;
+use crate::frame::{EXTENSION_HEAD_LEN, StreamCounts};
 use crate::limits::{Limit, Limits};
 use crate::method::{MethodDescriptor, ServiceDescriptor, Slow};
 use crate::object::{self, Passed, Passing, Received};
@@ -132,7 +132,7 @@ impl Request {
             return Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply)));
         };
         if let Some(passed) = passing.end() {
-            self.hand_over(&passed)?;
+            self.hand_over(&passed, buffer.len())?;
         }
         // One that waits is counted by its length, and must not hold much more.
         let payload = if buffer.len() < TAKEN_LEN_MIN || buffer.capacity() / 2 > buffer.len() {
@@ -145,8 +145,11 @@ impl Request {
 
     /// Has the reply hand something over.
     #[cold]
-    fn hand_over(&self, passed: &[Passed]) -> Result<(), Refusal> {
-        match object::hand_over(passed, self.context().connection().link()) {
+    fn hand_over(&self, passed: &[Passed], payload: usize) -> Result<(), Refusal> {
+        let link = self.context().connection().link();
+        // Who stands around the handler may still put metadata beside it.
+        let beside = EXTENSION_HEAD_LEN + link.limits().metadata_len;
+        match object::hand_over(passed, link, beside, payload) {
             Ok(cargo) => self.context().hand_over(cargo),
             Err(Reason::Unencodable(_)) => return Err(Refusal(Failure::maybe_executed(Reason::UnencodableReply))),
             Err(reason) => return Err(Refusal(Failure::maybe_executed(reason))),
@@ -168,11 +171,15 @@ impl Request {
         let link = &**self.context().connection().link();
         link.reply(self.id, self.context().reply_extras());
         self.context().control().outlive();
+        if self.method.options.blocking {
+            // Its thread is for what blocks; from here on it is in a task.
+            tokio::task::yield_now().await;
+        }
         let mut stream = std::pin::pin!(stream);
         let mut pump = Pump::new(self.id + 2 * (u64::from(self.streams.given) + 1), link, slow);
         let sent = poll_fn(|cx| {
-            pump.poll(cx, link, |cx, codec, item_max, out| {
-                fill::<O::Item, O::Form, S>(stream.as_mut(), cx, codec, item_max, out)
+            pump.poll(cx, link, |cx, codec, item_max, most, out| {
+                fill::<O::Item, O::Form, S>(stream.as_mut(), cx, codec, item_max, most, out)
             })
         });
         sent.await.map_err(Refusal)?;

@@ -62,6 +62,16 @@ impl Share {
         Ok(())
     }
 
+    /// The same for what can wait until there is more: at most half of all is taken then, so that calls find the other.
+    pub(crate) fn charge_spare(&self, bytes: u64) -> bool {
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed) + self.held.load(Ordering::Relaxed);
+        let fits = before.saturating_add(bytes) <= self.bytes_max / 2;
+        if !fits {
+            self.release(bytes);
+        }
+        fits
+    }
+
     /// Memory of a transport, until what comes back is dropped; `None` if there is not so much.
     pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
         let held = Held { share: Arc::clone(self), bytes: bytes as u64 };

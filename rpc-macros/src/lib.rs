@@ -43,7 +43,7 @@ mod tests;
 ///
 /// - `oneway`: its caller waits for no reply;
 /// - `idempotent`: running it twice does what running it once does;
-/// - `blocking`: it blocks its thread, and runs on the blocking pool;
+/// - `blocking`: it blocks its thread, and runs on the blocking pool; a stream that it returns does not, and must not block;
 /// - `spawn`: it computes, and runs in a task of its own from the start;
 /// - `no_cancel`: it runs to its end even when nobody waits any more;
 /// - `timeout = "5s"`: the deadline of calls that set none (`us`, `ms`, `s`, `m`, `h`);

@@ -276,10 +276,12 @@ fn parameter(ident: Ident, ty: &Type, options: ArgumentOptions, order: &mut Orde
     }
 
     order.arguments += 1;
+    let streamed = types::streamed_argument(ty);
     if order.arguments == ARGUMENTS_MAX + 1 {
-        errors.at(ty, format_args!("a method takes at most {ARGUMENTS_MAX} arguments: put them into a struct"));
+        let those = if streamed.is_some() { "those that are no streams" } else { "them" };
+        errors.at(ty, format_args!("a method takes at most {ARGUMENTS_MAX} arguments: put {those} into a struct"));
     }
-    if let Some(item) = types::streamed_argument(ty) {
+    if let Some(item) = streamed {
         return Parameter::Stream(Box::new(stream_argument(ident, ty, item, &options, errors)));
     }
     types::check_argument(ty, errors);
@@ -438,7 +440,7 @@ fn check_wire_names(methods: &[Method], errors: &mut Errors) {
     }
 }
 
-/// As many as the runtime's tuples have.
+/// As many as the runtime's tuples have. So no method has the 17 streams that would be too many for a call.
 const ARGUMENTS_MAX: usize = 12;
 
 /// What the client is, or will be, able to do by itself.

@@ -294,6 +294,12 @@ fn an_argument_that_cannot_be_sent_is_explained() {
         argument(quote!(#(#twelve,)* cx: &Context, m: u8)),
         "a method takes at most 12 arguments: put them into a struct"
     );
+    // Streams as well, of which a call may have 16 and no more.
+    let twelve: Vec<TokenStream> = ('a'..='l').map(|name| format!("{name}: Streaming<u8>").parse().unwrap()).collect();
+    assert_eq!(
+        argument(quote!(#(#twelve,)* m: Streaming<u8>)),
+        "a method takes at most 12 arguments: put those that are no streams into a struct"
+    );
 }
 
 #[test]

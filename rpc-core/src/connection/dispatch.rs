@@ -1,7 +1,7 @@
 //! Requests become running handlers: on the driver's own task where they are quick, else in tasks of their own.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -146,8 +146,8 @@ impl Dispatcher {
         if options.blocking {
             let mut task = self.task(id, route, running);
             task.queued = true;
-            let handle = Handle::current();
-            tokio::task::spawn_blocking(move || allow_wait(|| handle.block_on(task)));
+            let runtime = Handle::current();
+            tokio::task::spawn_blocking(move || task.run_blocking(&runtime));
         } else if options.spawn || (self.multi_thread && !route.runs_inline()) {
             tokio::spawn(self.task(id, route, running));
         } else {
@@ -285,6 +285,8 @@ impl Running {
                 Poll::Ready((Finish::Returned(answer.half, self.context.reply_extras()), answer.payload))
             }
             Ok(Poll::Ready(Err(refusal))) => {
+                // There may have been one, which whoever stands around the service has thrown away.
+                self.context.keep_back();
                 let mut failure = refusal.0;
                 // Whoever stands around a service may say anything; the class is not its to choose.
                 if self.context.control().begun.load(Ordering::Relaxed) {
@@ -295,6 +297,7 @@ impl Running {
             Err(panic) => {
                 // Its payload is the user's as well, and may panic again when it is dropped.
                 drop_guarded(panic);
+                self.context.keep_back();
                 self.clear();
                 Poll::Ready((Finish::Failed(Failure::maybe_executed(Reason::Panicked)), Encoded::EMPTY))
             }
@@ -430,6 +433,25 @@ impl Future for Task {
 }
 
 impl Task {
+    /// Runs the handler on this thread, which may block. The stream that it returns is polled as any other: it would keep one
+    /// of the few threads there are for as long as it lasts.
+    fn run_blocking(self, runtime: &Handle) {
+        let mut task = Some(self);
+        let returned = poll_fn(|cx| {
+            let polled = task.as_mut().map_or(Poll::Ready(()), |task| Pin::new(task).poll(cx));
+            if polled.is_ready() {
+                task = None;
+            }
+            let streams = task.as_ref().and_then(|task| task.running.as_ref());
+            let streams = streams.is_some_and(|running| running.context.control().has_replied());
+            if streams { Poll::Ready(()) } else { polled }
+        });
+        allow_wait(|| runtime.block_on(returned));
+        if let Some(task) = task {
+            runtime.spawn(task);
+        }
+    }
+
     /// Drops the handler and says so.
     fn end(&mut self, why: Stop) {
         let reason = match why {
@@ -445,6 +467,7 @@ impl Task {
     /// Lets go of the handler. With the place of an object's, the object itself may go.
     fn leave(&mut self, how: &Finish) {
         if let Some(mut running) = self.running.take() {
+            running.context.keep_back();
             running.clear();
             running.span.end(how);
             drop_guarded(running);

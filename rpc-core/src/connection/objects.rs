@@ -8,8 +8,8 @@ use crate::transport::Transport;
 
 /// The part of [`Link`](super::Link) that belongs to objects.
 pub(crate) trait ObjectLink {
-    /// Gets ready what a message will hand over.
-    fn pack(&self, passed: &[Passed]) -> Result<Box<Cargo>, Reason>;
+    /// Gets ready what a message will hand over that has so many bytes of payload, and of other things `beside` it.
+    fn pack(&self, passed: &[Passed], beside: usize, payload: usize) -> Result<Box<Cargo>, Reason>;
     /// Nobody here has an object of the peer's any more.
     fn release(&self, id: u64);
     /// An object of this side's is not to be called any more.
@@ -21,8 +21,8 @@ pub(crate) trait ObjectLink {
 }
 
 impl<T: Transport> ObjectLink for Shared<T> {
-    fn pack(&self, passed: &[Passed]) -> Result<Box<Cargo>, Reason> {
-        self.lock().protocol.pack(passed)
+    fn pack(&self, passed: &[Passed], beside: usize, payload: usize) -> Result<Box<Cargo>, Reason> {
+        self.lock().protocol.pack(passed, beside, payload)
     }
 
     fn release(&self, id: u64) {

@@ -52,6 +52,8 @@ pub(super) struct Shared<T: Transport> {
     /// Whether encoded replies take more memory than they may, as of the last time one was added. A hint: who sees it
     /// asks under the lock.
     crowded: AtomicBool,
+    /// The same of items that streams have to send.
+    pub(super) glutted: AtomicBool,
     /// Somebody wants more of the driver than that it reads. Set before it is woken.
     called: AtomicBool,
     pub(super) id: u64,
@@ -148,6 +150,7 @@ impl<T: Transport> Shared<T> {
             at_hand: AtomicBool::new(false),
             changed: Notify::new(),
             crowded: AtomicBool::new(false),
+            glutted: AtomicBool::new(false),
             called: AtomicBool::new(true),
             // Unique, and ordered with nothing.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),

@@ -2,12 +2,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use super::shared::{Shared, State};
 use crate::clock;
 use crate::protocol::extras::Extras;
-use crate::protocol::{Failure, Pushed, Took};
+use crate::protocol::{Failure, Protocol, Pushed, Room, Took};
 use crate::transport::Transport;
 
 /// A task that drives a stream.
@@ -24,8 +25,12 @@ pub(crate) trait StreamLink {
     /// Takes items over, to be sent. See [`Pushed`].
     fn push_items(&self, id: u64, items: &mut Vec<u8>, waker: &mut Option<Waker>) -> Pushed;
     /// Whether items would be taken over now; if not, the waker is called when they would. `singly` and `missed` are said of
-    /// those that are pushed then. See [`Pushed`].
-    fn prepare_items(&self, id: u64, singly: bool, missed: u64, waker: &mut Option<Waker>) -> Pushed;
+    /// those that are pushed then; `kept` bytes of items are there, with those. See [`Pushed`].
+    fn prepare_items(&self, id: u64, singly: bool, missed: u64, kept: usize, waker: &mut Option<Waker>) -> Pushed;
+    /// A hint: streams may have so much to send already that sources have to wait.
+    fn is_glutted(&self) -> bool;
+    /// How much may be made of a stream now, of which nothing is kept. See [`Room`].
+    fn room_for_items(&self, id: u64, waker: &mut Option<Waker>) -> Room;
     /// Whether anybody wants more of a stream; if so, the waker is called when that changes.
     fn watch_stream(&self, id: u64, waker: &mut Option<Waker>) -> bool;
     /// The source of a stream that a call gives has ended.
@@ -56,19 +61,35 @@ impl<T: Transport> StreamLink for Shared<T> {
     }
 
     fn push_items(&self, id: u64, items: &mut Vec<u8>, waker: &mut Option<Waker>) -> Pushed {
-        let pushed = self.with(|state, _| state.protocol.push_items(id, items, waker));
+        let pushed = self.with(|state, _| {
+            let pushed = state.protocol.push_items(id, items, waker);
+            self.note_glut(&mut state.protocol);
+            pushed
+        });
         self.take_back();
         pushed
     }
 
-    fn prepare_items(&self, id: u64, singly: bool, missed: u64, waker: &mut Option<Waker>) -> Pushed {
+    fn prepare_items(&self, id: u64, singly: bool, missed: u64, kept: usize, waker: &mut Option<Waker>) -> Pushed {
         let (pushed, sweep) = {
             let mut state = self.lock();
-            let pushed = state.protocol.prepare_items(id, singly, missed, waker);
+            let pushed = state.protocol.prepare_items(id, singly, missed, kept, waker);
+            self.note_glut(&mut state.protocol);
             (pushed, if state.protocol.needs_sweep() { state.driver() } else { None })
         };
         self.call(sweep);
         pushed
+    }
+
+    fn is_glutted(&self) -> bool {
+        self.glutted.load(Ordering::Relaxed)
+    }
+
+    fn room_for_items(&self, id: u64, waker: &mut Option<Waker>) -> Room {
+        let mut state = self.lock();
+        let room = state.protocol.room_for_items(id, waker);
+        self.note_glut(&mut state.protocol);
+        room
     }
 
     fn watch_stream(&self, id: u64, waker: &mut Option<Waker>) -> bool {
@@ -112,5 +133,15 @@ impl<T: Transport> StreamLink for Shared<T> {
 
     fn draining(&self) -> bool {
         self.lock().draining
+    }
+}
+
+impl<T: Transport> Shared<T> {
+    /// Written under the lock, so that the last to write knows best.
+    fn note_glut(&self, protocol: &mut Protocol) {
+        let glutted = protocol.is_glutted();
+        if self.glutted.load(Ordering::Relaxed) != glutted {
+            self.glutted.store(glutted, Ordering::Relaxed);
+        }
     }
 }

@@ -16,11 +16,12 @@ impl Protocol {
         self.objects.get_or_insert_with(|| Box::new(Objects::new(config.clone())))
     }
 
-    /// Gets ready what a message will hand over. To be dropped, placed or not, wherever it may be.
-    pub(crate) fn pack(&mut self, passed: &[Passed]) -> Result<Box<Cargo>, Reason> {
+    /// Gets ready what a message will hand over that has so many bytes of payload, and of other things `beside` it. To be dropped,
+    /// placed or not, wherever it may be.
+    pub(crate) fn pack(&mut self, passed: &[Passed], beside: usize, payload: usize) -> Result<Box<Cargo>, Reason> {
         match self.ended() {
             Some(error) => Err(Reason::ConnectionLost(error.clone())),
-            None => self.objects().pack(passed),
+            None => self.objects().pack(passed, beside, payload),
         }
     }
 

@@ -43,7 +43,7 @@ use message::ChunkLen;
 pub(crate) use message::{APART_LEN_MIN, Progress};
 pub(crate) use objects::{Brought, Cargo, Claim, Held, Spent, Target};
 pub(crate) use payload::{Encoded, Payload};
-pub(crate) use stream::{Pushed, Took};
+pub(crate) use stream::{Pushed, Room, Took};
 pub(crate) use waiting::{Ticket, Waited};
 
 use crate::body::{Body, Parts};
@@ -592,12 +592,15 @@ fn halves(config: &Config, theirs: &Hello) -> (Caller, Callee, StreamConfig, Obj
         window_out: theirs.stream_window,
         items_in: limits.item_window(),
         items_out: theirs.item_window,
+        unsent_max: limits.memory_out as u64,
         chunk_len: chunk_len.len,
     };
     let objects = ObjectConfig {
         side: config.side,
         export_max: limits.objects.min(theirs.objects as usize),
         import_max: limits.objects,
+        frame_max: theirs.frame_len,
+        chunk_len: chunk_len.len,
         share: Arc::clone(&config.share),
     };
     (caller, callee, streams, objects)

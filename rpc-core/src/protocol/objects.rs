@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::table::{Keyed, Table};
 use crate::error::{ProtocolError, Reason};
-use crate::frame::{Frame, FrameError, HANDLES_MAX, Head, Kind, tag};
+use crate::frame::{Frame, FrameError, HANDLES_MAX, Head, Kind, first_frame_len, tag};
 use crate::limits::Limit;
 use crate::object::{Exported, Object, Passed};
 use crate::protocol::Side;
@@ -38,8 +38,8 @@ pub(crate) struct Cargo {
     drops: Arc<Drops>,
     /// All of it, in order.
     ids: Vec<u64>,
-    /// Set under the lock, and read when it is dropped.
-    placed: AtomicBool,
+    /// Set under the lock, and read under it, and when it is dropped.
+    placed: Arc<AtomicBool>,
 }
 
 impl Cargo {
@@ -56,7 +56,7 @@ impl Cargo {
 
 impl Drop for Cargo {
     fn drop(&mut self) {
-        let (ids, placed) = (std::mem::take(&mut self.ids), *self.placed.get_mut());
+        let (ids, placed) = (std::mem::take(&mut self.ids), self.placed.load(Ordering::Relaxed));
         self.drops.push(Dropped::Cargo { ids, placed });
     }
 }
@@ -161,10 +161,18 @@ pub(crate) enum Spent {
 struct Export {
     id: u64,
     object: Exported,
-    /// The peer knows of it.
+    /// Whether the frame that hands it over is placed. Before that no honest peer names it.
+    named: Arc<AtomicBool>,
+    /// The same, as it is known once the message is gone: from then on the peer is told what becomes of it.
     placed: bool,
     /// Withdrawn: the peer has been told, or will be.
     gone: bool,
+}
+
+impl Export {
+    fn may_be_named(&self) -> bool {
+        self.named.load(Ordering::Relaxed)
+    }
 }
 
 impl Keyed for Export {
@@ -211,6 +219,9 @@ pub(crate) struct ObjectConfig {
     /// What the peer holds at most; 0 = it knows no objects.
     pub(crate) export_max: usize,
     pub(crate) import_max: usize,
+    /// The longest frame that the peer takes, and what a frame has of a payload at most.
+    pub(crate) frame_max: u64,
+    pub(crate) chunk_len: usize,
     pub(crate) share: Arc<Share>,
 }
 
@@ -251,8 +262,8 @@ impl Objects {
         (self.exports.len(), self.imports.len())
     }
 
-    /// Gets ready what a message will hand over.
-    pub(crate) fn pack(&mut self, passed: &[Passed]) -> Result<Box<Cargo>, Reason> {
+    /// Gets ready what a message will hand over that has so many bytes of payload, and of other things `beside` it.
+    pub(crate) fn pack(&mut self, passed: &[Passed], beside: usize, payload: usize) -> Result<Box<Cargo>, Reason> {
         let fresh = passed.iter().filter(|passed| matches!(passed, Passed::Object(_))).count();
         if self.config.export_max == 0 {
             return Err(Reason::UnknownExtension(tag::HANDLES));
@@ -263,12 +274,21 @@ impl Objects {
         if passed.len() > HANDLES_MAX {
             return Err(Reason::Overloaded { limit: Limit::ObjectsPerMessage });
         }
+        // All of this stands in one frame. Only where the peer takes none that are longer than 4 KiB or a little more can that
+        // be too much.
+        let (len, max) = (payload.min(self.config.chunk_len), self.config.frame_max);
+        let len = first_frame_len(beside, passed.len(), len) as u64;
+        if len > max {
+            return Err(Reason::TooLarge { len, max });
+        }
+        let placed = Arc::new(AtomicBool::new(false));
         let ids = passed.iter().map(|passed| match passed {
             Passed::Object(object) => {
                 let id = self.next_id;
                 self.next_id += 2;
                 let gone = object.is_revoked();
-                self.exports.insert(Export { id, object: Exported::new(object), placed: false, gone });
+                let named = Arc::clone(&placed);
+                self.exports.insert(Export { id, object: Exported::new(object), named, placed: false, gone });
                 id
             }
             Passed::Back(handle) => {
@@ -276,7 +296,7 @@ impl Objects {
                 handle.id()
             }
         });
-        Ok(Box::new(Cargo { ids: ids.collect(), drops: Arc::clone(&self.drops), placed: AtomicBool::new(false) }))
+        Ok(Box::new(Cargo { ids: ids.collect(), drops: Arc::clone(&self.drops), placed }))
     }
 
     /// A message will give one of the peer's back.
@@ -294,7 +314,8 @@ impl Objects {
                 return Err(ProtocolError::UnknownObject(id));
             }
             if self.config.side.owns(id) {
-                let export = self.exports.get(id).ok_or(ProtocolError::UnknownObject(id))?;
+                let export = self.exports.get(id).filter(|export| export.may_be_named());
+                let export = export.ok_or(ProtocolError::UnknownObject(id))?;
                 claim.held.push(Held::Ours(export.object.object()));
                 continue;
             }
@@ -319,6 +340,7 @@ impl Objects {
             return Err(ProtocolError::UnknownObject(id));
         }
         match self.exports.get(id) {
+            Some(export) if !export.may_be_named() => Err(ProtocolError::UnknownObject(id)),
             Some(export) if !export.gone => {
                 Ok(Some(Target { drops: Arc::clone(&self.drops), object: Some(export.object.object()) }))
             }
@@ -405,6 +427,7 @@ impl Objects {
             return Err(FrameError::Truncated { what: "RELEASE" }.into());
         }
         for id in ids(body, "RELEASE")? {
+            self.exports.get(id).filter(|export| export.may_be_named()).ok_or(ProtocolError::UnknownObject(id))?;
             self.forget(id).ok_or(ProtocolError::UnknownObject(id))?;
         }
         Ok(())
@@ -512,7 +535,7 @@ impl Objects {
     #[cfg(test)]
     pub(super) fn pack_back(&mut self, id: u64) -> Box<Cargo> {
         self.pin(id);
-        Box::new(Cargo { ids: vec![id], drops: Arc::clone(&self.drops), placed: AtomicBool::new(false) })
+        Box::new(Cargo { ids: vec![id], drops: Arc::clone(&self.drops), placed: Arc::default() })
     }
 
     #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Items that have no room yet, where a slow reader is to miss some rather than wait for all.
 
+use super::send::LITTLE_LEN;
 use crate::frame::ITEM_HEAD_LEN;
 use crate::method::Slow;
 
@@ -45,9 +46,16 @@ impl Backlog {
         self.start == self.bytes.len()
     }
 
-    /// Adds whole items, which are gone from `items` then, and leaves out the oldest.
-    pub(super) fn add(&mut self, items: &mut Vec<u8>) {
-        if self.is_empty() && matches!(self.keeps, Keeps::Bytes(max) if items.len() <= max) {
+    /// Bytes of items.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// Adds whole items, which are gone from `items` then, and leaves out the oldest. In a `glut` it becomes no longer, but for a
+    /// little.
+    pub(super) fn add(&mut self, items: &mut Vec<u8>, glut: bool) {
+        let most = if glut { self.len().max(LITTLE_LEN) } else { usize::MAX };
+        if self.is_empty() && matches!(self.keeps, Keeps::Bytes(max) if items.len() <= max.min(most)) {
             // As long as the reader keeps up, nothing is copied.
             self.bytes.clear();
             self.start = 0;
@@ -60,9 +68,9 @@ impl Backlog {
         self.bytes.append(items);
         loop {
             let first = self.len_at(self.start);
-            let rest = self.bytes.len() - self.start;
+            let rest = self.len();
             let keeps = match self.keeps {
-                Keeps::Bytes(max) => rest <= max,
+                Keeps::Bytes(max) => rest <= max.min(most),
                 Keeps::One => false,
             };
             if keeps || rest <= first {
@@ -118,23 +126,37 @@ mod tests {
     #[test]
     fn the_oldest_are_left_out() {
         let mut backlog = Backlog::new(Slow::DropOldest, || 15).unwrap();
-        backlog.add(&mut items(0..2));
+        backlog.add(&mut items(0..2), false);
         assert_eq!(backlog.missed(), 0);
-        backlog.add(&mut items(2..6));
+        backlog.add(&mut items(2..6), false);
         assert_eq!(backlog.missed(), 3);
         assert_eq!(take(&mut backlog, 6), items(3..5));
-        backlog.add(&mut items(6..7));
+        backlog.add(&mut items(6..7), false);
         assert_eq!((backlog.missed(), take(&mut backlog, 100)), (3, items(5..7)));
         assert!(backlog.is_empty() && take(&mut backlog, 100).is_empty());
         // Also of those that come at once, and one is kept however long it is.
-        backlog.add(&mut items(0..100));
+        backlog.add(&mut items(0..100), false);
         assert_eq!((backlog.missed(), take(&mut backlog, 100)), (100, items(97..100)));
         let mut long = [&[40, 0, 0, 0][..], &[7; 40]].concat();
-        backlog.add(&mut [items(0..1), long.clone()].concat());
+        backlog.add(&mut [items(0..1), long.clone()].concat(), false);
         assert_eq!((backlog.missed(), take(&mut backlog, 1)), (101, long.clone()));
-        backlog.add(&mut long);
-        backlog.add(&mut items(1..2));
+        backlog.add(&mut long, false);
+        backlog.add(&mut items(1..2), false);
         assert_eq!((backlog.missed(), take(&mut backlog, 1)), (102, items(1..2)));
+    }
+
+    #[test]
+    fn in_a_glut_it_becomes_no_longer() {
+        let mut backlog = Backlog::new(Slow::DropOldest, || 1 << 20).unwrap();
+        backlog.add(&mut items((0..250).chain(0..250)), false);
+        assert_eq!((backlog.len(), backlog.missed()), (2500, 0));
+        backlog.add(&mut items(0..100), true);
+        assert_eq!((backlog.len(), backlog.missed()), (2500, 100));
+        take(&mut backlog, 2000);
+        backlog.add(&mut items(0..250), true);
+        assert_eq!((backlog.len(), backlog.missed()), (1020, 246));
+        backlog.add(&mut items(0..250), false);
+        assert_eq!((backlog.len(), backlog.missed()), (2270, 246));
     }
 
     #[test]
@@ -144,7 +166,7 @@ mod tests {
         let (mut added, mut moved) = (0, 0);
         for number in 0..20 * ITEMS {
             let before = (backlog.start, backlog.missed());
-            backlog.add(&mut items([number as u8]));
+            backlog.add(&mut items([number as u8]), false);
             added += 5;
             let dropped = 5 * (backlog.missed() - before.1) as usize;
             if backlog.start != before.0 + dropped {
@@ -161,10 +183,10 @@ mod tests {
     #[test]
     fn the_newest_is_kept() {
         let mut backlog = Backlog::new(Slow::Latest, || 1000).unwrap();
-        backlog.add(&mut items(0..5));
+        backlog.add(&mut items(0..5), false);
         assert_eq!((backlog.missed(), take(&mut backlog, 100)), (4, items(4..5)));
-        backlog.add(&mut items(5..6));
-        backlog.add(&mut items(6..7));
+        backlog.add(&mut items(5..6), false);
+        backlog.add(&mut items(6..7), false);
         assert_eq!((backlog.missed(), take(&mut backlog, 100)), (5, items(6..7)));
         assert!(backlog.is_empty());
     }

@@ -18,11 +18,13 @@ use crate::connection::polling::step_back;
 use crate::error::Reason;
 use crate::frame::ITEM_HEAD_LEN;
 use crate::method::Slow;
-use crate::protocol::{Failure, Pushed};
+use crate::protocol::{Failure, Pushed, Room};
 use crate::wire::{Arguments, SerializeAs, encode_as};
 
 /// So many bytes are handed over together,
 const BATCH_LEN: usize = 32 << 10;
+/// or so many where streams have too much to send,
+pub(super) const LITTLE_LEN: usize = 1 << 10;
 /// or what was made in this time: whoever makes items slowly keeps neither those that are there nor other tasks.
 const BATCH_TIME: Duration = Duration::from_micros(50);
 
@@ -37,12 +39,13 @@ pub(crate) enum Filled {
     End(Result<(), Failure>),
 }
 
-/// Encodes the items that `stream` has, up to a batch.
+/// Encodes the items that `stream` has, until `out` has `most` bytes.
 pub(crate) fn fill<T, F, S>(
     mut stream: Pin<&mut S>,
     cx: &mut Context<'_>,
     codec: CodecId,
     item_max: usize,
+    most: usize,
     out: &mut Vec<u8>,
 ) -> Filled
 where
@@ -51,7 +54,7 @@ where
 {
     let began = Instant::now();
     let mut made: u32 = 0;
-    while out.len() < BATCH_LEN {
+    while out.len() < most {
         // The clock costs as much as some items.
         if made.is_power_of_two() && began.elapsed() > BATCH_TIME {
             break;
@@ -128,12 +131,20 @@ impl Pump {
         &mut self,
         cx: &mut Context<'_>,
         link: &dyn Link,
-        mut fill: impl FnMut(&mut Context<'_>, CodecId, usize, &mut Vec<u8>) -> Filled,
+        mut fill: impl FnMut(&mut Context<'_>, CodecId, usize, usize, &mut Vec<u8>) -> Filled,
     ) -> Poll<Result<(), Failure>> {
         let mut dry = false;
-        if self.end.is_none() && self.batch.len() < BATCH_LEN {
+        let most = match self.room(cx, link) {
+            Room::Much => BATCH_LEN,
+            Room::Little => LITTLE_LEN,
+            // What is there goes first.
+            Room::None if !self.batch.is_empty() => 0,
+            Room::None => return Poll::Pending,
+            Room::Over => return Poll::Ready(Ok(())),
+        };
+        if self.end.is_none() && self.batch.len() < most {
             let (codec, item_max, batch) = (self.codec, self.item_max, &mut self.batch);
-            match catch_unwind(AssertUnwindSafe(|| fill(cx, codec, item_max, batch))) {
+            match catch_unwind(AssertUnwindSafe(|| fill(cx, codec, item_max, most, batch))) {
                 Ok(Filled::Batch) => {}
                 Ok(Filled::Dry) => dry = true,
                 Ok(Filled::End(status)) => self.end = Some(status),
@@ -167,16 +178,32 @@ impl Pump {
         Poll::Pending
     }
 
+    /// How much may be made now.
+    fn room(&self, cx: &Context<'_>, link: &dyn Link) -> Room {
+        if !link.is_glutted() || self.end.is_some() {
+            return Room::Much;
+        }
+        if self.backlog.is_some() {
+            // Its source waits for nobody; it keeps no more than it does.
+            return Room::Little;
+        }
+        if !self.batch.is_empty() {
+            return Room::None;
+        }
+        link.room_for_items(self.id, &mut Some(cx.waker().clone()))
+    }
+
     /// Hands over what there is; `None` if there is nothing. What has no room is kept, or as much of it as is to be.
     fn push(&mut self, cx: &Context<'_>, link: &dyn Link) -> Option<Pushed> {
         let waker = || Some(cx.waker().clone());
         let Some(backlog) = &mut self.backlog else {
             return (!self.batch.is_empty()).then(|| link.push_items(self.id, &mut self.batch, &mut waker()));
         };
-        backlog.add(&mut self.batch);
+        backlog.add(&mut self.batch, link.is_glutted());
         let mut pushed = None;
         while !backlog.is_empty() {
-            match link.prepare_items(self.id, backlog.goes_singly(), backlog.missed(), &mut waker()) {
+            let (singly, missed, kept) = (backlog.goes_singly(), backlog.missed(), backlog.len());
+            match link.prepare_items(self.id, singly, missed, kept, &mut waker()) {
                 Pushed::Taken => {}
                 other => return Some(other),
             }
@@ -253,7 +280,8 @@ impl fmt::Debug for Feed {
 
 /// A stream without its type: asked once for a whole batch.
 trait Source: Send {
-    fn fill(&mut self, cx: &mut Context<'_>, codec: CodecId, item_max: usize, out: &mut Vec<u8>) -> Filled;
+    fn fill(&mut self, cx: &mut Context<'_>, codec: CodecId, item_max: usize, most: usize, out: &mut Vec<u8>)
+    -> Filled;
 }
 
 struct Driven<S, F> {
@@ -266,8 +294,15 @@ where
     F: SerializeAs<T>,
     S: Stream<Item = T> + Send,
 {
-    fn fill(&mut self, cx: &mut Context<'_>, codec: CodecId, item_max: usize, out: &mut Vec<u8>) -> Filled {
-        fill::<T, F, S>(self.stream.as_mut(), cx, codec, item_max, out)
+    fn fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        codec: CodecId,
+        item_max: usize,
+        most: usize,
+        out: &mut Vec<u8>,
+    ) -> Filled {
+        fill::<T, F, S>(self.stream.as_mut(), cx, codec, item_max, most, out)
     }
 }
 
@@ -288,7 +323,7 @@ impl Future for FeedTask {
             return Poll::Ready(());
         };
         let (pump, link) = (&mut this.pump, &*this.link);
-        let polled = pump.poll(cx, link, |cx, codec, item_max, out| source.fill(cx, codec, item_max, out));
+        let polled = pump.poll(cx, link, |cx, codec, item_max, most, out| source.fill(cx, codec, item_max, most, out));
         polled.map(|status| this.end(status))
     }
 }
@@ -334,7 +369,8 @@ mod tests {
         let mut out = Vec::new();
         let mut slow = Slow(0);
         let mut cx = Context::from_waker(Waker::noop());
-        let filled = fill::<u64, Plain, _>(Pin::new(&mut slow), &mut cx, CodecId::SUPPORTED[0], 64, &mut out);
+        let filled =
+            fill::<u64, Plain, _>(Pin::new(&mut slow), &mut cx, CodecId::SUPPORTED[0], 64, BATCH_LEN, &mut out);
         assert!(matches!(filled, Filled::Batch), "{filled:?}");
         assert_eq!(slow.0, 1);
     }

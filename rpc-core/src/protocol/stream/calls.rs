@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::{Over, Pushed, Streams, Took};
+use super::{Over, Pushed, Room, Streams, Took};
 use crate::error::{ConnectionError, ProtocolError, Reason};
 use crate::frame::Frame;
 use crate::protocol::caller::Fate;
@@ -222,11 +222,28 @@ impl Protocol {
     }
 
     /// Whether items of a stream would be taken over now. See [`Streams::prepare`].
-    pub(crate) fn prepare_items(&mut self, id: u64, singly: bool, missed: u64, waker: &mut Option<Waker>) -> Pushed {
+    pub(crate) fn prepare_items(
+        &mut self,
+        id: u64,
+        singly: bool,
+        missed: u64,
+        kept: usize,
+        waker: &mut Option<Waker>,
+    ) -> Pushed {
         match &mut self.streams {
-            Some(streams) => streams.prepare(id, singly, missed, waker),
+            Some(streams) => streams.prepare(id, singly, missed, kept, waker),
             None => Pushed::Over,
         }
+    }
+
+    /// Whether streams have so much to send that their sources have to wait.
+    pub(crate) fn is_glutted(&mut self) -> bool {
+        self.streams.as_mut().is_some_and(|streams| streams.is_glutted())
+    }
+
+    /// How much may be made of a stream that this side sends. See [`Streams::room`].
+    pub(crate) fn room_for_items(&mut self, id: u64, waker: &mut Option<Waker>) -> Room {
+        self.streams.as_mut().map_or(Room::Over, |streams| streams.room(id, waker))
     }
 
     /// Whether anybody wants more of a stream that this side sends. See [`Streams::watch`].

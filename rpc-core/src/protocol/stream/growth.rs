@@ -12,8 +12,57 @@
 //! A receiver that takes nothing lets go of nothing. Where a larger window brings no more bytes, since the way or an end is as
 //! fast as it can be, it doubles once and no further, though more of it lies in buffers on the way and round trips take longer.
 //! One stream is measured at a time.
+//!
+//! A window that has grown stays so, and takes nothing from the others: what may be there of all streams has a window of its
+//! own, which does not grow. See [`Growth`].
 
+use std::sync::Arc;
 use std::time::Instant;
+
+use crate::share::Share;
+
+/// By how much the windows of all streams have grown together, and what of that counts in the memory of all connections: as
+/// much as their common window at most. More of what they have grown by cannot be there at once, and a peer would else have
+/// all of a server's memory charged for what it does not use.
+#[derive(Debug)]
+pub(super) struct Growth {
+    grown: u64,
+    /// The common window.
+    most: u64,
+    share: Arc<Share>,
+}
+
+impl Growth {
+    pub(super) fn new(most: u64, share: Arc<Share>) -> Growth {
+        Growth { grown: 0, most, share }
+    }
+
+    /// One grows by so much, if there is memory for it.
+    pub(super) fn grow(&mut self, more: u64) -> bool {
+        let before = self.charged();
+        self.grown += more;
+        let grows = self.share.charge(self.charged() - before).is_ok();
+        if !grows {
+            self.grown -= more;
+        }
+        grows
+    }
+
+    /// One is gone that had grown by so much.
+    pub(super) fn forget(&mut self, more: u64) {
+        let before = self.charged();
+        self.grown -= more;
+        self.share.release(before - self.charged());
+    }
+
+    fn charged(&self) -> u64 {
+        self.grown.min(self.most)
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        self.grown == 0
+    }
+}
 
 /// What a stream that is received knows of its own speed.
 #[derive(Debug, Default)]

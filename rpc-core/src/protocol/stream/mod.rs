@@ -23,6 +23,7 @@ mod idle;
 mod pieces;
 mod receiving;
 mod sending;
+mod unsent;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,10 +35,12 @@ use super::window::{ReceiveWindow, SendWindow};
 use crate::error::Reason;
 use crate::frame::StreamCounts;
 use crate::share::Share;
-use growth::Round;
+use growth::{Growth, Round};
 use receiving::Incoming;
 pub(crate) use receiving::place_credit;
 use sending::Outgoing;
+pub(crate) use unsent::Room;
+use unsent::Unsent;
 
 /// A call has no more streams than this.
 pub(crate) const STREAMS_MAX: u64 = 16;
@@ -62,6 +65,8 @@ pub(crate) struct StreamConfig {
     pub(crate) items_in: u64,
     /// Of all streams to the peer.
     pub(crate) items_out: u64,
+    /// What all streams have to send may wait here.
+    pub(crate) unsent_max: u64,
     pub(crate) chunk_len: usize,
 }
 
@@ -155,6 +160,7 @@ pub(crate) struct Streams {
     /// What all streams have together.
     items_in: ReceiveWindow,
     items_out: SendWindow,
+    unsent: Unsent,
     /// Streams with something to place, in turn.
     ready: VecDeque<u64>,
     /// Those that wait for credit of the connection.
@@ -169,10 +175,7 @@ pub(crate) struct Streams {
     owing: bool,
     /// The stream that is measured.
     round: Option<Round>,
-    share: Arc<Share>,
-    /// By how much the windows of the streams in `receiving` have grown, or will: at most the window of all of them. No more
-    /// can be there at once, and one peer would else have all of the server's memory charged for what it does not use.
-    grown: u64,
+    growth: Growth,
     /// Bytes of items that may come until short calls beside them are forgotten.
     beside: u64,
     over: Vec<Over>,
@@ -188,6 +191,7 @@ impl Streams {
             receiving: Table::new(),
             items_in: ReceiveWindow::new(config.items_in),
             items_out: SendWindow::new(config.items_out),
+            unsent: Unsent::new(config.unsent_max, Arc::clone(&share)),
             ready: VecDeque::new(),
             starved: VecDeque::new(),
             dues: VecDeque::new(),
@@ -195,8 +199,7 @@ impl Streams {
             owing: false,
             unstamped: false,
             round: None,
-            share,
-            grown: 0,
+            growth: Growth::new(config.items_in, share),
             beside: 0,
             over: Vec::new(),
             woken: Vec::new(),
@@ -384,12 +387,14 @@ impl Streams {
             && self.cancels.is_empty()
             && self.items_in.is_at_rest()
             && self.items_out.in_use() == 0
+            && self.unsent.is_at_rest()
+            && self.growth.is_none()
     }
 
     /// Bytes held of what was received, and of what is to be sent.
     pub(crate) fn memory(&self) -> (u64, u64) {
         let held = self.receiving.iter().map(|stream| stream.held()).sum();
-        (held, self.sending.iter().map(|stream| stream.queued() as u64).sum())
+        (held, self.unsent.bytes())
     }
 
     /// Bytes sent for which no credit has come back, and bytes received and let go of that are owed.

@@ -24,8 +24,8 @@ pub(super) struct Incoming {
     speed: Speed,
     /// By how much its window is to grow; the sender has yet to hear of it.
     more: u64,
-    /// By how much it has grown, or will: so much counts in the memory of all connections.
-    charged: u64,
+    /// By how much it has grown, or will.
+    grown: u64,
     /// Of the receiver.
     waker: Option<Waker>,
     /// There is, or was, a receiver.
@@ -62,7 +62,7 @@ impl Incoming {
             pieces: Pieces::default(),
             speed: Speed::default(),
             more: 0,
-            charged: 0,
+            grown: 0,
             waker: None,
             taken: false,
             prompt: false,
@@ -183,7 +183,7 @@ impl Streams {
         };
         stream.speed.let_go(done);
         let size = stream.window.size() + stream.more;
-        let room = (self.config.window_max - size).min(self.config.items_in - self.grown);
+        let room = self.config.window_max - size;
         if let Some(round) = &mut self.round {
             if round.stream == id {
                 round.let_go(done);
@@ -194,10 +194,9 @@ impl Streams {
             if round.stream == id && round.judge(&mut stream.speed, size, clock()) {
                 let more = size.min(room);
                 // Where there is no memory for it, it stays as it is.
-                if self.share.charge(more).is_ok() {
-                    stream.charged += more;
+                if self.growth.grow(more) {
+                    stream.grown += more;
                     stream.more += more;
-                    self.grown += more;
                     self.round = None;
                     self.owe(id);
                     return false;
@@ -305,8 +304,7 @@ impl Streams {
     fn forget(&mut self, id: u64) {
         if let Some(stream) = self.receiving.take(id) {
             self.items_in.release(stream.pieces.counted());
-            self.share.release(stream.charged);
-            self.grown -= stream.charged;
+            self.growth.forget(stream.grown);
             self.round.take_if(|round| round.stream == id);
         }
     }

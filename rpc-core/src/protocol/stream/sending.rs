@@ -3,7 +3,7 @@
 use std::task::Waker;
 use std::time::Instant;
 
-use super::{Pushed, RESERVE, Streams};
+use super::{Pushed, RESERVE, Room, Streams};
 use crate::error::ProtocolError;
 use crate::frame::{Head, Kind, Lead, flags};
 use crate::protocol::fail::Failure;
@@ -19,6 +19,8 @@ pub(super) struct Outgoing {
     /// Items that were taken over, and how much of them has been placed.
     queue: Vec<u8>,
     placed: usize,
+    /// Bytes of items that whoever makes them has for want of room.
+    kept: usize,
     /// Of whoever makes the items.
     waker: Option<Waker>,
     /// It waits for the queue to become empty.
@@ -60,6 +62,7 @@ impl Outgoing {
             window: SendWindow::new(window),
             queue: Vec::new(),
             placed: 0,
+            kept: 0,
             waker: None,
             full: false,
             listed: Listed::No,
@@ -131,24 +134,39 @@ impl Streams {
         if waker.is_some() {
             std::mem::swap(&mut stream.waker, waker);
         }
+        let before = std::mem::take(&mut stream.kept);
         if !stream.is_free() {
             stream.full = true;
+            stream.kept = items.len();
+            self.unsent.replace(before, items.len());
             return Pushed::Full;
         }
         std::mem::swap(&mut stream.queue, items);
         items.clear();
         stream.placed = 0;
+        // What is kept beside them is what these were not taken from.
+        let pushed = stream.queue.len();
+        stream.kept = before.saturating_sub(pushed);
+        self.unsent.replace(before, pushed + stream.kept);
         self.list(id);
         Pushed::Taken
     }
 
     /// Whether items would be taken over now; nobody else pushes any. With `singly` they go one by one from now on. `missed`
-    /// have been left out before them, in all.
-    pub(crate) fn prepare(&mut self, id: u64, singly: bool, missed: u64, waker: &mut Option<Waker>) -> Pushed {
+    /// have been left out before them, in all, and `kept` bytes are there, with those that are pushed next.
+    pub(crate) fn prepare(
+        &mut self,
+        id: u64,
+        singly: bool,
+        missed: u64,
+        kept: usize,
+        waker: &mut Option<Waker>,
+    ) -> Pushed {
         let Some(stream) = self.sending.get_mut(id).filter(|stream| !stream.muted && stream.end.is_none()) else {
             return Pushed::Over;
         };
         stream.singly = singly;
+        self.unsent.replace(std::mem::replace(&mut stream.kept, kept), kept);
         if waker.is_some() {
             std::mem::swap(&mut stream.waker, waker);
         }
@@ -172,11 +190,33 @@ impl Streams {
         }
     }
 
+    /// Whether so much is to be sent already that sources have to wait.
+    pub(crate) fn is_glutted(&mut self) -> bool {
+        self.unsent.is_full()
+    }
+
+    /// How much may be made of a stream, of which nothing is kept. If nothing, keeps `waker` as [`push`](Self::push) does.
+    pub(crate) fn room(&mut self, id: u64, waker: &mut Option<Waker>) -> Room {
+        let Some(stream) = self.sending.get_mut(id).filter(|stream| !stream.muted && stream.end.is_none()) else {
+            return Room::Over;
+        };
+        if !self.unsent.is_full() {
+            return Room::Much;
+        }
+        if stream.queued() == 0 {
+            return Room::Little;
+        }
+        std::mem::swap(&mut stream.waker, waker);
+        stream.full = true;
+        Room::None
+    }
+
     /// Its source has ended: END follows what is queued.
     pub(crate) fn finish_sending(&mut self, id: u64, status: Result<(), Failure>) {
         if let Some(stream) = self.sending.get_mut(id) {
             let status = stream.verdict.take().map_or(status, Err);
             stream.end.get_or_insert(status);
+            self.unsent.remove(std::mem::take(&mut stream.kept));
             self.list(id);
         }
     }
@@ -186,6 +226,7 @@ impl Streams {
         let Some(stream) = self.sending.take(id) else {
             return false;
         };
+        self.unsent.remove(stream.queued() + stream.kept);
         wakers.extend(stream.waker);
         self.starved.retain(|other| *other != id);
         true
@@ -197,6 +238,7 @@ impl Streams {
             return;
         };
         stream.muted = true;
+        self.unsent.remove(stream.queued() + std::mem::take(&mut stream.kept));
         stream.queue = Vec::new();
         stream.placed = 0;
         wakers.extend(stream.waker.take());
@@ -335,6 +377,7 @@ impl Streams {
                 self.items_out.sent(len);
             }
             stream.placed = end;
+            self.unsent.remove(len as usize);
             stream.missed = None;
             if stream.queued() == 0 {
                 stream.queue.clear();

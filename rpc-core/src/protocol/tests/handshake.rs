@@ -7,7 +7,7 @@ fn apart() -> Pair {
 }
 
 /// An honest HELLO with one field replaced, or left out.
-fn hello(tag: u16, value: Option<&[u8]>) -> Vec<u8> {
+pub(super) fn hello(tag: u16, value: Option<&[u8]>) -> Vec<u8> {
     let mut body = b"TRNK\x01\x00".to_vec();
     let defaults: [(u16, Vec<u8>); 11] = [
         (1, vec![0; 8]),

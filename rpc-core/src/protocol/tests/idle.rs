@@ -129,7 +129,7 @@ fn an_item_that_waits_for_the_one_before_has_the_same_time() {
     let mut pair = pair();
     let (id, up, down) = chat(&mut pair);
     for pushed in [Pushed::Taken, Pushed::Full] {
-        assert_eq!(pair.server.protocol.prepare_items(down, true, 0, &mut None), pushed);
+        assert_eq!(pair.server.protocol.prepare_items(down, true, 0, 0, &mut None), pushed);
         pair.server.protocol.push_items(down, &mut vec![7; 10], &mut None);
         pair.settle();
     }

@@ -25,6 +25,7 @@ mod objects;
 mod streams;
 mod talks;
 mod turns;
+mod unsent;
 mod vectors;
 
 use crate::error::{HandshakeError, ProtocolError};

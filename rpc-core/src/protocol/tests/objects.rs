@@ -2,10 +2,14 @@
 
 use std::sync::atomic::AtomicBool;
 
+use super::handshake::hello;
 use super::*;
+use crate::call_id::CallId;
 use crate::limits::Limit;
+use crate::metadata::METADATA_LEN_MAX;
 use crate::method::ServiceDescriptor;
 use crate::object::{Object, Passed};
+use crate::priority::Priority;
 use crate::protocol::caller::Fate;
 use crate::protocol::extras::{Extras, Sent};
 use crate::service::{self, Request, Service};
@@ -57,7 +61,7 @@ fn release(ids: &[u64]) -> Vec<u8> {
 
 impl Node {
     pub(super) fn pack(&mut self, passed: &[Passed]) -> Result<Extras, Reason> {
-        self.protocol.pack(passed).map(|cargo| Sent::load(None, cargo))
+        self.protocol.pack(passed, 0, 0).map(|cargo| Sent::load(None, cargo))
     }
 
     /// Makes a call that hands `passed` over.
@@ -516,6 +520,60 @@ fn objects_have_a_limit_on_either_side() {
 }
 
 #[test]
+fn what_goes_beside_a_payload_fits_the_shortest_frame_that_there_may_be() {
+    // Of a peer that takes so many bytes in a frame, whatever they are.
+    const SHORTEST: usize = 4096;
+    let open = || {
+        let mut node = Pair::apart(Limits::default(), Limits::default(), false).client;
+        let mut hello = hello(4, Some(&(SHORTEST as u64).to_le_bytes()));
+        hello.extend(extension(12, &1024_u32.to_le_bytes()));
+        hello[0] += 8;
+        node.output();
+        node.receive(&hello).unwrap();
+        node
+    };
+    let mut metadata = Metadata::new();
+    metadata.insert("long", "x".repeat(METADATA_LEN_MAX - 8)).unwrap();
+    assert_eq!(metadata.encoded_len(), METADATA_LEN_MAX);
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
+    let call = || Sent::with_call(&metadata, Some(trace), Some(CallId::from_u128(7)), Priority::High, true);
+    let mut refused = Vec::new();
+    for len in [0, 500, 4000] {
+        for number in [1, 16, 17, 80, 128] {
+            for replies in [false, true] {
+                let mut node = open();
+                let (passed, _) = things(number);
+                let extras = if replies { Sent::with_reply(&metadata) } else { Some(Arc::new(call())) };
+                let beside = Sent::bytes(&extras).len();
+                let cargo = match node.protocol.pack(&passed, beside, len) {
+                    Ok(cargo) => cargo,
+                    Err(Reason::TooLarge { len: needed, max: 4096 }) if needed > 4096 => {
+                        refused.push((len, number, replies));
+                        assert_eq!((node.stats().objects_exported, node.output().len()), (0, 0));
+                        continue;
+                    }
+                    Err(reason) => panic!("{reason}"),
+                };
+                let extras = Sent::load(extras, cargo);
+                if replies {
+                    node.receive(&raw(2, 0, 2, &[], &call_body(b""))).unwrap();
+                    let finish = Finish::Returned(Half::Ok, extras);
+                    node.protocol.finish(2, finish, Encoded::There(&bytes(len, 0)), &mut node.out);
+                } else {
+                    let streams = StreamCounts { given: 3, returned: 1 };
+                    placed(node.begin(NewCall { extras, streams, hops: 3, ..new_call() }, bytes(len, 0), None));
+                }
+                let frames = node.output();
+                assert!(frames.iter().all(|frame| frame.len() <= SHORTEST), "{len} bytes, {number} objects");
+            }
+        }
+    }
+    // They would have fit only just, or not.
+    assert!(refused.contains(&(500, 128, false)) && refused.contains(&(4000, 80, true)), "{refused:?}");
+    assert!(refused.iter().all(|(len, number, _)| *number >= 16 && *len + 8 * number > 1000), "{refused:?}");
+}
+
+#[test]
 fn a_peer_that_knows_no_objects_gets_none() {
     let now = Instant::now();
     let mut node = Node::new(Side::Server, Limits::default(), CHUNK, false, now);
@@ -594,6 +652,34 @@ fn no_honest_peer_names_objects_that_it_cannot_have() {
         assert_eq!(violation(pair.client.receive(frame)), *expected, "{frame:?}");
         pair.client.end(ConnectionError::PeerGone, 0);
         assert_eq!(pair.client.objects(), (0, 0));
+    }
+}
+
+#[test]
+fn an_object_that_was_not_handed_over_yet_is_nobodys_to_name() {
+    let object = || extension(0x8008, &1_u64.to_le_bytes());
+    let names: [fn(&Vec<u8>) -> Vec<u8>; 3] = [
+        |object| raw(2, 0, 2, object, &call_body(b"x")),
+        |_| release(&[1]),
+        |_| raw(2, 0, 2, &handles(&[1]), &call_body(b"x")),
+    ];
+    for name in names {
+        let mut pair = Pair::new();
+        let (passed, dropped) = things(1);
+        // The call that hands it over finds no room.
+        pair.client.out.room = 0;
+        assert!(matches!(pair.client.hand_over(&passed, 10), Begun::Queued(_)));
+        drop(passed);
+        assert_eq!(violation(pair.client.receive(&name(&object()))), ProtocolError::UnknownObject(1));
+        pair.client.drop_spent();
+        assert!(!is(&dropped[0]));
+        // It finds some, in several frames, and with the first of them the object is the peer's.
+        let mut pair = Pair::new();
+        let (passed, _) = things(1);
+        pair.client.out.room = CHUNK + 200;
+        placed(pair.client.hand_over(&passed, 3 * CHUNK));
+        assert_eq!(pair.client.output().len(), 1);
+        pair.client.receive(&name(&object())).unwrap();
     }
 }
 

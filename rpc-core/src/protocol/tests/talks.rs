@@ -71,7 +71,7 @@ impl Talks {
             return;
         }
         let singly = random.one_in(20);
-        if singly && node.protocol.prepare_items(source.id, true, source.bytes, &mut None) != Pushed::Taken {
+        if singly && node.protocol.prepare_items(source.id, true, source.bytes, 0, &mut None) != Pushed::Taken {
             return;
         }
         let mut items = content(source.id, source.bytes, len);

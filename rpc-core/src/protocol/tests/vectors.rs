@@ -292,7 +292,7 @@ fn streams(book: &mut Book) {
     let credit: Vec<_> = pair.server.output().into_iter().filter(|frame| frame[16] == 3 && frame[8] == 0).collect();
     book.check(&credit, &["credit-items"], &mut pair.client);
     pair.client.receive(&book.bytes("credit-more")).unwrap();
-    pair.server.protocol.prepare_items(id + 4, true, 3, &mut None);
+    pair.server.protocol.prepare_items(id + 4, true, 3, 0, &mut None);
     pair.server.protocol.push_items(id + 4, &mut item.clone(), &mut None);
     let items: Vec<_> = pair.server.output().into_iter().filter(|frame| frame[4] == Kind::Item as u8).collect();
     book.check(&items, &["items-missed"], &mut pair.client);
