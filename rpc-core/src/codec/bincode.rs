@@ -2,6 +2,7 @@
 
 use super::DecodeError;
 use super::layout::{Layout, array, bytes, only_char};
+use super::staging::Staging;
 
 /// Every number as it is, little-endian; a `char` as UTF-8 without a length.
 pub(super) struct FixedWidth;
@@ -9,8 +10,8 @@ pub(super) struct FixedWidth;
 macro_rules! numbers {
     ($($ty:ident $put:ident $take:ident)*) => {$(
         #[inline]
-        fn $put(out: &mut Vec<u8>, value: $ty) {
-            out.extend_from_slice(&value.to_le_bytes());
+        fn $put(out: &mut Staging<'_>, value: $ty) {
+            out.put_array(value.to_le_bytes());
         }
 
         #[inline]
@@ -33,8 +34,8 @@ impl Layout for FixedWidth {
     }
 
     #[inline]
-    fn put_char(out: &mut Vec<u8>, value: char) {
-        out.extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
+    fn put_char(out: &mut Staging<'_>, value: char) {
+        out.put_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
     }
 
     #[inline]

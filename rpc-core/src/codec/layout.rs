@@ -1,21 +1,22 @@
 //! Where the codecs differ: how a number and a `char` are laid out.
 
 use super::DecodeError;
+use super::staging::Staging;
 
 /// How numbers are written and read. Bytes, tags and floats are the same in every codec; lengths are `u64`, and the
 /// indices of variants `u32`.
 ///
 /// Reading takes from the front of `input`, and accepts of every value only the form that writing gives it.
 pub(super) trait Layout {
-    fn put_u16(out: &mut Vec<u8>, value: u16);
-    fn put_u32(out: &mut Vec<u8>, value: u32);
-    fn put_u64(out: &mut Vec<u8>, value: u64);
-    fn put_u128(out: &mut Vec<u8>, value: u128);
-    fn put_i16(out: &mut Vec<u8>, value: i16);
-    fn put_i32(out: &mut Vec<u8>, value: i32);
-    fn put_i64(out: &mut Vec<u8>, value: i64);
-    fn put_i128(out: &mut Vec<u8>, value: i128);
-    fn put_char(out: &mut Vec<u8>, value: char);
+    fn put_u16(out: &mut Staging<'_>, value: u16);
+    fn put_u32(out: &mut Staging<'_>, value: u32);
+    fn put_u64(out: &mut Staging<'_>, value: u64);
+    fn put_u128(out: &mut Staging<'_>, value: u128);
+    fn put_i16(out: &mut Staging<'_>, value: i16);
+    fn put_i32(out: &mut Staging<'_>, value: i32);
+    fn put_i64(out: &mut Staging<'_>, value: i64);
+    fn put_i128(out: &mut Staging<'_>, value: i128);
+    fn put_char(out: &mut Staging<'_>, value: char);
 
     fn take_u16(input: &mut &[u8]) -> Result<u16, DecodeError>;
     fn take_u32(input: &mut &[u8]) -> Result<u32, DecodeError>;

@@ -44,6 +44,7 @@ mod decode;
 mod encode;
 mod error;
 mod layout;
+mod staging;
 
 #[cfg(feature = "bincode")]
 mod bincode;
@@ -59,6 +60,7 @@ use serde::ser::Serialize;
 
 use self::decode::{Decoder, Source};
 use self::encode::Encoder;
+use self::staging::Staging;
 
 pub use self::budget::DecodeBudget;
 pub use self::error::{DecodeError, EncodeError};
@@ -116,14 +118,17 @@ impl CodecId {
     #[inline]
     pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let before = out.len();
+        let mut bytes = [0; staging::LEN];
+        let mut staging = Staging::new(&mut bytes, out);
         let result = match self {
             #[cfg(feature = "bincode")]
-            CodecId::Bincode => value.serialize(Encoder::<bincode::FixedWidth>::new(out)),
+            CodecId::Bincode => value.serialize(Encoder::<bincode::FixedWidth>::new(&mut staging)),
             #[cfg(feature = "postcard")]
-            CodecId::Postcard => value.serialize(Encoder::<postcard::Varint>::new(out)),
+            CodecId::Postcard => value.serialize(Encoder::<postcard::Varint>::new(&mut staging)),
         };
-        if result.is_err() {
-            out.truncate(before);
+        match result {
+            Ok(()) => staging.finish(),
+            Err(_) => out.truncate(before),
         }
         result
     }

@@ -2,6 +2,7 @@
 
 use super::DecodeError;
 use super::layout::{Layout, byte, bytes, only_char};
+use super::staging::Staging;
 
 /// Seven bits a byte, the lowest first, the eighth bit set while more follow; signed numbers zigzag, so that small
 /// ones of either sign stay short; a `char` as a string.
@@ -10,12 +11,12 @@ pub(super) struct Varint;
 macro_rules! unsigned {
     ($($ty:ident $put:ident $take:ident)*) => {$(
         #[inline]
-        fn $put(out: &mut Vec<u8>, mut value: $ty) {
+        fn $put(out: &mut Staging<'_>, mut value: $ty) {
             while value >= 0x80 {
-                out.push(value as u8 | 0x80);
+                out.put_byte(value as u8 | 0x80);
                 value >>= 7;
             }
-            out.push(value as u8);
+            out.put_byte(value as u8);
         }
 
         #[inline]
@@ -43,7 +44,7 @@ macro_rules! unsigned {
 macro_rules! signed {
     ($($ty:ident as $unsigned:ident $put:ident by $put_unsigned:ident $take:ident by $take_unsigned:ident)*) => {$(
         #[inline]
-        fn $put(out: &mut Vec<u8>, value: $ty) {
+        fn $put(out: &mut Staging<'_>, value: $ty) {
             Self::$put_unsigned(out, ((value << 1) ^ (value >> ($ty::BITS - 1))) as $unsigned);
         }
 
@@ -71,10 +72,10 @@ impl Layout for Varint {
     }
 
     #[inline]
-    fn put_char(out: &mut Vec<u8>, value: char) {
+    fn put_char(out: &mut Staging<'_>, value: char) {
         // At most 4: the varint of the length is the length.
-        out.push(value.len_utf8() as u8);
-        out.extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
+        out.put_byte(value.len_utf8() as u8);
+        out.put_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
     }
 
     #[inline]
