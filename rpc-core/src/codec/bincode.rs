@@ -1,6 +1,7 @@
 //! Fixed width, little-endian: the format of bincode 1, and of bincode 2's `legacy` configuration.
 
 use super::DecodeError;
+use super::failed::Failed;
 use super::layout::{Layout, array, bytes, only_char};
 use super::staging::Staging;
 
@@ -15,7 +16,7 @@ macro_rules! numbers {
         }
 
         #[inline]
-        fn $take(input: &mut &[u8]) -> Result<$ty, DecodeError> {
+        fn $take(input: &mut &[u8]) -> Result<$ty, Failed> {
             array(input).map($ty::from_le_bytes)
         }
     )*};
@@ -39,14 +40,14 @@ impl Layout for FixedWidth {
     }
 
     #[inline]
-    fn take_char(input: &mut &[u8]) -> Result<char, DecodeError> {
+    fn take_char(input: &mut &[u8]) -> Result<char, Failed> {
         let len = match input.first() {
-            None => return Err(DecodeError::UnexpectedEnd),
+            None => return Err(Failed::TOO_SHORT),
             Some(0x00..=0x7f) => 1,
             Some(0xc2..=0xdf) => 2,
             Some(0xe0..=0xef) => 3,
             Some(0xf0..=0xf4) => 4,
-            Some(_) => return Err(DecodeError::Malformed),
+            Some(_) => return Err(DecodeError::Malformed.into()),
         };
         only_char(bytes(input, len)?)
     }

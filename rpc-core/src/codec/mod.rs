@@ -43,6 +43,7 @@ mod budget;
 mod decode;
 mod encode;
 mod error;
+mod failed;
 mod layout;
 mod staging;
 
@@ -60,6 +61,7 @@ use serde::ser::Serialize;
 
 use self::decode::{Decoder, Source};
 use self::encode::Encoder;
+use self::failed::Failed;
 use self::staging::Staging;
 
 pub use self::budget::DecodeBudget;
@@ -142,15 +144,21 @@ impl CodecId {
         input: &mut &'de [u8],
         budget: &mut DecodeBudget,
     ) -> Result<T, DecodeError> {
+        Failed::begin();
         let mut source = Source { input, budget };
-        let value = match self {
+        let result = match self {
             #[cfg(feature = "bincode")]
             CodecId::Bincode => T::deserialize(Decoder::<bincode::FixedWidth>::root(&mut source, size_of::<T>())),
             #[cfg(feature = "postcard")]
             CodecId::Postcard => T::deserialize(Decoder::<postcard::Varint>::root(&mut source, size_of::<T>())),
-        }?;
-        *input = source.input;
-        Ok(value)
+        };
+        match result {
+            Ok(value) => {
+                *input = source.input;
+                Ok(value)
+            }
+            Err(failed) => failed.into_result(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Varints: the format of postcard 1, of which only the shortest form of every number is accepted.
 
 use super::DecodeError;
+use super::failed::Failed;
 use super::layout::{Layout, byte, bytes, only_char};
 use super::staging::Staging;
 
@@ -20,7 +21,7 @@ macro_rules! unsigned {
         }
 
         #[inline]
-        fn $take(input: &mut &[u8]) -> Result<$ty, DecodeError> {
+        fn $take(input: &mut &[u8]) -> Result<$ty, Failed> {
             let mut value = 0;
             let mut shift = 0;
             loop {
@@ -28,12 +29,12 @@ macro_rules! unsigned {
                 let bits = $ty::from(byte & 0x7f);
                 // Bits beyond the type's width: a number that is too large.
                 if shift >= $ty::BITS || (bits << shift) >> shift != bits {
-                    return Err(DecodeError::Malformed);
+                    return Err(DecodeError::Malformed.into());
                 }
                 value |= bits << shift;
                 if byte < 0x80 {
                     // Nothing in the highest byte: there is a shorter form.
-                    return if byte == 0 && shift != 0 { Err(DecodeError::Malformed) } else { Ok(value) };
+                    return if byte == 0 && shift != 0 { Err(DecodeError::Malformed.into()) } else { Ok(value) };
                 }
                 shift += 7;
             }
@@ -49,7 +50,7 @@ macro_rules! signed {
         }
 
         #[inline]
-        fn $take(input: &mut &[u8]) -> Result<$ty, DecodeError> {
+        fn $take(input: &mut &[u8]) -> Result<$ty, Failed> {
             let zigzag = Self::$take_unsigned(input)?;
             Ok((zigzag >> 1) as $ty ^ -((zigzag & 1) as $ty))
         }
@@ -79,10 +80,10 @@ impl Layout for Varint {
     }
 
     #[inline]
-    fn take_char(input: &mut &[u8]) -> Result<char, DecodeError> {
+    fn take_char(input: &mut &[u8]) -> Result<char, Failed> {
         match byte(input)? {
             len @ 1..=4 => only_char(bytes(input, usize::from(len))?),
-            _ => Err(DecodeError::Malformed),
+            _ => Err(DecodeError::Malformed.into()),
         }
     }
 }
