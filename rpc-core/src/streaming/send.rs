@@ -70,6 +70,9 @@ where
 }
 
 /// Appends one item behind its length.
+///
+/// Where it is inlined, an item that was made of whole words in registers is taken apart into its bytes.
+#[inline(never)]
 fn append<T, F: SerializeAs<T>>(codec: CodecId, item: &T, max: usize, out: &mut Vec<u8>) -> Result<(), Reason> {
     let mut item_end = ItemEnd { start: out.len(), out, whole: false };
     item_end.out.extend_from_slice(&[0; ITEM_HEAD_LEN]);
