@@ -174,6 +174,16 @@ pub(crate) fn encode_as<T: ?Sized, F: SerializeAs<T>>(
 }
 
 #[inline]
+pub(crate) fn encode_behind_as<T: ?Sized, F: SerializeAs<T>, const N: usize>(
+    codec: CodecId,
+    head: [u8; N],
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    codec.encode_behind(head, &Formed::<T, F>::new(value), out)
+}
+
+#[inline]
 pub(crate) fn decode_as<'de, T, F: DeserializeAs<'de, T>>(
     codec: CodecId,
     input: &mut &'de [u8],

@@ -119,9 +119,21 @@ impl CodecId {
     /// Appends `value` to `out`; after an error `out` is as it was.
     #[inline]
     pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.encode_behind([], value, out)
+    }
+
+    /// The same behind a head.
+    #[inline]
+    pub(crate) fn encode_behind<T: Serialize + ?Sized, const N: usize>(
+        self,
+        head: [u8; N],
+        value: &T,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
         let before = out.len();
         let mut bytes = [0; staging::LEN];
         let mut staging = Staging::new(&mut bytes, out);
+        staging.put_array(head);
         let result = match self {
             #[cfg(feature = "bincode")]
             CodecId::Bincode => value.serialize(Encoder::<bincode::FixedWidth>::new(&mut staging)),
