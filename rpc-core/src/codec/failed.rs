@@ -5,7 +5,8 @@ use std::fmt;
 
 use super::DecodeError;
 
-/// Decoding has failed. Why is kept by the thread, of the last failure.
+/// Decoding has failed. Why is kept by the thread, of the last failure; of a type that goes on after one and then runs out of
+/// bytes, it may be that one.
 ///
 /// A result has its value and its error in the same place. What serde makes of an array goes through results of which the
 /// array is not aligned as an error is, and then the compiler moves it in pieces, some of a byte, cut where the parts of the
