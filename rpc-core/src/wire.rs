@@ -54,6 +54,7 @@ pub struct Plain(());
 // Without this the compiler looks through the implementation, and says what serde says instead of the text above.
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + ?Sized> SerializeAs<T> for Plain {
+    #[inline]
     fn serialize_as<S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
         value.serialize(serializer)
     }
@@ -61,6 +62,7 @@ impl<T: Serialize + ?Sized> SerializeAs<T> for Plain {
 
 #[diagnostic::do_not_recommend]
 impl<'de, T: Deserialize<'de>> DeserializeAs<'de, T> for Plain {
+    #[inline]
     fn deserialize_as<D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
         T::deserialize(deserializer)
     }
@@ -146,6 +148,7 @@ impl<'a, T: ?Sized, F> Formed<'a, T, F> {
 }
 
 impl<T: ?Sized, F: SerializeAs<T>> Serialize for Formed<'_, T, F> {
+    #[inline]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         F::serialize_as(self.0, serializer)
     }
@@ -155,11 +158,13 @@ impl<T: ?Sized, F: SerializeAs<T>> Serialize for Formed<'_, T, F> {
 struct Unformed<T, F>(T, PhantomData<F>);
 
 impl<'de, T, F: DeserializeAs<'de, T>> Deserialize<'de> for Unformed<T, F> {
+    #[inline]
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         F::deserialize_as(deserializer).map(|value| Unformed(value, PhantomData))
     }
 }
 
+#[inline]
 pub(crate) fn encode_as<T: ?Sized, F: SerializeAs<T>>(
     codec: CodecId,
     value: &T,
@@ -168,6 +173,17 @@ pub(crate) fn encode_as<T: ?Sized, F: SerializeAs<T>>(
     codec.encode(&Formed::<T, F>::new(value), out)
 }
 
+#[inline]
+pub(crate) fn encode_behind_as<T: ?Sized, F: SerializeAs<T>, const N: usize>(
+    codec: CodecId,
+    head: [u8; N],
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    codec.encode_behind(head, &Formed::<T, F>::new(value), out)
+}
+
+#[inline]
 pub(crate) fn decode_as<'de, T, F: DeserializeAs<'de, T>>(
     codec: CodecId,
     input: &mut &'de [u8],

@@ -1,7 +1,9 @@
 //! Fixed width, little-endian: the format of bincode 1, and of bincode 2's `legacy` configuration.
 
 use super::DecodeError;
+use super::failed::Failed;
 use super::layout::{Layout, array, bytes, only_char};
+use super::staging::Staging;
 
 /// Every number as it is, little-endian; a `char` as UTF-8 without a length.
 pub(super) struct FixedWidth;
@@ -9,12 +11,12 @@ pub(super) struct FixedWidth;
 macro_rules! numbers {
     ($($ty:ident $put:ident $take:ident)*) => {$(
         #[inline]
-        fn $put(out: &mut Vec<u8>, value: $ty) {
-            out.extend_from_slice(&value.to_le_bytes());
+        fn $put(out: &mut Staging<'_>, value: $ty) {
+            out.put_array(value.to_le_bytes());
         }
 
         #[inline]
-        fn $take(input: &mut &[u8]) -> Result<$ty, DecodeError> {
+        fn $take(input: &mut &[u8]) -> Result<$ty, Failed> {
             array(input).map($ty::from_le_bytes)
         }
     )*};
@@ -33,19 +35,19 @@ impl Layout for FixedWidth {
     }
 
     #[inline]
-    fn put_char(out: &mut Vec<u8>, value: char) {
-        out.extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
+    fn put_char(out: &mut Staging<'_>, value: char) {
+        out.put_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
     }
 
     #[inline]
-    fn take_char(input: &mut &[u8]) -> Result<char, DecodeError> {
+    fn take_char(input: &mut &[u8]) -> Result<char, Failed> {
         let len = match input.first() {
-            None => return Err(DecodeError::UnexpectedEnd),
+            None => return Err(Failed::TOO_SHORT),
             Some(0x00..=0x7f) => 1,
             Some(0xc2..=0xdf) => 2,
             Some(0xe0..=0xef) => 3,
             Some(0xf0..=0xf4) => 4,
-            Some(_) => return Err(DecodeError::Malformed),
+            Some(_) => return Err(DecodeError::Malformed.into()),
         };
         only_char(bytes(input, len)?)
     }

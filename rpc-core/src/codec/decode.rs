@@ -17,6 +17,7 @@ use std::marker::PhantomData;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 
+use super::failed::Failed;
 use super::layout::{self, Layout};
 use super::{DecodeBudget, DecodeError};
 
@@ -48,9 +49,9 @@ impl<'s, 'b, 'de, L: Layout> Decoder<'s, 'b, 'de, L> {
     ///
     /// Called at every point where a type can contain itself; the stack is safe because there is no other.
     #[inline]
-    fn enter(mut self, size: usize) -> Result<Self, DecodeError> {
+    fn enter(mut self, size: usize) -> Result<Self, Failed> {
         let Some(depth_left) = self.depth_left.checked_sub(1) else {
-            return Err(DecodeError::TooDeep { max: usize::from(self.source.budget.depth()) });
+            return Err(DecodeError::TooDeep { max: usize::from(self.source.budget.depth()) }.into());
         };
         if size > self.paid {
             self.source.budget.charge(size - self.paid)?;
@@ -61,20 +62,20 @@ impl<'s, 'b, 'de, L: Layout> Decoder<'s, 'b, 'de, L> {
     }
 
     #[inline]
-    fn byte(self) -> Result<u8, DecodeError> {
+    fn byte(self) -> Result<u8, Failed> {
         layout::byte(&mut self.source.input)
     }
 
     #[inline]
-    fn len(&mut self) -> Result<usize, DecodeError> {
+    fn len(&mut self) -> Result<usize, Failed> {
         let len = L::take_u64(&mut self.source.input)?;
-        usize::try_from(len).map_err(|_| DecodeError::UnexpectedEnd)
+        usize::try_from(len).map_err(|_| Failed::TOO_SHORT)
     }
 
     /// A block, borrowed: the length is compared with the bytes that are there before anything is allocated. Who asked
     /// to own it is charged for the copy.
     #[inline]
-    fn block(mut self, owned: bool) -> Result<&'de [u8], DecodeError> {
+    fn block(mut self, owned: bool) -> Result<&'de [u8], Failed> {
         let len = self.len()?;
         let bytes = layout::bytes(&mut self.source.input, len)?;
         if owned {
@@ -84,12 +85,12 @@ impl<'s, 'b, 'de, L: Layout> Decoder<'s, 'b, 'de, L> {
     }
 
     #[inline]
-    fn text(self, owned: bool) -> Result<&'de str, DecodeError> {
-        std::str::from_utf8(self.block(owned)?).map_err(|_| DecodeError::Malformed)
+    fn text(self, owned: bool) -> Result<&'de str, Failed> {
+        std::str::from_utf8(self.block(owned)?).map_err(|_| DecodeError::Malformed.into())
     }
 
     #[inline]
-    fn elements(mut self) -> Result<Elements<'s, 'b, 'de, L>, DecodeError> {
+    fn elements(mut self) -> Result<Elements<'s, 'b, 'de, L>, Failed> {
         let left = self.len()?;
         self.source.budget.foresee(left, self.source.input.len())?;
         Ok(Elements { source: self.source, depth_left: self.depth_left, left, layout: PhantomData })
@@ -104,7 +105,7 @@ impl<'s, 'b, 'de, L: Layout> Decoder<'s, 'b, 'de, L> {
 macro_rules! scalars {
     ($($deserialize:ident $take:ident $visit:ident)*) => {$(
         #[inline]
-        fn $deserialize<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        fn $deserialize<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
             visitor.$visit(L::$take(&mut self.source.input)?)
         }
     )*};
@@ -113,14 +114,14 @@ macro_rules! scalars {
 macro_rules! refused {
     ($($deserialize:ident)*) => {$(
         #[cold]
-        fn $deserialize<V: Visitor<'de>>(self, _: V) -> Result<V::Value, DecodeError> {
-            Err(DecodeError::NotSelfDescribing)
+        fn $deserialize<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Failed> {
+            Err(DecodeError::NotSelfDescribing.into())
         }
     )*};
 }
 
 impl<'de, L: Layout> Deserializer<'de> for Decoder<'_, '_, 'de, L> {
-    type Error = DecodeError;
+    type Error = Failed;
 
     scalars! {
         deserialize_u16 take_u16 visit_u16
@@ -137,85 +138,85 @@ impl<'de, L: Layout> Deserializer<'de> for Decoder<'_, '_, 'de, L> {
     refused! { deserialize_any deserialize_ignored_any deserialize_identifier }
 
     #[inline]
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
         match self.byte()? {
             0 => visitor.visit_bool(false),
             1 => visitor.visit_bool(true),
-            _ => Err(DecodeError::Malformed),
+            _ => Err(DecodeError::Malformed.into()),
         }
     }
 
     #[inline]
-    fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
         visitor.visit_u8(self.byte()?)
     }
 
     #[inline]
-    fn deserialize_i8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_i8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
         visitor.visit_i8(self.byte()? as i8)
     }
 
     #[inline]
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
         visitor.visit_f32(f32::from_le_bytes(layout::array(&mut self.source.input)?))
     }
 
     #[inline]
-    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
         visitor.visit_f64(f64::from_le_bytes(layout::array(&mut self.source.input)?))
     }
 
     #[inline]
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
         visitor.visit_borrowed_str(self.text(false)?)
     }
 
     #[inline]
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
         visitor.visit_borrowed_str(self.text(true)?)
     }
 
     #[inline]
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
         visitor.visit_borrowed_bytes(self.block(false)?)
     }
 
     #[inline]
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
         visitor.visit_borrowed_bytes(self.block(true)?)
     }
 
     #[inline]
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
         match layout::byte(&mut self.source.input)? {
             0 => visitor.visit_none(),
             1 => visitor.visit_some(self.enter(size_of::<V::Value>())?),
-            _ => Err(DecodeError::Malformed),
+            _ => Err(DecodeError::Malformed.into()),
         }
     }
 
     #[inline]
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
         visitor.visit_unit()
     }
 
     #[inline]
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Failed> {
         visitor.visit_unit()
     }
 
     #[inline]
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Failed> {
         visitor.visit_newtype_struct(self.enter(size_of::<V::Value>())?)
     }
 
     #[inline]
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
         visitor.visit_seq(self.enter(size_of::<V::Value>())?.elements()?)
     }
 
     #[inline]
-    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Failed> {
         let size = size_of::<V::Value>();
         let Decoder { source, depth_left, .. } = self.enter(size)?;
         // Nobody else sees this copy, so it can stay in registers from field to field, and an array be read as a whole.
@@ -232,12 +233,12 @@ impl<'de, L: Layout> Deserializer<'de> for Decoder<'_, '_, 'de, L> {
         _: &'static str,
         len: usize,
         visitor: V,
-    ) -> Result<V::Value, DecodeError> {
+    ) -> Result<V::Value, Failed> {
         self.deserialize_tuple(len, visitor)
     }
 
     #[inline]
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
         visitor.visit_map(self.enter(size_of::<V::Value>())?.elements()?)
     }
 
@@ -247,7 +248,7 @@ impl<'de, L: Layout> Deserializer<'de> for Decoder<'_, '_, 'de, L> {
         _: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, DecodeError> {
+    ) -> Result<V::Value, Failed> {
         self.deserialize_tuple(fields.len(), visitor)
     }
 
@@ -257,7 +258,7 @@ impl<'de, L: Layout> Deserializer<'de> for Decoder<'_, '_, 'de, L> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, DecodeError> {
+    ) -> Result<V::Value, Failed> {
         visitor.visit_enum(self.enter(size_of::<V::Value>())?)
     }
 
@@ -268,43 +269,39 @@ impl<'de, L: Layout> Deserializer<'de> for Decoder<'_, '_, 'de, L> {
 }
 
 impl<'de, L: Layout> de::EnumAccess<'de> for Decoder<'_, '_, 'de, L> {
-    type Error = DecodeError;
+    type Error = Failed;
     type Variant = Self;
 
     #[inline]
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), DecodeError> {
-        let index: de::value::U32Deserializer<DecodeError> = L::take_u32(&mut self.source.input)?.into_deserializer();
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Failed> {
+        let index: de::value::U32Deserializer<Failed> = L::take_u32(&mut self.source.input)?.into_deserializer();
         Ok((seed.deserialize(index)?, self))
     }
 }
 
 /// The level was counted, and the memory paid, when the enum was entered.
 impl<'de, L: Layout> de::VariantAccess<'de> for Decoder<'_, '_, 'de, L> {
-    type Error = DecodeError;
+    type Error = Failed;
 
     #[inline]
-    fn unit_variant(self) -> Result<(), DecodeError> {
+    fn unit_variant(self) -> Result<(), Failed> {
         Ok(())
     }
 
     #[inline]
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(mut self, seed: S) -> Result<S::Value, DecodeError> {
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(mut self, seed: S) -> Result<S::Value, Failed> {
         // Not the enum's size, which another variant may have made large: a chain of boxes would be paid by its first.
         self.paid = size_of::<S::Value>();
         seed.deserialize(self)
     }
 
     #[inline]
-    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, DecodeError> {
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Failed> {
         visitor.visit_seq(self.fields(len))
     }
 
     #[inline]
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, DecodeError> {
+    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Failed> {
         visitor.visit_seq(self.fields(fields.len()))
     }
 }
@@ -326,10 +323,10 @@ impl<'b, 'de, L> Fields<'_, 'b, 'de, L> {
 }
 
 impl<'de, L: Layout> de::SeqAccess<'de> for Fields<'_, '_, 'de, L> {
-    type Error = DecodeError;
+    type Error = Failed;
 
     #[inline]
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, DecodeError> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Failed> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -353,7 +350,7 @@ struct Elements<'s, 'b, 'de, L> {
 
 impl<'de, L: Layout> Elements<'_, '_, 'de, L> {
     #[inline]
-    fn element<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DecodeError> {
+    fn element<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Failed> {
         let size = size_of::<S::Value>();
         self.source.budget.charge(if size == 0 { NO_SIZE_CHARGE } else { size })?;
         let decoder =
@@ -369,10 +366,10 @@ impl<'de, L: Layout> Elements<'_, '_, 'de, L> {
 }
 
 impl<'de, L: Layout> de::SeqAccess<'de> for Elements<'_, '_, 'de, L> {
-    type Error = DecodeError;
+    type Error = Failed;
 
     #[inline]
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, DecodeError> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Failed> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -387,15 +384,15 @@ impl<'de, L: Layout> de::SeqAccess<'de> for Elements<'_, '_, 'de, L> {
 }
 
 impl<'de, L: Layout> de::MapAccess<'de> for Elements<'_, '_, 'de, L> {
-    type Error = DecodeError;
+    type Error = Failed;
 
     #[inline]
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, DecodeError> {
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Failed> {
         de::SeqAccess::next_element_seed(self, seed)
     }
 
     #[inline]
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DecodeError> {
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Failed> {
         self.element(seed)
     }
 

@@ -70,13 +70,6 @@ pub enum DecodeError {
     Rejected(String),
 }
 
-impl serde::de::Error for DecodeError {
-    #[cold]
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        DecodeError::Rejected(message.to_string())
-    }
-}
-
 impl DecodeError {
     /// The number of its kind.
     pub(crate) fn to_wire(&self) -> u8 {

@@ -43,7 +43,9 @@ mod budget;
 mod decode;
 mod encode;
 mod error;
+mod failed;
 mod layout;
+mod staging;
 
 #[cfg(feature = "bincode")]
 mod bincode;
@@ -59,6 +61,8 @@ use serde::ser::Serialize;
 
 use self::decode::{Decoder, Source};
 use self::encode::Encoder;
+use self::failed::Failed;
+use self::staging::Staging;
 
 pub use self::budget::DecodeBudget;
 pub use self::error::{DecodeError, EncodeError};
@@ -115,15 +119,30 @@ impl CodecId {
     /// Appends `value` to `out`; after an error `out` is as it was.
     #[inline]
     pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.encode_behind([], value, out)
+    }
+
+    /// The same behind a head.
+    #[inline]
+    pub(crate) fn encode_behind<T: Serialize + ?Sized, const N: usize>(
+        self,
+        head: [u8; N],
+        value: &T,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
         let before = out.len();
+        let mut bytes = [0; staging::LEN];
+        let mut staging = Staging::new(&mut bytes, out);
+        staging.put_array(head);
         let result = match self {
             #[cfg(feature = "bincode")]
-            CodecId::Bincode => value.serialize(Encoder::<bincode::FixedWidth>::new(out)),
+            CodecId::Bincode => value.serialize(Encoder::<bincode::FixedWidth>::new(&mut staging)),
             #[cfg(feature = "postcard")]
-            CodecId::Postcard => value.serialize(Encoder::<postcard::Varint>::new(out)),
+            CodecId::Postcard => value.serialize(Encoder::<postcard::Varint>::new(&mut staging)),
         };
-        if result.is_err() {
-            out.truncate(before);
+        match result {
+            Ok(()) => staging.finish(),
+            Err(_) => out.truncate(before),
         }
         result
     }
@@ -137,15 +156,21 @@ impl CodecId {
         input: &mut &'de [u8],
         budget: &mut DecodeBudget,
     ) -> Result<T, DecodeError> {
+        Failed::begin();
         let mut source = Source { input, budget };
-        let value = match self {
+        let result = match self {
             #[cfg(feature = "bincode")]
             CodecId::Bincode => T::deserialize(Decoder::<bincode::FixedWidth>::root(&mut source, size_of::<T>())),
             #[cfg(feature = "postcard")]
             CodecId::Postcard => T::deserialize(Decoder::<postcard::Varint>::root(&mut source, size_of::<T>())),
-        }?;
-        *input = source.input;
-        Ok(value)
+        };
+        match result {
+            Ok(value) => {
+                *input = source.input;
+                Ok(value)
+            }
+            Err(failed) => failed.into_result(),
+        }
     }
 }
 

@@ -8,14 +8,14 @@ mod shape;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
-use crate::codec::{CodecId, DecodeBudget, DecodeError};
+use crate::codec::DecodeError;
 use crate::error::Reason;
 use crate::waiter::block_on;
-use crate::wire::{DeserializeAs, decode_as};
+use crate::wire::DeserializeAs;
 
 pub use receive::Receiver;
 pub use send::{Fed, Feed};
@@ -59,6 +59,8 @@ pub use shape::{FallibleStreamed, StreamOutput, Streamed};
 #[must_use = "dropping a stream stops it"]
 pub struct Streaming<T> {
     source: Source<T>,
+    /// Knows the form of the items, and where they come from.
+    poll: PollItem<T>,
     /// What it has said of items that were left out, once it is over.
     missed: u64,
 }
@@ -75,11 +77,11 @@ pub enum StreamError {
     Ended(Reason),
 }
 
-/// Decodes an item, of which all bytes are used. It returns what polling for it does, so that nothing has to be moved.
-type Decode<T> = fn(CodecId, &[u8], DecodeBudget) -> Poll<Option<Result<T, StreamError>>>;
+/// Polls a stream. One call leads to where an item is decoded, and what comes of it is not moved on the way back.
+type PollItem<T> = fn(&mut Streaming<T>, &mut Context<'_>) -> Poll<Option<Result<T, StreamError>>>;
 
 enum Source<T> {
-    Wire(Receiver, Decode<T>),
+    Wire(Receiver),
     Local(Pin<Box<dyn Stream<Item = Result<T, StreamError>> + Send>>),
     Over,
 }
@@ -105,7 +107,7 @@ impl<T> Streaming<T> {
     /// [`allow_wait`](crate::allow_wait).
     pub fn wait_next(&mut self) -> Option<Result<T, StreamError>> {
         let link = match &self.source {
-            Source::Wire(receiver, _) => std::sync::Arc::clone(receiver.link()),
+            Source::Wire(receiver) => std::sync::Arc::clone(receiver.link()),
             Source::Local(_) => return crate::waiter::park_on(|cx| Pin::new(&mut *self).poll_next(cx)),
             Source::Over => return None,
         };
@@ -117,56 +119,88 @@ impl<T> Streaming<T> {
     /// `#[rpc(slow = "drop_oldest")]` or `#[rpc(slow = "latest")]` leave any out.
     pub fn missed(&self) -> u64 {
         match &self.source {
-            Source::Wire(receiver, _) => receiver.missed(),
+            Source::Wire(receiver) => receiver.missed(),
             Source::Local(_) | Source::Over => self.missed,
         }
     }
 
     /// A stream of the items of another, for tests.
     pub fn from_stream(stream: impl Stream<Item = Result<T, StreamError>> + Send + 'static) -> Streaming<T> {
-        Streaming { source: Source::Local(Box::pin(stream)), missed: 0 }
+        Streaming { source: Source::Local(Box::pin(stream)), poll: Streaming::poll_local, missed: 0 }
     }
 
     /// One of which nothing is known yet.
     pub(crate) fn unattached() -> Streaming<T> {
-        Streaming { source: Source::Over, missed: 0 }
+        Streaming { source: Source::Over, poll: Streaming::poll_local, missed: 0 }
     }
 
     pub(crate) fn receive<F>(receiver: Receiver) -> Streaming<T>
     where
         F: for<'de> DeserializeAs<'de, T>,
     {
-        Streaming { source: Source::Wire(receiver, decode_item::<T, F>), missed: 0 }
+        Streaming { source: Source::Wire(receiver), poll: Streaming::poll_wire::<F>, missed: 0 }
+    }
+
+    fn poll_wire<F>(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, StreamError>>>
+    where
+        F: for<'de> DeserializeAs<'de, T>,
+    {
+        if let Source::Wire(receiver) = &mut self.source {
+            match receiver.next_whole::<T, F>() {
+                Some(Ok(item)) => return Poll::Ready(Some(Ok(item))),
+                Some(Err(error)) => return self.end(Some(StreamError::InvalidItem(error))),
+                None => {}
+            }
+        }
+        self.poll_fetched::<F>(cx)
+    }
+
+    /// The same where more is to be done than to decode the next item.
+    #[cold]
+    #[inline(never)]
+    fn poll_fetched<F>(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, StreamError>>>
+    where
+        F: for<'de> DeserializeAs<'de, T>,
+    {
+        let Source::Wire(receiver) = &mut self.source else {
+            return Poll::Ready(None);
+        };
+        match ready!(receiver.poll_item::<T, F>(cx)) {
+            Ok(Some(item)) => Poll::Ready(Some(Ok(item))),
+            Ok(None) => self.end(None),
+            Err(error) => self.end(Some(error)),
+        }
+    }
+
+    fn poll_local(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, StreamError>>> {
+        let Source::Local(stream) = &mut self.source else {
+            return Poll::Ready(None);
+        };
+        match stream.as_mut().poll_next(cx) {
+            Poll::Ready(None) => self.end(None),
+            Poll::Ready(Some(Err(error))) => self.end(Some(error)),
+            polled => polled,
+        }
+    }
+
+    /// It is over, with an error or without.
+    #[cold]
+    #[inline(never)]
+    fn end(&mut self, error: Option<StreamError>) -> Poll<Option<Result<T, StreamError>>> {
+        self.missed = self.missed();
+        self.source = Source::Over;
+        Poll::Ready(error.map(Err))
     }
 }
 
 impl<T> Stream for Streaming<T> {
     type Item = Result<T, StreamError>;
 
+    #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let polled = match &mut this.source {
-            Source::Wire(receiver, decode) => receiver.poll_item(cx, *decode),
-            Source::Local(stream) => stream.as_mut().poll_next(cx),
-            Source::Over => return Poll::Ready(None),
-        };
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            this.missed = this.missed();
-            this.source = Source::Over;
-        }
-        polled
+        (this.poll)(this, cx)
     }
-}
-
-fn decode_item<T, F>(codec: CodecId, mut input: &[u8], mut budget: DecodeBudget) -> Poll<Option<Result<T, StreamError>>>
-where
-    F: for<'de> DeserializeAs<'de, T>,
-{
-    Poll::Ready(Some(match decode_as::<T, F>(codec, &mut input, &mut budget) {
-        Ok(item) if input.is_empty() => Ok(item),
-        Ok(_) => Err(StreamError::InvalidItem(DecodeError::TrailingBytes { left: input.len() })),
-        Err(error) => Err(StreamError::InvalidItem(error)),
-    }))
 }
 
 impl<T: Send + 'static> FromIterator<T> for Streaming<T> {
@@ -196,7 +230,7 @@ impl<T> Stream for Items<T> {
 impl<T> fmt::Debug for Streaming<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = match &self.source {
-            Source::Wire(receiver, _) => format!("stream {}", receiver.id()),
+            Source::Wire(receiver) => format!("stream {}", receiver.id()),
             Source::Local(_) => "local".to_owned(),
             Source::Over => "over".to_owned(),
         };

@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use super::{Decode, StreamError};
+use super::StreamError;
 use crate::codec::{CodecId, DecodeBudget, DecodeError};
 use crate::connection::{Connection, Link};
 use crate::error::Reason;
 use crate::frame::ITEM_HEAD_LEN;
 use crate::protocol::Took;
+use crate::wire::{DeserializeAs, decode_as};
 
 /// What takes the items of a stream from a connection. Dropping it stops the stream.
 pub struct Receiver {
@@ -26,10 +27,8 @@ pub struct Receiver {
     at: usize,
     /// Items left out before those in `buffer`, in all.
     missed: u64,
-    /// The beginning of an item whose end was not fetched yet, head included.
+    /// The beginning of an item whose end was not fetched yet, head included. Nothing is left in `buffer` then.
     cut: Vec<u8>,
-    /// Bytes that have left `buffer`, of which the connection does not know.
-    done: u64,
     /// Up to where in `buffer` the task has paid for, and for how many bytes at a time it pays.
     paid: usize,
     price: usize,
@@ -54,7 +53,6 @@ impl Receiver {
             at: 0,
             missed: 0,
             cut: Vec::new(),
-            done: 0,
             paid: 0,
             price: PRICE,
         }
@@ -72,67 +70,57 @@ impl Receiver {
         self.connection.link()
     }
 
-    pub(super) fn poll_item<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        decode: Decode<T>,
-    ) -> Poll<Option<Result<T, StreamError>>> {
-        loop {
-            if self.at > self.paid {
-                // What follows would keep others waiting, calls beside this stream among them.
-                ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
-                self.paid += self.price;
-            }
-            match self.whole_item() {
-                Ok(Some(len)) => {
-                    let item = self.at + ITEM_HEAD_LEN..self.at + len;
-                    self.at += len;
-                    self.done += len as u64;
-                    return self.decoded(&self.buffer[item], decode);
-                }
-                Ok(None) => {}
-                Err(error) => return Poll::Ready(Some(Err(StreamError::InvalidItem(error)))),
-            }
-            match self.complete_cut() {
-                Ok(true) => {
-                    let mut cut = std::mem::take(&mut self.cut);
-                    let item = self.decoded(&cut[ITEM_HEAD_LEN..], decode);
-                    // For the next one.
-                    cut.clear();
-                    self.cut = cut;
-                    return item;
-                }
-                Ok(false) => {}
-                Err(error) => return Poll::Ready(Some(Err(StreamError::InvalidItem(error)))),
-            }
-            match ready!(self.poll_fetch(cx)) {
-                Ok(true) => {}
-                Ok(false) => return Poll::Ready(None),
-                Err(error) => return Poll::Ready(Some(Err(error))),
-            }
-        }
-    }
-
-    fn decoded<T>(&self, item: &[u8], decode: Decode<T>) -> Poll<Option<Result<T, StreamError>>> {
-        decode(self.codec, item, DecodeBudget::new(self.decode.0, self.decode.1))
-    }
-
-    /// The length, head included, of the next item, if all of it is in the buffer.
+    /// The next item, if all of it is in the buffer and the task has paid for it.
     #[inline]
-    fn whole_item(&self) -> Result<Option<usize>, DecodeError> {
-        if !self.cut.is_empty() {
-            return Ok(None);
+    pub(super) fn next_whole<T, F>(&mut self) -> Option<Result<T, DecodeError>>
+    where
+        F: for<'de> DeserializeAs<'de, T>,
+    {
+        if self.at > self.paid {
+            return None;
         }
-        let rest = self.buffer.get(self.at..).unwrap_or_default();
-        Ok(self.len_of(rest)?.filter(|len| *len <= rest.len()))
+        let item = whole_item(self.buffer.get(self.at..)?, self.item_max)?;
+        self.at += ITEM_HEAD_LEN + item.len();
+        Some(decode_item::<T, F>(self.codec, self.decode, item))
+    }
+
+    /// The next item; `None` after the last.
+    pub(super) fn poll_item<T, F>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, StreamError>>
+    where
+        F: for<'de> DeserializeAs<'de, T>,
+    {
+        if self.at > self.paid {
+            // What follows would keep others waiting, calls beside this stream among them.
+            ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
+            self.paid += self.price;
+        }
+        loop {
+            let rest = self.buffer.get(self.at..).unwrap_or_default();
+            let whole = whole_item(rest, self.item_max).filter(|_| self.cut.is_empty());
+            let decoded = if let Some(item) = whole {
+                self.at += ITEM_HEAD_LEN + item.len();
+                decode_item::<T, F>(self.codec, self.decode, item)
+            } else if self.complete_cut().map_err(StreamError::InvalidItem)? {
+                let mut cut = std::mem::take(&mut self.cut);
+                let decoded = decode_item::<T, F>(self.codec, self.decode, &cut[ITEM_HEAD_LEN..]);
+                // For the next one.
+                cut.clear();
+                self.cut = cut;
+                decoded
+            } else if ready!(self.poll_fetch(cx))? {
+                continue;
+            } else {
+                return Poll::Ready(Ok(None));
+            };
+            return Poll::Ready(decoded.map(Some).map_err(StreamError::InvalidItem));
+        }
     }
 
     /// Takes what is in the buffer for an item that is not all in there; whether it is whole now.
-    #[cold]
     fn complete_cut(&mut self) -> Result<bool, DecodeError> {
         // Its head first, if that is cut as well.
         loop {
-            let len = self.len_of(&self.cut)?;
+            let len = len_of(&self.cut, self.item_max)?;
             if len == Some(self.cut.len()) {
                 return Ok(true);
             }
@@ -145,32 +133,16 @@ impl Receiver {
             // No more than twice what is there, and no more than all of it.
             self.cut.reserve_exact(missing.min(some.len().max(self.cut.len())));
             self.cut.extend_from_slice(some);
-            self.done += some.len() as u64;
             self.at += some.len();
         }
-    }
-
-    /// The length, head included, of the item that `bytes` begins with; `None` if its head is not all there.
-    #[inline]
-    fn len_of(&self, bytes: &[u8]) -> Result<Option<usize>, DecodeError> {
-        let Some(head) = bytes.first_chunk::<ITEM_HEAD_LEN>() else {
-            return Ok(None);
-        };
-        let len = u64::from(u32::from_le_bytes(*head)) + ITEM_HEAD_LEN as u64;
-        // One that does not fit the window could never come.
-        if len > self.item_max {
-            return Err(DecodeError::MemoryExceeded { max: self.item_max as usize });
-        }
-        Ok(Some(len as usize))
     }
 
     /// Fetches what has come; `false` if that was all.
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, StreamError>> {
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
         self.buffer.clear();
-        self.at = 0;
+        let done = std::mem::take(&mut self.at) as u64;
         let hungry = !self.cut.is_empty();
-        let done = std::mem::take(&mut self.done);
         let mut waker = Some(cx.waker().clone());
         let took = self.connection.link().take_items(self.id, done, hungry, &mut self.buffer, &mut waker);
         let outcome = match took {
@@ -192,6 +164,41 @@ impl Receiver {
         coop.made_progress();
         Poll::Ready(outcome)
     }
+}
+
+/// Decodes an item, of which all bytes are used.
+#[inline]
+fn decode_item<T, F>(codec: CodecId, decode: (usize, u16), mut bytes: &[u8]) -> Result<T, DecodeError>
+where
+    F: for<'de> DeserializeAs<'de, T>,
+{
+    let mut budget = DecodeBudget::new(decode.0, decode.1);
+    let decoded = decode_as::<T, F>(codec, &mut bytes, &mut budget);
+    if decoded.is_ok() && !bytes.is_empty() {
+        return Err(DecodeError::TrailingBytes { left: bytes.len() });
+    }
+    decoded
+}
+
+/// The item that `bytes` begins with, if all of it is there and it is none that is too long.
+#[inline]
+fn whole_item(bytes: &[u8], max: u64) -> Option<&[u8]> {
+    let (head, rest) = bytes.split_first_chunk::<ITEM_HEAD_LEN>()?;
+    let len = u32::from_le_bytes(*head);
+    rest.get(..len as usize).filter(|_| ITEM_HEAD_LEN as u64 + u64::from(len) <= max)
+}
+
+/// The length, head included, of the item that `bytes` begins with; `None` if its head is not all there.
+fn len_of(bytes: &[u8], max: u64) -> Result<Option<usize>, DecodeError> {
+    let Some(head) = bytes.first_chunk::<ITEM_HEAD_LEN>() else {
+        return Ok(None);
+    };
+    let len = u64::from(u32::from_le_bytes(*head)) + ITEM_HEAD_LEN as u64;
+    // One that does not fit the window could never come.
+    if len > max {
+        return Err(DecodeError::MemoryExceeded { max: max as usize });
+    }
+    Ok(Some(len as usize))
 }
 
 impl Drop for Receiver {

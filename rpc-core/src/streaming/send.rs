@@ -19,7 +19,7 @@ use crate::error::Reason;
 use crate::frame::ITEM_HEAD_LEN;
 use crate::method::Slow;
 use crate::protocol::{Failure, Pushed, Room};
-use crate::wire::{Arguments, SerializeAs, encode_as};
+use crate::wire::{Arguments, SerializeAs, encode_behind_as};
 
 /// So many bytes are handed over together,
 const BATCH_LEN: usize = 32 << 10;
@@ -73,10 +73,12 @@ where
 }
 
 /// Appends one item behind its length.
+///
+/// Where it is inlined, an item that was made of whole words in registers is taken apart into its bytes.
+#[inline(never)]
 fn append<T, F: SerializeAs<T>>(codec: CodecId, item: &T, max: usize, out: &mut Vec<u8>) -> Result<(), Reason> {
     let mut item_end = ItemEnd { start: out.len(), out, whole: false };
-    item_end.out.extend_from_slice(&[0; ITEM_HEAD_LEN]);
-    if encode_as::<T, F>(codec, item, item_end.out).is_err() {
+    if encode_behind_as::<T, F, ITEM_HEAD_LEN>(codec, [0; ITEM_HEAD_LEN], item, item_end.out).is_err() {
         return Err(Reason::UnencodableReply);
     }
     let len = item_end.out.len() - item_end.start - ITEM_HEAD_LEN;

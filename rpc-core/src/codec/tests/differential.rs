@@ -19,6 +19,38 @@ fn mutations<T: Serialize>(codec: CodecId, value: &T, mut check: impl FnMut(&[u8
     }
 }
 
+/// A value that begins with `lead` bytes, so that everything in it stands wherever the encoder's own bytes may end.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Placed {
+    lead: Vec<u8>,
+    number: u32,
+    array: [u8; 24],
+    wide: u128,
+    char: char,
+    text: String,
+    float: f64,
+    tuple: (u8, i64, bool, [u8; 3]),
+    tail: Vec<u16>,
+}
+
+fn placed(lead: usize) -> Placed {
+    let mut random = Random(lead as u64 + 1);
+    Placed {
+        lead: vec![7; lead],
+        number: random.next() as u32,
+        array: std::array::from_fn(|_| random.next() as u8),
+        wide: u128::from(random.next()) << 64 | u128::from(random.next()),
+        char: ['x', 'ß', '\u{20ac}', '\u{1f600}'][lead % 4],
+        text: "text".repeat(random.below(40)),
+        float: random.next() as f64,
+        tuple: (random.next() as u8, random.next() as i64, lead % 2 == 0, [1, 2, 3]),
+        tail: (0..random.below(100)).map(|_| random.next() as u16).collect(),
+    }
+}
+
+/// Every place is that of every part once.
+const PLACES: std::ops::Range<usize> = 0..200;
+
 /// C7: whatever decodes, encodes to the same bytes, so that no value has two forms.
 #[test]
 fn mutated_input_never_panics_and_never_has_two_forms() {
@@ -71,6 +103,10 @@ mod bincode {
     fn bincode_writes_the_same_bytes() {
         let value = vec![rich(), rich()];
         assert_eq!(encoded(CodecId::Bincode, &value), ::bincode::serde::encode_to_vec(&value, CONFIG).unwrap());
+        for value in PLACES.map(placed) {
+            assert_eq!(encoded(CodecId::Bincode, &value), ::bincode::serde::encode_to_vec(&value, CONFIG).unwrap());
+            assert_eq!(decoded(CodecId::Bincode, &encoded(CodecId::Bincode, &value)), Ok(value));
+        }
     }
 
     #[test]
@@ -99,6 +135,10 @@ mod postcard {
     fn postcard_writes_the_same_bytes() {
         let value = vec![rich(), rich()];
         assert_eq!(encoded(CodecId::Postcard, &value), ::postcard::to_allocvec(&value).unwrap());
+        for value in PLACES.map(placed) {
+            assert_eq!(encoded(CodecId::Postcard, &value), ::postcard::to_allocvec(&value).unwrap());
+            assert_eq!(decoded(CodecId::Postcard, &encoded(CodecId::Postcard, &value)), Ok(value));
+        }
     }
 
     /// It also reads numbers that are longer than they need be, and these decoders do not.

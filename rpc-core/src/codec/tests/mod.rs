@@ -246,6 +246,59 @@ fn a_failed_encoding_leaves_nothing_behind() {
     }
 }
 
+/// A flag, or else why there is none.
+#[derive(Debug, PartialEq)]
+struct Flag(Result<bool, String>);
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Flag, D::Error> {
+        Ok(Flag(bool::deserialize(deserializer).map_err(|error| error.to_string())))
+    }
+}
+
+/// A flag, or an error that says more than there was no flag.
+#[derive(Debug, PartialEq)]
+struct Needed(bool);
+
+impl<'de> Deserialize<'de> for Needed {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Needed, D::Error> {
+        bool::deserialize(deserializer).map(Needed).map_err(|error| {
+            assert_eq!(format!("{error:?}"), error.to_string());
+            serde::de::Error::custom(format_args!("no flag: {error}"))
+        })
+    }
+}
+
+#[test]
+fn types_see_why_what_is_in_them_has_failed() {
+    for &codec in CodecId::SUPPORTED {
+        for (bytes, why) in [(&[][..], DecodeError::UnexpectedEnd), (&[2][..], DecodeError::Malformed)] {
+            assert_eq!(decoded::<Flag>(codec, bytes), Ok(Flag(Err(why.to_string()))));
+            // What a type went on after does not count for the next.
+            assert_eq!(decoded::<u64>(codec, &[]), Err(DecodeError::UnexpectedEnd));
+            assert_eq!(decoded::<Needed>(codec, bytes), Err(DecodeError::Rejected(format!("no flag: {why}"))));
+            assert_eq!(decoded::<u64>(codec, &[]), Err(DecodeError::UnexpectedEnd));
+        }
+        assert_eq!(decoded::<Needed>(codec, &[1]), Ok(Needed(true)));
+    }
+}
+
+#[test]
+fn errors_of_one_thread_are_not_those_of_another() {
+    let refused = |byte: u8, why: DecodeError| {
+        move || {
+            (0..10_000)
+                .for_each(|_| assert_eq!(decoded::<bool>(CodecId::SUPPORTED[0], &[byte][..]).err(), Some(why.clone())))
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(refused(2, DecodeError::Malformed));
+        (0..10_000).for_each(|_| {
+            assert_eq!(decoded::<u64>(CodecId::SUPPORTED[0], &[1]), Err(DecodeError::UnexpectedEnd));
+        });
+    });
+}
+
 #[test]
 fn codecs_have_their_numbers_and_names() {
     for &codec in CodecId::SUPPORTED {
