@@ -556,6 +556,35 @@ const HOPS_EXTENSION_LEN: usize = 4 + 1;
 const OBJECT_EXTENSION_LEN: usize = 4 + 8;
 const MISSED_EXTENSION_LEN: usize = 4 + 8;
 
+/// Writes a CALL without extensions, as most are; `false` if the sender has no room now.
+#[must_use]
+pub(crate) fn place_call<S: FrameSender>(flags: u8, id: u64, head: CallHead, payload: Parts<'_>, out: &mut S) -> bool {
+    place_plain(Kind::Call, flags, id, head.to_bytes(), payload, out)
+}
+
+/// The same of any frame that begins with `lead`.
+#[inline]
+fn place_plain<S: FrameSender, const LEAD: usize>(
+    kind: Kind,
+    flags: u8,
+    id: u64,
+    lead: [u8; LEAD],
+    payload: Parts<'_>,
+    out: &mut S,
+) -> bool {
+    let len = HEADER_LEN + LEAD + payload.len();
+    let Some(space) = out.reserve(len) else {
+        return false;
+    };
+    let (at_id, space) = space.split_at_mut(HEADER_LEN - FIRST_WORD_LEN);
+    at_id.copy_from_slice(&id.to_le_bytes());
+    let (at_lead, space) = space.split_at_mut(LEAD);
+    at_lead.copy_from_slice(&lead);
+    payload.copy_to(space);
+    out.commit((len - FIRST_WORD_LEN) as u64 | (kind as u64) << 32 | u64::from(flags) << 40);
+    true
+}
+
 impl Head<'_> {
     pub(crate) fn new(kind: Kind, id: u64) -> Self {
         Head { kind, flags: 0, id, lead: Lead::Nothing, extended: None }
@@ -571,31 +600,10 @@ impl Head<'_> {
     #[must_use]
     pub(crate) fn place_parts<S: FrameSender>(&self, payload: Parts<'_>, out: &mut S) -> bool {
         match (self.lead, &self.extended) {
-            (Lead::Call(head), None) => self.place_plain(head.to_bytes(), payload, out),
-            (Lead::Nothing, None) => self.place_plain([], payload, out),
+            (Lead::Call(head), None) => place_plain(self.kind, self.flags, self.id, head.to_bytes(), payload, out),
+            (Lead::Nothing, None) => place_plain(self.kind, self.flags, self.id, [], payload, out),
             _ => self.place_any(payload, out),
         }
-    }
-
-    /// A frame without extensions, as most are.
-    #[inline]
-    fn place_plain<S: FrameSender, const LEAD: usize>(
-        &self,
-        lead: [u8; LEAD],
-        payload: Parts<'_>,
-        out: &mut S,
-    ) -> bool {
-        let len = HEADER_LEN + LEAD + payload.len();
-        let Some(space) = out.reserve(len) else {
-            return false;
-        };
-        let (id, space) = space.split_at_mut(HEADER_LEN - FIRST_WORD_LEN);
-        id.copy_from_slice(&self.id.to_le_bytes());
-        let (front, space) = space.split_at_mut(LEAD);
-        front.copy_from_slice(&lead);
-        payload.copy_to(space);
-        out.commit((len - FIRST_WORD_LEN) as u64 | (self.kind as u64) << 32 | u64::from(self.flags) << 40);
-        true
     }
 
     fn place_any<S: FrameSender>(&self, payload: Parts<'_>, out: &mut S) -> bool {

@@ -181,7 +181,7 @@ impl<R: FrameReceiver> Inlet<R> {
                 };
                 self.frames = self.frames.wrapping_add(1);
                 if let Err(error) = handled {
-                    break Err(error);
+                    break Err(*error);
                 }
                 if self.effects.events.len() >= max {
                     break Ok(true);

@@ -15,9 +15,9 @@ use crate::landing::{Filling, Landed, Landing, Lease, Partial};
 use crate::wire::Half;
 
 impl Protocol {
-    /// Takes a whole frame in.
-    pub(crate) fn handle(&mut self, record: &[u8], effects: &mut Effects) -> Result<(), ConnectionError> {
-        self.handle_piece(record, None, effects)
+    /// Takes a whole frame in. Its error is in a box: whether there is one is asked for every frame.
+    pub(crate) fn handle(&mut self, record: &[u8], effects: &mut Effects) -> Result<(), Box<ConnectionError>> {
+        self.handle_piece(record, &mut None, effects)
     }
 
     /// The place for a long frame of which the beginning has come, if its payload can be put where it belongs. Then it is
@@ -62,28 +62,32 @@ impl Protocol {
         head: &[u8],
         payload: Lease,
         effects: &mut Effects,
-    ) -> Result<(), ConnectionError> {
-        self.handle_piece(head, Some(Landed::Lent(payload)), effects)
+    ) -> Result<(), Box<ConnectionError>> {
+        self.handle_piece(head, &mut Some(Landed::Lent(payload)), effects)
     }
 
     /// Takes in a frame whose payload has landed.
-    pub(crate) fn handle_landed(&mut self, landing: Landing, effects: &mut Effects) -> Result<(), ConnectionError> {
+    pub(crate) fn handle_landed(
+        &mut self,
+        landing: Landing,
+        effects: &mut Effects,
+    ) -> Result<(), Box<ConnectionError>> {
         let (head, head_len, landed) = landing.into_parts();
-        self.handle_piece(&head[..head_len], Some(landed), effects)
+        self.handle_piece(&head[..head_len], &mut Some(landed), effects)
     }
 
     fn handle_piece(
         &mut self,
         record: &[u8],
-        landed: Option<Landed>,
+        landed: &mut Option<Landed>,
         effects: &mut Effects,
-    ) -> Result<(), ConnectionError> {
+    ) -> Result<(), Box<ConnectionError>> {
         self.heard = true;
         self.frames_in += 1;
         match self.handle_frame(record, landed, effects) {
             Ok(None) => Ok(()),
-            Ok(Some(closed)) => Err(ConnectionError::ClosedByPeer(closed)),
-            Err(error) => Err(ConnectionError::Protocol(error)),
+            Ok(Some(closed)) => Err(Box::new(ConnectionError::ClosedByPeer(closed))),
+            Err(error) => Err(Box::new(ConnectionError::Protocol(error))),
         }
     }
 
@@ -91,7 +95,7 @@ impl Protocol {
     fn handle_frame(
         &mut self,
         record: &[u8],
-        landed: Option<Landed>,
+        landed: &mut Option<Landed>,
         effects: &mut Effects,
     ) -> Result<Option<CloseReason>, ProtocolError> {
         if self.phase == Phase::AwaitHello {

@@ -19,5 +19,5 @@ fn tell(from: &mut Protocol, to: &mut Protocol) -> Result<(), ConnectionError> {
     let (mut out, mut hello) = (BatchBuffer::default(), Bytes::default());
     from.transmit(&mut out, &mut Vec::new());
     out.take_batch(&mut hello);
-    to.handle(hello.as_slice(), &mut Effects::default())
+    to.handle(hello.as_slice(), &mut Effects::default()).map_err(|error| *error)
 }

@@ -240,9 +240,13 @@ pub(crate) enum Piece<'a> {
 }
 
 impl<'a> Piece<'a> {
-    /// `landed`, or else what the frame itself has.
-    pub(crate) fn new(here: &'a [u8], landed: Option<Landed>) -> Piece<'a> {
-        landed.map_or(Piece::Here(here), Piece::Landed)
+    /// What has `landed`, taken out, or else what the frame itself has.
+    #[inline]
+    pub(crate) fn new(here: &'a [u8], landed: &mut Option<Landed>) -> Piece<'a> {
+        if landed.is_none() {
+            return Piece::Here(here);
+        }
+        landed.take().map_or(Piece::Here(here), Piece::Landed)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -408,6 +408,7 @@ impl Protocol {
     }
 
     /// Ends a call of the peer's.
+    #[inline]
     pub(crate) fn finish<S: FrameSender>(&mut self, id: u64, how: Finish, payload: Encoded<'_>, out: &mut S) {
         self.say_hello(out);
         if self.streams.is_some() {

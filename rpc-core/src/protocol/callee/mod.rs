@@ -257,7 +257,7 @@ impl Callee {
     pub(crate) fn handle_call(
         &mut self,
         frame: &Frame<'_>,
-        landed: Option<Landed>,
+        landed: &mut Option<Landed>,
         events: &mut Vec<Event>,
     ) -> Result<(), ProtocolError> {
         if frame.id <= self.last_id || frame.id & 1 != self.parity {
@@ -390,7 +390,7 @@ impl Callee {
     pub(crate) fn handle_chunk(
         &mut self,
         frame: &Frame<'_>,
-        landed: Option<Landed>,
+        landed: &mut Option<Landed>,
         events: &mut Vec<Event>,
     ) -> Result<(), ProtocolError> {
         if frame.id == 0 || frame.id > self.last_id {

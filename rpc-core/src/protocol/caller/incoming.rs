@@ -170,7 +170,7 @@ impl Caller {
     pub(crate) fn handle_chunk(
         &mut self,
         frame: &Frame<'_>,
-        landed: Option<Landed>,
+        landed: &mut Option<Landed>,
         wakers: &mut Vec<Waker>,
     ) -> Result<(), ProtocolError> {
         let chunk = Piece::new(frame.body, landed);

@@ -8,7 +8,7 @@ use std::task::Waker;
 use super::{Attempt, Begun, Caller, Cancel, Fed, NewCall, NewWaker};
 use crate::body::{Body, Parts};
 use crate::error::Reason;
-use crate::frame::{Extended, Head, Kind, flags};
+use crate::frame::{Extended, Head, Kind, Lead, flags, place_call};
 use crate::limits::Limit;
 use crate::protocol::extras::{Beside, Sent};
 use crate::protocol::message::{APART_LEN_MIN, Message, Progress};
@@ -133,9 +133,15 @@ impl Caller {
         let mut outgoing = None;
         let len = payload.len();
         if len <= self.chunk_len.len && (len < APART_LEN_MIN || !payload.stays(out)) {
-            let extended = Extended::by(Sent::bytes(&call.extras));
-            let head = Head { kind: Kind::Call, flags: oneway, id, lead: call.lead(), extended };
-            if !head.place_parts(payload.parts(), out) {
+            let placed = match call.lead() {
+                Lead::Call(head) if call.extras.is_none() => place_call(oneway, id, head, payload.parts(), out),
+                lead => {
+                    let extended = Extended::by(Sent::bytes(&call.extras));
+                    let head = Head { kind: Kind::Call, flags: oneway, id, lead, extended };
+                    head.place_parts(payload.parts(), out)
+                }
+            };
+            if !placed {
                 return None;
             }
             Sent::placed(&call.extras);

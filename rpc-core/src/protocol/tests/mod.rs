@@ -186,7 +186,7 @@ impl Node {
                 let payload = Lease::new(record[len..].to_vec());
                 let handled = self.protocol.handle_lent(&record[..len], payload, &mut self.effects);
                 self.sort_effects();
-                return handled;
+                return handled.map_err(|error| *error);
             }
         }
         let place = if here < record.len() { self.protocol.offer(&partial) } else { None };
@@ -196,7 +196,7 @@ impl Node {
         }
         let handled = self.protocol.handle(record, &mut self.effects);
         self.sort_effects();
-        handled
+        handled.map_err(|error| *error)
     }
 
     /// Takes a frame in whose head comes first; whether the rest landed.
@@ -222,7 +222,7 @@ impl Node {
         self.landed += 1;
         let handled = self.protocol.handle_landed(place, &mut self.effects);
         self.sort_effects();
-        handled
+        handled.map_err(|error| *error)
     }
 
     fn sort_effects(&mut self) {
