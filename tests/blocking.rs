@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use trunkline::{CallError, Connection, Server, Stream};
 
+/// Takes its time.
 #[trunkline::service]
 pub trait Files {
     /// The names in a directory, and from then on those that are added.

@@ -9,8 +9,10 @@ use tokio::runtime::Builder;
 use trunkline::transport::{BoxTransport, Listener, Over};
 use trunkline::{Server, ServerHandle, Service};
 
+/// Knows the time.
 #[trunkline::service]
 pub trait Clock {
+    /// Says it.
     async fn now(&self) -> u8;
 }
 

@@ -657,11 +657,10 @@ fn no_honest_peer_names_objects_that_it_cannot_have() {
 
 #[test]
 fn an_object_that_was_not_handed_over_yet_is_nobodys_to_name() {
-    let object = || extension(0x8008, &1_u64.to_le_bytes());
-    let names: [fn(&Vec<u8>) -> Vec<u8>; 3] = [
-        |object| raw(2, 0, 2, object, &call_body(b"x")),
-        |_| release(&[1]),
-        |_| raw(2, 0, 2, &handles(&[1]), &call_body(b"x")),
+    let names = [
+        raw(2, 0, 2, &extension(tag::OBJECT, &1_u64.to_le_bytes()), &call_body(b"x")),
+        release(&[1]),
+        raw(2, 0, 2, &handles(&[1]), &call_body(b"x")),
     ];
     for name in names {
         let mut pair = Pair::new();
@@ -670,7 +669,7 @@ fn an_object_that_was_not_handed_over_yet_is_nobodys_to_name() {
         pair.client.out.room = 0;
         assert!(matches!(pair.client.hand_over(&passed, 10), Begun::Queued(_)));
         drop(passed);
-        assert_eq!(violation(pair.client.receive(&name(&object()))), ProtocolError::UnknownObject(1));
+        assert_eq!(violation(pair.client.receive(&name)), ProtocolError::UnknownObject(1));
         pair.client.drop_spent();
         assert!(!is(&dropped[0]));
         // It finds some, in several frames, and with the first of them the object is the peer's.
@@ -679,7 +678,7 @@ fn an_object_that_was_not_handed_over_yet_is_nobodys_to_name() {
         pair.client.out.room = CHUNK + 200;
         placed(pair.client.hand_over(&passed, 3 * CHUNK));
         assert_eq!(pair.client.output().len(), 1);
-        pair.client.receive(&name(&object())).unwrap();
+        pair.client.receive(&name).unwrap();
     }
 }
 
