@@ -1,6 +1,8 @@
 //! A call, from the caller's side: a value, then a future, then an outcome.
 
+mod opener;
 mod options;
+mod pipelined;
 mod with_metadata;
 mod witness;
 
@@ -34,7 +36,9 @@ use crate::waiter::block_on;
 use crate::wire::{Arguments, Half, Output};
 use witness::Witness;
 
+pub(crate) use opener::Opener;
 pub(crate) use options::Options;
+pub use pipelined::{Opened, Pipelinable, Pipelined};
 pub use with_metadata::WithMetadata;
 
 /// A call that has not been made yet. It borrows its arguments; nothing has been encoded, sent or allocated.
@@ -233,13 +237,27 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             Ok(terms) => terms,
             Err(reason) => return Poll::Ready(Err(reason)),
         };
+        let mut object = self.call.client.object(R::ONEWAY);
+        if object > opener::OBJECT_MAX {
+            object = ready!(self.poll_object(timeout, cx))?;
+        }
         let extras = match self.call.extras(scope, &mut self.witness.span) {
             Ok(extras) => extras,
             Err(reason) => return Poll::Ready(Err(reason)),
         };
         let streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
-        let object = self.call.client.object();
-        let mut call = NewCall { head, oneway: R::ONEWAY, timeout, deadline, nested, streams, extras, hops, object };
+        let mut call = NewCall {
+            head,
+            oneway: R::ONEWAY,
+            timeout,
+            deadline,
+            nested,
+            streams,
+            extras,
+            hops,
+            object,
+            result: false,
+        };
         let mut payload = scratch::take();
         let passing = Passing::begin();
         let tail = match self.call.arguments.encode(self.call.client.codec, &mut payload) {
@@ -285,6 +303,23 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             }
         };
         Poll::Ready(Ok(()))
+    }
+
+    /// What the call is made on, which is the result of a call that has not been placed yet, or has failed.
+    #[cold]
+    fn poll_object(&mut self, timeout: Duration, cx: &mut Context<'_>) -> Poll<Result<u64, Reason>> {
+        let client = self.call.client;
+        let Some(opener) = client.opener() else {
+            return Poll::Ready(Err(Reason::ObjectGone));
+        };
+        if let Poll::Ready(object) = opener.poll_object(cx) {
+            return Poll::Ready(object);
+        }
+        // Its time runs from now, however often it is asked.
+        self.call.timeout = None;
+        let deadline = *self.call.deadline.get_or_insert_with(|| clock::now() + timeout);
+        let patience = &mut self.call.options.get_or_insert_default().patience;
+        patience.poll(&**client.connection().link(), deadline, cx).map(|()| Err(Reason::DeadlineExceeded))
     }
 
     /// Has the connection's layers look at the call before it is encoded.

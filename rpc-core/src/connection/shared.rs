@@ -21,7 +21,7 @@ use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
-use crate::protocol::{Attempt, Begun, Finish, NewCall, Payload, Protocol, Spent, Ticket, Waited};
+use crate::protocol::{Attempt, Begun, Event, Finish, NewCall, Payload, Protocol, Spent, Ticket, Waited};
 use crate::rare::Rare;
 use crate::stats::ConnectionStats;
 use crate::transport::{BatchWriter, FrameSender, Lent, Properties, Transport};
@@ -179,8 +179,8 @@ impl<T: Transport> Shared<T> {
             after.spent = protocol.take_spent();
             self.crowded.store(protocol.is_crowded(), Ordering::Relaxed);
             self.claim_write(&mut state, all, &mut after);
-            after.wake_driver =
-                if state.protocol.needs_sweep() { state.driver.clone() } else { state.driver_if_done() };
+            let needed = state.protocol.needs_sweep() || state.protocol.has_ready();
+            after.wake_driver = if needed { state.driver.clone() } else { state.driver_if_done() };
             result
         };
         self.finish_outside(after);
@@ -224,6 +224,16 @@ impl<T: Transport> Shared<T> {
     /// Sends what is placed and owed, unless somebody else is at it.
     pub(super) fn flush(&self) {
         let after = self.transmit(&mut self.lock());
+        self.finish_outside(after);
+    }
+
+    /// The same, for the driver: `events` gets what is to be started that has waited.
+    pub(super) fn look_after(&self, events: &mut Vec<Event>) {
+        let after = {
+            let mut state = self.lock();
+            state.protocol.take_ready(events);
+            self.transmit(&mut state)
+        };
         self.finish_outside(after);
     }
 
@@ -371,11 +381,13 @@ impl<T: Transport> Shared<T> {
     }
 
     /// Hands replies of handlers that the driver has run itself to the peer, all at once.
-    pub(super) fn finish_all(&self, done: &mut Vec<(u64, Finish, Payload)>) {
+    /// `events` gets what is to be started that has waited for them.
+    pub(super) fn finish_all(&self, done: &mut Vec<(u64, Finish, Payload)>, events: &mut Vec<Event>) {
         self.with(|State { protocol, sender, .. }, _| {
             for (id, how, payload) in done.drain(..) {
                 protocol.finish(id, how, payload, sender);
             }
+            protocol.take_ready(events);
         });
     }
 
@@ -466,12 +478,16 @@ impl<T: Transport> Link for Shared<T> {
         self.call_layers.as_ref()
     }
 
+    fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun {
         let mut copy = None;
         let begun = loop {
             match self.attempt(call, payload, &mut copy, waker, next) {
                 Attempt::Done(begun) => break begun,
-                Attempt::Lent(id) => break self.begin_feeding(id, payload, call.oneway),
+                Attempt::Lent(id) => break self.begin_feeding(id, payload, call.oneway || call.result),
                 // Outside of the lock: it may be long, and its bytes not in memory yet.
                 Attempt::Unowned => copy = Some(Body::from(payload)),
             }
@@ -522,6 +538,11 @@ impl<T: Transport> Link for Shared<T> {
         let mut idle = Vec::new();
         self.with(|state, wakers| state.protocol.abandon_waiting(ticket, &mut idle, wakers));
         self.take_back();
+    }
+
+    fn detach(&self, id: u64) {
+        let mut idle = Vec::new();
+        self.with(|state, _| state.protocol.caller().detach(id, &mut idle));
     }
 
     fn finish(&self, id: u64, how: Finish, payload: Payload) {

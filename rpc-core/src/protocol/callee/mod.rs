@@ -5,6 +5,7 @@
 //! | state | memory it holds | ends by |
 //! |---|---|---|
 //! | receiving | the payload so far; its total is charged | its last chunk, CANCEL |
+//! | parked | the payload; it is made on what is not there yet | [`Callee::unpark`], its deadline, CANCEL |
 //! | running | the payload, until the handler is gone | [`Callee::finish`] |
 //! | replying | the encoded reply, which waits for room or credit | its last byte being placed |
 //! | streaming | what its streams hold, and the payload until the handler is gone | [`Callee::end_streams`] |
@@ -12,6 +13,7 @@
 //! Calls that get no state at all (over a limit) are refused: an id and a reason in a bounded queue.
 
 mod outgoing;
+mod parked;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -67,6 +69,8 @@ enum State {
         extras: Option<Box<CallExtras>>,
         assembly: Assembly,
     },
+    /// It is whole, and waits for the result of another call.
+    Parked(Box<Incoming>),
     Running,
     Replying(Message),
     /// The reply is out, and the call's streams go on.
@@ -83,6 +87,8 @@ pub(super) struct Entry {
     expired: bool,
     /// How urgent its caller says that it is.
     priority: Priority,
+    /// Its result may be called before it is there.
+    promises: bool,
     /// It has streams that have not ended.
     streams: StreamCounts,
     /// Payload bytes of the request that count in the window.
@@ -152,6 +158,10 @@ pub(crate) struct Callee {
     pub(crate) opened: Vec<(u64, StreamCounts)>,
     /// Calls with streams that a FAIL has ended here.
     pub(crate) concluded: Vec<u64>,
+    /// Parked calls that are to be started.
+    ready: Vec<u64>,
+    /// Calls that had promised their results and have ended without a handler.
+    pub(crate) broken: Vec<(u64, Reason)>,
     share: Arc<Share>,
     pub(crate) accepted: u64,
     pub(crate) refused: u64,
@@ -205,6 +215,8 @@ impl Callee {
             streaming: 0,
             opened: Vec::new(),
             concluded: Vec::new(),
+            ready: Vec::new(),
+            broken: Vec::new(),
             share: config.share,
             accepted: 0,
             refused: 0,
@@ -302,6 +314,7 @@ impl Callee {
             deadline: None,
             expired: false,
             priority: extras.as_ref().map_or(Priority::Normal, |extras| extras.priority),
+            promises: false,
             streams,
             held: len,
             charged,
@@ -382,7 +395,7 @@ impl Callee {
     pub(crate) fn lend(&mut self, id: u64, len: usize) -> Option<Filling> {
         match &mut self.calls.get_mut(id)?.state {
             State::Receiving { assembly, .. } => assembly.lend(len),
-            State::Running | State::Replying(_) | State::Streaming => None,
+            State::Parked(_) | State::Running | State::Replying(_) | State::Streaming => None,
         }
     }
 
@@ -404,7 +417,7 @@ impl Callee {
         let (head, hops, extras, assembly) = match &mut entry.state {
             State::Receiving { head, hops, extras, assembly } => (head, *hops, extras, assembly),
             // It was whole.
-            State::Running | State::Streaming => return Err(ProtocolError::Chunks),
+            State::Parked(_) | State::Running | State::Streaming => return Err(ProtocolError::Chunks),
             // Its deadline passed while it came in, and the peer has yet to hear of it.
             State::Replying(_) => return self.requests.stray(len),
         };
@@ -434,7 +447,7 @@ impl Callee {
             State::Running | State::Streaming => events.push(Event::Cancel(id)),
             // Its handler is still there, and what it sends ends with it.
             State::Replying(_) if entry.streams.returned > 0 => events.push(Event::Cancel(id)),
-            State::Receiving { .. } => self.conclude(id, Failure::not_executed(Reason::Cancelled)),
+            State::Receiving { .. } | State::Parked(_) => self.conclude(id, Failure::not_executed(Reason::Cancelled)),
             State::Replying(_) => self.conclude(id, Failure::maybe_executed(Reason::Cancelled)),
         }
         Ok(())
@@ -446,11 +459,14 @@ impl Callee {
             return;
         };
         let (message, priority) = (failure_message(&failure), entry.priority);
+        if entry.promises {
+            self.broken.push((id, failure.reason.clone()));
+        }
         let before = std::mem::replace(&mut entry.state, State::Replying(message));
         let (held, charged) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.charged));
         match before {
             State::Receiving { assembly, .. } => self.requests.forget(assembly.rest()),
-            State::Running | State::Streaming => {}
+            State::Parked(_) | State::Running | State::Streaming => {}
             State::Replying(message) => {
                 self.reply_bytes -= message.unsent();
                 self.backlog_free.retain(|other| *other != id);
@@ -477,7 +493,7 @@ impl Callee {
         for entry in self.calls.iter_mut() {
             let waits = match &entry.state {
                 State::Replying(message) => !message.begun && message.len() > REPLY_INLINE_MAX,
-                State::Running | State::Receiving { .. } => !entry.expired,
+                State::Running | State::Parked(_) | State::Receiving { .. } => !entry.expired,
                 State::Streaming => false,
             };
             if !waits {
@@ -491,7 +507,7 @@ impl Callee {
             entry.expired = true;
             match entry.state {
                 State::Running => events.push(Event::Expire(entry.id)),
-                State::Receiving { .. } => overdue.push((entry.id, Class::NotExecuted)),
+                State::Receiving { .. } | State::Parked(_) => overdue.push((entry.id, Class::NotExecuted)),
                 // Its caller gives no credit for it, and waits no longer.
                 State::Replying(_) | State::Streaming => overdue.push((entry.id, Class::MaybeExecuted)),
             }
@@ -521,6 +537,7 @@ impl Callee {
             && self.backlog_credit.is_empty()
             && self.encoders.is_empty()
             && (self.streaming, self.opened.len(), self.concluded.len()) == (0, 0, 0)
+            && (self.ready.len(), self.broken.len()) == (0, 0)
             && self.replies.in_use() == 0
             && self.requests.is_at_rest()
     }
@@ -615,6 +632,8 @@ impl Callee {
         self.backlog_credit.clear();
         self.sending.clear();
         self.reply_bytes = 0;
+        self.ready.clear();
+        self.broken.clear();
         wakers.append(&mut self.encoders);
     }
 }
