@@ -573,7 +573,7 @@ impl Callee {
     pub(crate) fn revive(&mut self, id: u64) {
         self.forget_streams(id);
         let entry = self.calls.get_mut(id);
-        if let Some(entry) = entry.filter(|entry| !matches!(entry.state, State::Receiving { .. })) {
+        if let Some(entry) = entry.filter(|entry| !matches!(entry.state, State::Receiving { .. } | State::Parked(_))) {
             entry.state = State::Running;
         }
     }

@@ -23,6 +23,7 @@ mod model;
 mod mutation;
 mod objects;
 mod pipelining;
+mod results;
 mod streams;
 mod talks;
 mod turns;
