@@ -237,15 +237,12 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             Ok(terms) => terms,
             Err(reason) => return Poll::Ready(Err(reason)),
         };
-        let mut object = self.call.client.object(R::ONEWAY);
-        if object > opener::OBJECT_MAX {
-            object = ready!(self.poll_object(timeout, cx))?;
-        }
         let extras = match self.call.extras(scope, &mut self.witness.span) {
             Ok(extras) => extras,
             Err(reason) => return Poll::Ready(Err(reason)),
         };
         let streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
+        let object = self.call.client.object(R::ONEWAY);
         let mut call = NewCall {
             head,
             oneway: R::ONEWAY,
@@ -294,7 +291,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         self.exchange = match begun {
             Begun::Placed(id) | Begun::Part { id, .. } => Exchange::Placed(id),
             Begun::Queued(ticket) => Exchange::Waiting(ticket),
-            Begun::Failed(reason) => return Poll::Ready(Err(reason)),
+            Begun::Failed(reason) => return self.poll_failed(reason, &call, cx),
             Begun::Starved => {
                 // It will be encoded anew; but its time runs from now. A timeout would begin again at every attempt.
                 self.call.timeout = None;
@@ -305,19 +302,22 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         Poll::Ready(Ok(()))
     }
 
-    /// What the call is made on, which is the result of a call that has not been placed yet, or has failed.
+    /// It cannot be placed. Where that is because it is made on the result of a call that has not been placed, it waits for
+    /// that.
     #[cold]
-    fn poll_object(&mut self, timeout: Duration, cx: &mut Context<'_>) -> Poll<Result<u64, Reason>> {
+    fn poll_failed(&mut self, reason: Reason, call: &NewCall, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
         let client = self.call.client;
-        let Some(opener) = client.opener() else {
-            return Poll::Ready(Err(Reason::ObjectGone));
+        let Some(opener) = client.opener().filter(|_| call.object > opener::OBJECT_MAX) else {
+            return Poll::Ready(Err(reason));
         };
-        if let Poll::Ready(object) = opener.poll_object(cx) {
-            return Poll::Ready(object);
+        match opener.poll_object(cx) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(_)) => cx.waker().wake_by_ref(),
+            Poll::Ready(Err(reason)) => return Poll::Ready(Err(reason)),
         }
-        // Its time runs from now, however often it is asked.
+        // It will be encoded anew, and its time runs from now.
         self.call.timeout = None;
-        let deadline = *self.call.deadline.get_or_insert_with(|| clock::now() + timeout);
+        let deadline = *self.call.deadline.get_or_insert_with(|| clock::now() + call.timeout);
         let patience = &mut self.call.options.get_or_insert_default().patience;
         patience.poll(&**client.connection().link(), deadline, cx).map(|()| Err(Reason::DeadlineExceeded))
     }

@@ -526,6 +526,7 @@ impl CallTraits {
     }
 
     /// Writes them; how long they are.
+    #[cold]
     fn write(self, space: &mut [u8]) -> usize {
         let mut at = 0;
         if self.streams != StreamCounts::NONE {

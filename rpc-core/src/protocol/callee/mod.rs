@@ -87,8 +87,6 @@ pub(super) struct Entry {
     expired: bool,
     /// How urgent its caller says that it is.
     priority: Priority,
-    /// Its result may be called before it is there.
-    promises: bool,
     /// It has streams that have not ended.
     streams: StreamCounts,
     /// Payload bytes of the request that count in the window.
@@ -160,7 +158,9 @@ pub(crate) struct Callee {
     pub(crate) concluded: Vec<u64>,
     /// Parked calls that are to be started.
     ready: Vec<u64>,
-    /// Calls that had promised their results and have ended without a handler.
+    /// Some call has promised its result.
+    promising: bool,
+    /// Calls that may have done so and have ended without a handler.
     pub(crate) broken: Vec<(u64, Reason)>,
     share: Arc<Share>,
     pub(crate) accepted: u64,
@@ -216,6 +216,7 @@ impl Callee {
             opened: Vec::new(),
             concluded: Vec::new(),
             ready: Vec::new(),
+            promising: false,
             broken: Vec::new(),
             share: config.share,
             accepted: 0,
@@ -314,7 +315,6 @@ impl Callee {
             deadline: None,
             expired: false,
             priority: extras.as_ref().map_or(Priority::Normal, |extras| extras.priority),
-            promises: false,
             streams,
             held: len,
             charged,
@@ -459,7 +459,7 @@ impl Callee {
             return;
         };
         let (message, priority) = (failure_message(&failure), entry.priority);
-        if entry.promises {
+        if self.promising {
             self.broken.push((id, failure.reason.clone()));
         }
         let before = std::mem::replace(&mut entry.state, State::Replying(message));

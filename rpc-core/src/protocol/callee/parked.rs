@@ -19,11 +19,8 @@ impl Callee {
 
     /// The result of call `id` may be called. Whether the call has been taken; if not, why.
     pub(crate) fn promises(&mut self, id: u64) -> Result<(), Reason> {
-        match self.calls.get_mut(id) {
-            Some(entry) => entry.promises = true,
-            None => return Err(self.refused_for(id)),
-        }
-        Ok(())
+        self.promising = true;
+        if self.calls.get(id).is_some() { Ok(()) } else { Err(self.refused_for(id)) }
     }
 
     /// Why a call was not taken that has just come.
