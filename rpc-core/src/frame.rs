@@ -517,6 +517,7 @@ impl CallTraits {
 
     const LEN_MAX: usize = STREAMS_EXTENSION_LEN + HOPS_EXTENSION_LEN + OBJECT_EXTENSION_LEN + RESULT_EXTENSION_LEN;
 
+    #[cold]
     fn extensions_len(self) -> usize {
         let streams = if self.streams == StreamCounts::NONE { 0 } else { STREAMS_EXTENSION_LEN };
         let hops = if self.hops == 0 { 0 } else { HOPS_EXTENSION_LEN };

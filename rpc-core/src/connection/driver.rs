@@ -12,6 +12,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
@@ -149,8 +150,9 @@ impl<T: Transport> Driver<T> {
     fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
         let look = self.is_called(cx);
         if look {
-            self.shared.look_after(&mut self.effects.events);
-            if !self.effects.events.is_empty() {
+            self.shared.flush();
+            if self.shared.ready.load(Ordering::Relaxed) {
+                self.shared.take_ready(&mut self.effects.events);
                 settle(&self.shared, &mut self.dispatcher, &mut self.effects, cx);
             }
         }

@@ -51,6 +51,8 @@ pub(super) struct Shared<T: Transport> {
     /// Whether encoded replies take more memory than they may, as of the last time one was added. A hint: who sees it
     /// asks under the lock.
     crowded: AtomicBool,
+    /// Calls that have waited for others are to be started. The driver is woken after it is set.
+    pub(super) ready: AtomicBool,
     /// Somebody wants more of the driver than that it reads. Set before it is woken.
     called: AtomicBool,
     pub(super) id: u64,
@@ -147,6 +149,7 @@ impl<T: Transport> Shared<T> {
             at_hand: AtomicBool::new(false),
             changed: Notify::new(),
             crowded: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
             called: AtomicBool::new(true),
             // Unique, and ordered with nothing.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -179,8 +182,13 @@ impl<T: Transport> Shared<T> {
             after.spent = protocol.take_spent();
             self.crowded.store(protocol.is_crowded(), Ordering::Relaxed);
             self.claim_write(&mut state, all, &mut after);
-            let needed = state.protocol.needs_sweep() || state.protocol.has_ready();
-            after.wake_driver = if needed { state.driver.clone() } else { state.driver_if_done() };
+            if state.protocol.has_ready() {
+                self.ready.store(true, Ordering::Relaxed);
+                after.wake_driver = state.driver.clone();
+            } else {
+                after.wake_driver =
+                    if state.protocol.needs_sweep() { state.driver.clone() } else { state.driver_if_done() };
+            }
             result
         };
         self.finish_outside(after);
@@ -227,14 +235,11 @@ impl<T: Transport> Shared<T> {
         self.finish_outside(after);
     }
 
-    /// The same, for the driver: `events` gets what is to be started that has waited.
-    pub(super) fn look_after(&self, events: &mut Vec<Event>) {
-        let after = {
-            let mut state = self.lock();
-            state.protocol.take_ready(events);
-            self.transmit(&mut state)
-        };
-        self.finish_outside(after);
+    /// For the driver: calls that have waited for others, and wait no longer.
+    #[cold]
+    pub(super) fn take_ready(&self, events: &mut Vec<Event>) {
+        self.ready.store(false, Ordering::Relaxed);
+        self.lock().protocol.take_ready(events);
     }
 
     /// Places what is owed, and takes the pen if there is anything to write: for [`finish_outside`](Self::finish_outside).

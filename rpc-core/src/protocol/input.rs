@@ -112,9 +112,9 @@ impl Protocol {
             Kind::Call => {
                 let len = landed.as_ref().map_or(record.len(), Landed::len);
                 self.callee.handle_call(&frame, landed, &mut effects.events)?;
-                // Where it was not taken.
-                self.callee.brought = None;
                 if with_objects {
+                    // Where it was not taken.
+                    self.callee.brought = None;
                     self.settle_call(frame.id, &mut effects.events);
                 }
                 if self.callee.opened.is_empty() {

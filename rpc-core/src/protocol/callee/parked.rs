@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Callee, Entry, Incoming, State};
+use super::{Callee, Incoming, State};
 use crate::error::{NoResult, Reason};
 use crate::object::Object;
 use crate::protocol::Event;
@@ -13,7 +13,8 @@ impl Callee {
     /// A call that is whole waits for what it is made on.
     pub(crate) fn park(&mut self, incoming: Incoming) {
         if let Some(entry) = self.calls.get_mut(incoming.id) {
-            entry.state = State::Parked(Box::new(incoming));
+            entry.state = State::Parked;
+            self.parked.push(incoming);
         }
     }
 
@@ -31,36 +32,34 @@ impl Callee {
         }
     }
 
-    /// Calls that have been taken and wait for an object, in the order in which they came.
-    fn awaiting(&mut self, object: u64) -> Vec<u64> {
-        let waiting = |entry: &mut Entry| {
-            let waits = entry.brought().is_some_and(|brought| brought.awaits == object);
-            waits.then_some(entry.id)
-        };
-        let mut ids: Vec<u64> = self.calls.iter_mut().filter_map(waiting).collect();
-        ids.sort_unstable();
-        ids
+    /// What calls bring along that have been taken and wait for an object, and their ids.
+    fn awaiting(&mut self, object: u64) -> impl Iterator<Item = (u64, &mut Brought)> {
+        let receiving = self.calls.iter_mut().filter_map(|entry| match &mut entry.state {
+            State::Receiving { extras, .. } => Some((entry.id, extras)),
+            State::Parked | State::Running | State::Replying(_) | State::Streaming => None,
+        });
+        let parked = self.parked.iter_mut().map(|incoming| (incoming.id, &mut incoming.extras));
+        let brought =
+            parked.chain(receiving).filter_map(|(id, extras)| Some((id, extras.as_mut()?.brought.as_deref_mut()?)));
+        brought.filter(move |(_, brought)| brought.awaits == object)
     }
 
     /// An object is there: calls that wait for it go to it, as soon as they are whole.
     pub(crate) fn unpark(&mut self, id: u64, object: &Arc<Object>, objects: &Objects) {
-        for waiting in self.awaiting(id) {
-            let Some(entry) = self.calls.get_mut(waiting) else { continue };
-            let deadline = entry.deadline;
-            if let Some(brought) = entry.brought() {
-                brought.awaits = 0;
-                brought.target = Some(objects.target(object));
-                brought.deadline = deadline;
-            }
-            if let State::Parked(_) = entry.state {
-                self.ready.push(waiting);
-            }
+        let mut waiting = Vec::new();
+        for (id, brought) in self.awaiting(id) {
+            brought.awaits = 0;
+            brought.target = Some(objects.target(object));
+            waiting.push(id);
         }
+        waiting.retain(|id| self.calls.get(*id).is_some_and(|entry| matches!(entry.state, State::Parked)));
+        self.ready.append(&mut waiting);
     }
 
     /// An object will never be there.
     pub(crate) fn fail_awaiting(&mut self, id: u64, why: &NoResult) {
-        for waiting in self.awaiting(id) {
+        let waiting: Vec<u64> = self.awaiting(id).map(|(id, _)| id).collect();
+        for waiting in waiting {
             self.refused += 1;
             self.conclude(waiting, Failure::not_executed(Reason::NoResult(why.clone())));
         }
@@ -68,10 +67,8 @@ impl Callee {
 
     /// Nothing will be started any more.
     pub(crate) fn fail_parked(&mut self, reason: &Reason) {
-        let parked = |entry: &&Entry| matches!(entry.state, State::Parked(_));
-        let mut ids: Vec<u64> = self.calls.iter().filter(parked).map(|entry| entry.id).collect();
-        ids.sort_unstable();
-        for id in ids {
+        let parked: Vec<u64> = self.parked.iter().map(|incoming| incoming.id).collect();
+        for id in parked {
             self.conclude(id, Failure::not_executed(reason.clone()));
         }
     }
@@ -84,23 +81,16 @@ impl Callee {
     /// Those calls, unless they have ended meanwhile.
     pub(crate) fn take_ready(&mut self, events: &mut Vec<Event>) {
         for id in std::mem::take(&mut self.ready) {
-            let Some(entry) = self.calls.get_mut(id) else { continue };
-            match std::mem::replace(&mut entry.state, State::Running) {
-                State::Parked(incoming) => events.push(Event::Request(*incoming)),
-                other => entry.state = other,
+            let Some(at) = self.parked.iter().position(|incoming| incoming.id == id) else { continue };
+            let mut incoming = self.parked.remove(at);
+            if let Some(entry) = self.calls.get_mut(id) {
+                entry.state = State::Running;
+                // It has waited, and its time runs.
+                if let Some(brought) = incoming.extras.as_mut().and_then(|extras| extras.brought.as_mut()) {
+                    brought.deadline = entry.deadline;
+                }
+                events.push(Event::Request(incoming));
             }
         }
-    }
-}
-
-impl Entry {
-    /// What the call brings along, as long as it has not been started.
-    fn brought(&mut self) -> Option<&mut Brought> {
-        let extras = match &mut self.state {
-            State::Parked(incoming) => &mut incoming.extras,
-            State::Receiving { extras, .. } => extras,
-            State::Running | State::Replying(_) | State::Streaming => return None,
-        };
-        extras.as_mut()?.brought.as_deref_mut()
     }
 }
