@@ -139,9 +139,9 @@ pub use server::{Server, ServerBuilder, serve};
 pub use trunkline_core::{
     Call, CallError, CallId, CloseReason, Closed, ConnectError, ConnectionError, ConnectionStats, Context, DrainReport,
     Execution, HandshakeError, Inherited, Latency, Limit, Limits, Metadata, MetadataEntry, MetadataError, MetadataIter,
-    MetadataKey, MetadataName, MetadataValue, Peer, Pending, Priority, ProtocolError, Reason, ServerHandle,
-    ServerStats, Service, ServiceClient, StreamError, Streaming, TraceContext, TraceParseError, WithMetadata,
-    allow_wait,
+    MetadataKey, MetadataName, MetadataValue, NoResult, Opened, Peer, Pending, Pipelinable, Pipelined, Priority,
+    ProtocolError, Reason, ServerHandle, ServerStats, Service, ServiceClient, StreamError, Streaming, TraceContext,
+    TraceParseError, WithMetadata, allow_wait,
 };
 pub use trunkline_macros::service;
 pub use trunkline_transports::BindError;

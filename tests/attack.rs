@@ -27,6 +27,8 @@ mod known;
 mod objects;
 #[path = "attack/payloads.rs"]
 mod payloads;
+#[path = "attack/results.rs"]
+mod results;
 #[path = "attack/ring.rs"]
 mod ring;
 #[path = "attack/ring_live.rs"]

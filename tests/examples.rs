@@ -71,6 +71,14 @@ fn permissions_are_checked() {
 }
 
 #[test]
+fn a_row_of_calls_costs_one_round_trip() {
+    let output = run(&mut example("pipeline"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("all at once: [\"pipeline\"] after 1 round trips\n"), "{said}");
+}
+
+#[test]
 fn three_people_hear_each_other() {
     let output = run(&mut example("chat"));
     let said = String::from_utf8_lossy(&output.stdout);

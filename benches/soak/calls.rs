@@ -21,15 +21,15 @@ pub(crate) async fn call(client: SoakClient, random: Random, life: Life) {
     }
 }
 
-struct Caller {
-    client: SoakClient,
-    random: Random,
-    life: Life,
+pub(crate) struct Caller {
+    pub(crate) client: SoakClient,
+    pub(crate) random: Random,
+    pub(crate) life: Life,
 }
 
 impl Caller {
     async fn once(&mut self) {
-        match self.random.below(20) {
+        match self.random.below(23) {
             0..=5 => self.exchange().await,
             6 | 7 => self.cancel().await,
             8 => self.deadline().await,
@@ -40,6 +40,7 @@ impl Caller {
             14 | 15 => self.down().await,
             16 | 17 => self.up().await,
             18 => self.through().await,
+            19..=21 => self.rooms().await,
             _ => self.forget().await,
         }
     }
@@ -204,7 +205,7 @@ impl Caller {
     }
 
     /// Takes up to so many pieces, and sees how the stream ends if it takes all.
-    async fn take(&mut self, what: &str, pieces: &mut Streaming<Vec<u8>>, course: &Course, most: u64) {
+    pub(crate) async fn take(&mut self, what: &str, pieces: &mut Streaming<Vec<u8>>, course: &Course, most: u64) {
         let mut taken = 0;
         while taken < most {
             match pieces.next().await {
@@ -222,7 +223,7 @@ impl Caller {
         }
     }
 
-    fn course(&mut self) -> Course {
+    pub(crate) fn course(&mut self) -> Course {
         Course {
             number: self.random.next(),
             count: self.random.size(3_000),
@@ -238,7 +239,7 @@ impl Caller {
         if self.random.one_in(2) { count + 1 } else { self.random.below(count + 1) }
     }
 
-    fn failed<E: Debug>(&self, what: &str, error: &CallError<E>, has_deadline: bool) {
+    pub(crate) fn failed<E: Debug>(&self, what: &str, error: &CallError<E>, has_deadline: bool) {
         let reason = match error {
             CallError::NotExecuted(reason) | CallError::MaybeExecuted(reason) => Some(reason),
             CallError::App(_) => None,
@@ -251,7 +252,7 @@ impl Caller {
         }
     }
 
-    fn wrong(&self, what: &str) -> ! {
+    pub(crate) fn wrong(&self, what: &str) -> ! {
         self.life.watch.wrong(what)
     }
 }
@@ -262,7 +263,7 @@ fn panicked(count: u64) -> String {
 }
 
 /// A call that is dropped after so many microseconds; none: after it was polled once.
-async fn briefly<C: IntoFuture>(micros: u64, call: C) -> Option<C::Output> {
+pub(crate) async fn briefly<C: IntoFuture>(micros: u64, call: C) -> Option<C::Output> {
     let call = call.into_future();
     if micros > 0 {
         return timeout(Duration::from_micros(micros), call).await.ok();

@@ -19,6 +19,7 @@
 mod calls;
 mod life;
 mod random;
+mod rooms;
 mod service;
 mod site;
 mod watch;

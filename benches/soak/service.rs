@@ -28,8 +28,73 @@ pub(crate) trait Soak {
     async fn down(&self, course: Course) -> impl Stream<Item = Vec<u8>>;
     /// Takes up to so many, and says how many there were and whether that was all.
     async fn up(&self, number: u64, most: u64, pieces: Streaming<Vec<u8>>) -> Result<(u64, bool), String>;
+    /// A room, after a while; or no room.
+    async fn enter(&self, number: u64, pace: Pace) -> Result<RoomClient, String>;
     /// What comes in goes out.
     async fn through(&self, pieces: Streaming<Vec<u8>>) -> impl Stream<Item = Vec<u8>>;
+}
+
+/// How a room is opened.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Pace {
+    pub(crate) millis: u64,
+    pub(crate) fails: bool,
+    pub(crate) panics: bool,
+}
+
+/// Rooms in rooms, to be called before they are there.
+#[trunkline::service]
+pub(crate) trait Room {
+    async fn enter(&self, number: u64, pace: Pace) -> Result<RoomClient, String>;
+    /// The numbers of the rooms on the way here, together.
+    async fn sum(&self) -> u64;
+    /// As `Soak.exchange`.
+    async fn exchange(&self, number: u64, argument: &[u8], len: u64) -> Result<Vec<u8>, String>;
+    async fn wait(&self, millis: u64) -> u64;
+    #[rpc(oneway)]
+    async fn knock(&self);
+    async fn down(&self, course: Course) -> impl Stream<Item = Vec<u8>>;
+}
+
+struct Inside(u64);
+
+impl Inside {
+    async fn enter(before: u64, number: u64, pace: Pace) -> Result<RoomClient, String> {
+        if pace.millis > 0 {
+            sleep(Duration::from_millis(pace.millis)).await;
+        }
+        if pace.panics {
+            std::panic::panic_any(ON_PURPOSE)
+        }
+        if pace.fails {
+            return Err(format!("no {number}"));
+        }
+        Ok(RoomClient::local(RoomServer::new(Inside(before.wrapping_add(number)))))
+    }
+}
+
+impl Room for Inside {
+    async fn enter(&self, number: u64, pace: Pace) -> Result<RoomClient, String> {
+        Inside::enter(self.0, number, pace).await
+    }
+
+    async fn sum(&self) -> u64 {
+        self.0
+    }
+
+    async fn exchange(&self, number: u64, argument: &[u8], len: u64) -> Result<Vec<u8>, String> {
+        Handlers.exchange(number, argument, len).await
+    }
+
+    async fn wait(&self, millis: u64) -> u64 {
+        Handlers.wait(millis).await
+    }
+
+    async fn knock(&self) {}
+
+    async fn down(&self, course: Course) -> impl Stream<Item = Vec<u8>> {
+        Pieces::new(course)
+    }
 }
 
 /// What clients serve.
@@ -97,6 +162,10 @@ impl Soak for Handlers {
 
     async fn through(&self, pieces: Streaming<Vec<u8>>) -> impl Stream<Item = Vec<u8>> {
         Through(pieces)
+    }
+
+    async fn enter(&self, number: u64, pace: Pace) -> Result<RoomClient, String> {
+        Inside::enter(0, number, pace).await
     }
 }
 

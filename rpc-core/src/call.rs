@@ -1,6 +1,8 @@
 //! A call, from the caller's side: a value, then a future, then an outcome.
 
+mod opener;
 mod options;
+mod pipelined;
 mod with_metadata;
 mod witness;
 
@@ -34,7 +36,9 @@ use crate::waiter::block_on;
 use crate::wire::{Arguments, Half, Output};
 use witness::Witness;
 
+pub(crate) use opener::Opener;
 pub(crate) use options::Options;
+pub use pipelined::{Opened, Pipelinable, Pipelined};
 pub use with_metadata::WithMetadata;
 
 /// A call that has not been made yet. It borrows its arguments; nothing has been encoded, sent or allocated.
@@ -242,8 +246,19 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             Err(reason) => return Poll::Ready(Err(reason)),
         };
         let streams = StreamCounts { given: self.call.arguments.streams(), returned: R::STREAMS };
-        let object = self.call.client.object();
-        let mut call = NewCall { head, oneway: R::ONEWAY, timeout, deadline, nested, streams, extras, hops, object };
+        let object = self.call.client.object(R::ONEWAY);
+        let mut call = NewCall {
+            head,
+            oneway: R::ONEWAY,
+            timeout,
+            deadline,
+            nested,
+            streams,
+            extras,
+            hops,
+            object,
+            result: false,
+        };
         let mut payload = Scratch::take();
         let passing = Passing::begin();
         let tail = match self.call.arguments.encode(self.call.client.codec, &mut payload) {
@@ -280,7 +295,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         self.exchange = match begun {
             Begun::Placed(id) | Begun::Part { id, .. } => Exchange::Placed(id),
             Begun::Queued(ticket) => Exchange::Waiting(ticket),
-            Begun::Failed(reason) => return Poll::Ready(Err(*reason)),
+            Begun::Failed(reason) => return self.poll_failed(*reason, &call, cx),
             Begun::Starved => {
                 // It will be encoded anew; but its time runs from now. A timeout would begin again at every attempt.
                 self.call.timeout = None;
@@ -289,6 +304,26 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             }
         };
         Poll::Ready(Ok(()))
+    }
+
+    /// It cannot be placed. Where that is because it is made on the result of a call that has not been placed, it waits for
+    /// that.
+    #[cold]
+    fn poll_failed(&mut self, reason: Reason, call: &NewCall, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
+        let client = self.call.client;
+        let Some(opener) = client.opener().filter(|_| call.object > opener::OBJECT_MAX) else {
+            return Poll::Ready(Err(reason));
+        };
+        match opener.poll_object(cx) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(_)) => cx.waker().wake_by_ref(),
+            Poll::Ready(Err(reason)) => return Poll::Ready(Err(reason)),
+        }
+        // It will be encoded anew, and its time runs from now.
+        self.call.timeout = None;
+        let deadline = *self.call.deadline.get_or_insert_with(|| clock::now() + call.timeout);
+        let patience = &mut self.call.options.get_or_insert_default().patience;
+        patience.poll(&**client.connection().link(), deadline, cx).map(|()| Err(Reason::DeadlineExceeded))
     }
 
     /// Has the connection's layers look at the call before it is encoded.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{self, Serialize, Serializer};
 
-use crate::call::Call;
+use crate::call::{Call, Opener};
 use crate::call_layer::CallLayers;
 use crate::codec::CodecId;
 use crate::connection::Connection;
@@ -47,6 +47,7 @@ pub trait ServiceClient {
                     object.revoked().await;
                     Closed::Revoked
                 }
+                Place::Promised(opener) => opener.closed().await,
             }
         }
     }
@@ -95,6 +96,8 @@ enum Place {
     Held(Arc<Handle>),
     /// To an object of this process.
     Own(Arc<Object>),
+    /// To the result of a call, which may not be there yet.
+    Promised(Arc<Opener>),
 }
 
 impl Client {
@@ -112,7 +115,26 @@ impl Client {
     fn own_object(&self) -> Option<&Arc<Object>> {
         match &self.place {
             Place::Own(object) => Some(object),
-            Place::Services(_) | Place::Held(_) => None,
+            Place::Services(_) | Place::Held(_) | Place::Promised(_) => None,
+        }
+    }
+
+    /// A client of the result of a call.
+    pub(crate) fn promised(opener: Arc<Opener>) -> Client {
+        let client = opener.client().clone();
+        Client { place: Place::Promised(opener), ..client }
+    }
+
+    /// The same, whatever this one is a client of.
+    pub(crate) fn on_connection(&self) -> Client {
+        Client { place: Place::Services(self.connection().clone()), ..self.clone() }
+    }
+
+    /// The call whose result it is a client of.
+    pub(crate) fn opener(&self) -> Option<&Arc<Opener>> {
+        match &self.place {
+            Place::Promised(opener) => Some(opener),
+            Place::Services(_) | Place::Held(_) | Place::Own(_) => None,
         }
     }
 
@@ -138,14 +160,16 @@ impl Client {
             Place::Services(connection) => connection,
             Place::Held(handle) => handle.connection(),
             Place::Own(object) => object.connection(),
+            Place::Promised(opener) => opener.client().connection(),
         }
     }
 
-    /// The object that its calls are made on; 0 = none.
-    pub(crate) fn object(&self) -> u64 {
+    /// The object that its calls are made on, of which one is made now; 0 = none, and above [`OBJECT_MAX`] it is not known.
+    pub(crate) fn object(&self, oneway: bool) -> u64 {
         match &self.place {
             Place::Held(handle) => handle.id(),
             Place::Services(_) | Place::Own(_) => 0,
+            Place::Promised(opener) => opener.object(oneway),
         }
     }
 
@@ -164,6 +188,7 @@ impl fmt::Debug for Client {
             Place::Services(connection) => client.field("connection", connection),
             Place::Held(handle) => client.field("object", &handle.id()).field("connection", handle.connection()),
             Place::Own(object) => client.field("local", object),
+            Place::Promised(opener) => client.field("result", opener),
         };
         client.finish_non_exhaustive()
     }
@@ -175,6 +200,7 @@ impl Serialize for Client {
             Place::Own(object) => Passed::Object(Arc::clone(object)),
             Place::Held(handle) => Passed::Back(Arc::clone(handle)),
             Place::Services(_) => return Err(ser::Error::custom(NOT_AN_OBJECT)),
+            Place::Promised(_) => return Err(ser::Error::custom(NOT_THERE_YET)),
         };
         let index = object::pass(passed).ok_or_else(|| ser::Error::custom(NOT_IN_A_MESSAGE))?;
         serializer.serialize_u32(index)
@@ -197,4 +223,6 @@ impl<'de> Deserialize<'de> for Client {
 
 const NOT_AN_OBJECT: &str = "a client that was made with `connect` or taken from a connection cannot be handed over: \
                              make it with `local`";
+const NOT_THERE_YET: &str = "the client of a result that need not be there yet cannot be handed over: `.await` the pipelined \
+                             call, and hand over the client that this gives";
 const NOT_IN_A_MESSAGE: &str = "a client can only travel as a part of a call's arguments, or of what a call returns";

@@ -187,6 +187,9 @@ pub enum Reason {
     /// The object that was called is not there any more: it was revoked, or this side had let go of it.
     #[error("the object is not there any more")]
     ObjectGone,
+    /// The call was made on the result of another, which gave none. See [`Call::pipelined`](crate::Call::pipelined).
+    #[error("the call on whose result it was made {0}")]
+    NoResult(NoResult),
     /// A message required something that its receiver, of an earlier version, does not know: a critical extension.
     #[error("the message requires extension {0:#06x}, which its receiver does not know")]
     UnknownExtension(u16),
@@ -206,6 +209,34 @@ pub enum Reason {
     /// A code from a peer of a later version.
     #[error("reason {0}, which this version does not know")]
     Unknown(u8),
+}
+
+/// Why a call gave no result that another could be made on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoResult {
+    /// It ran and returned the method's own error.
+    #[error("returned an error of its own")]
+    App,
+    /// It returned no client.
+    #[error("returned no client")]
+    NoClient,
+    /// It returned a client that its caller had passed before: nothing would come between the two, so it is called directly.
+    #[error("returned a client of the caller's own, which can be called without it")]
+    Own,
+    /// It failed.
+    #[error("failed: {0}")]
+    Failed(Box<Reason>),
+}
+
+impl From<Reason> for NoResult {
+    /// In a row of calls, each made on the result of the one before, the first that failed is what counts.
+    fn from(reason: Reason) -> NoResult {
+        match reason {
+            Reason::NoResult(why) => why,
+            reason => NoResult::Failed(Box::new(reason)),
+        }
+    }
 }
 
 impl From<MetadataError> for Reason {

@@ -164,6 +164,8 @@ pub mod tag {
     pub const OBJECT: u16 = CRITICAL | 8;
     /// The objects that a message hands over: their ids, 8 bytes each.
     pub const HANDLES: u16 = CRITICAL | 9;
+    /// The result of a call will be an object, which may be called before it is there: nothing.
+    pub const RESULT: u16 = CRITICAL | 10;
     /// How many handlers a call has come through, 1 byte.
     pub const HOPS: u16 = 0x0b;
     /// Metadata of a call or a reply: `flags[1] name_len[1] value_len[2] name value`, again and again.
@@ -180,6 +182,9 @@ pub mod tag {
 
 /// The most objects that a message can hand over.
 pub(crate) const HANDLES_MAX: usize = 128;
+
+/// Makes of a call's id that of the object that is its result. No other object's id has this bit, and no call's.
+pub(crate) const RESULT: u64 = 1 << 63;
 
 /// How many streams a call has. They own the ids after its own, those that its caller sends first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -345,7 +350,7 @@ impl<'a> Frame<'a> {
 
     /// Whether it says anything of objects.
     pub(crate) fn has_objects(&self) -> bool {
-        self.extensions().any(|extension| matches!(extension, Ok((tag::OBJECT | tag::HANDLES, _))))
+        self.extensions().any(|extension| matches!(extension, Ok((tag::OBJECT | tag::HANDLES | tag::RESULT, _))))
     }
 
     /// Walks the extensions.
@@ -503,21 +508,26 @@ pub(crate) struct CallTraits {
     pub(crate) hops: u8,
     /// The object of the receiver's that it is made on; 0 = a service.
     pub(crate) object: u64,
+    /// Its result will be called before it is there.
+    pub(crate) result: bool,
 }
 
 impl CallTraits {
-    pub(crate) const NONE: CallTraits = CallTraits { streams: StreamCounts::NONE, hops: 0, object: 0 };
+    pub(crate) const NONE: CallTraits = CallTraits { streams: StreamCounts::NONE, hops: 0, object: 0, result: false };
 
-    const LEN_MAX: usize = STREAMS_EXTENSION_LEN + HOPS_EXTENSION_LEN + OBJECT_EXTENSION_LEN;
+    const LEN_MAX: usize = STREAMS_EXTENSION_LEN + HOPS_EXTENSION_LEN + OBJECT_EXTENSION_LEN + RESULT_EXTENSION_LEN;
 
+    #[cold]
     fn extensions_len(self) -> usize {
         let streams = if self.streams == StreamCounts::NONE { 0 } else { STREAMS_EXTENSION_LEN };
         let hops = if self.hops == 0 { 0 } else { HOPS_EXTENSION_LEN };
         let object = if self.object == 0 { 0 } else { OBJECT_EXTENSION_LEN };
-        streams + hops + object
+        let result = if self.result { RESULT_EXTENSION_LEN } else { 0 };
+        streams + hops + object + result
     }
 
     /// Writes them; how long they are.
+    #[cold]
     fn write(self, space: &mut [u8]) -> usize {
         let mut at = 0;
         if self.streams != StreamCounts::NONE {
@@ -529,6 +539,9 @@ impl CallTraits {
         }
         if self.object != 0 {
             at += write_extension(tag::OBJECT, &self.object.to_le_bytes(), &mut space[at..]);
+        }
+        if self.result {
+            at += write_extension(tag::RESULT, &[], &mut space[at..]);
         }
         at
     }
@@ -554,6 +567,7 @@ pub(crate) fn first_frame_len(beside: usize, handles: usize, payload: usize) -> 
 const STREAMS_EXTENSION_LEN: usize = 4 + 2;
 const HOPS_EXTENSION_LEN: usize = 4 + 1;
 const OBJECT_EXTENSION_LEN: usize = 4 + 8;
+const RESULT_EXTENSION_LEN: usize = 4;
 const MISSED_EXTENSION_LEN: usize = 4 + 8;
 
 /// Writes a CALL without extensions, as most are; `false` if the sender has no room now.

@@ -58,13 +58,13 @@ mod waiter;
 #[doc(hidden)]
 pub use serde;
 
-pub use call::{Call, Pending, WithMetadata};
+pub use call::{Call, Opened, Pending, Pipelinable, Pipelined, WithMetadata};
 pub use call_id::CallId;
 pub use client::{Client, ServiceClient};
 pub use connection::{Connection, ConnectionBuilder};
 pub use context::{Context, Peer, allow_wait};
 pub use error::{
-    CallError, CloseReason, ConnectError, ConnectionError, Execution, HandshakeError, ProtocolError, Reason,
+    CallError, CloseReason, ConnectError, ConnectionError, Execution, HandshakeError, NoResult, ProtocolError, Reason,
 };
 pub use inherit::Inherited;
 pub use latency::Latency;

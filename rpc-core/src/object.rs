@@ -185,6 +185,9 @@ pub enum Closed {
     /// Whoever had handed the object over has revoked it.
     #[error("the object was revoked")]
     Revoked,
+    /// The call that was to return it, and was [pipelined](crate::Call::pipelined), has failed.
+    #[error("the call that was to return the object has failed")]
+    NoResult,
     /// The connection to it has ended.
     #[error("the connection has ended: {0}")]
     Connection(ConnectionError),

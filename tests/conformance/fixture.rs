@@ -22,6 +22,7 @@ use crate::exchange::{ExchangeServer, Market};
 use crate::flow::{FlowServer, Stage};
 use crate::harness::{soon, until};
 use crate::ledger::Ledger;
+use crate::nests::{NestServer, Twigs};
 use crate::own_transport::{Handed, Handing, Own, handed};
 use crate::raw::{Raw, raw, raw_ring};
 use crate::service::{Host, Neighbour, OtherServer, SuiteClient, SuiteServer};
@@ -447,6 +448,7 @@ pub(crate) fn server_builder(setup: &Setup, ledger: &Ledger) -> trunkline::Serve
         .service(OtherServer::new(Neighbour))
         .service(FlowServer::new(Stage { ledger: ledger.clone() }))
         .service(ExchangeServer::new(Market::new(ledger.clone())))
+        .service(NestServer::new(Twigs::new(ledger.clone())))
         .service(crate::cases::locks::service())
         .service(vault::service(ledger))
         .service(ErrandServer::new(Messenger))

@@ -22,6 +22,7 @@ mod cases {
     pub(crate) mod locks;
     pub(crate) mod objects;
     pub(crate) mod payloads;
+    pub(crate) mod pipelining;
     pub(crate) mod sessions;
     pub(crate) mod streams;
 }
@@ -32,6 +33,7 @@ mod fixture;
 mod flow;
 mod harness;
 mod ledger;
+mod nests;
 mod own_transport;
 mod pipes;
 mod raw;
@@ -195,6 +197,22 @@ cases! { $
         a_drain_of_one_side_leaves_the_other_working,
         a_plain_thread_may_call_an_object,
         a_service_is_handed_over_twice,
+    }
+    pipelining {
+        calls_on_a_result_leave_right_behind_its_call,
+        results_of_results_are_called,
+        a_call_that_gives_no_result_is_told_of,
+        what_is_dropped_ends_what_nobody_wants,
+        a_oneway_call_on_a_result_is_wanted,
+        deadlines_run_while_calls_wait_for_a_result,
+        a_row_of_results_waits_at_the_limit,
+        long_calls_are_made_on_results_and_give_them,
+        a_result_that_is_not_there_yet_is_not_handed_over,
+        many_results_come_and_go,
+        a_drain_waits_for_calls_on_results,
+        calls_on_results_have_not_run_when_the_grace_ends,
+        the_end_of_the_connection_ends_all_of_it,
+        a_plain_thread_may_call_a_result,
     }
     isolation {
         a_handler_that_never_returns_holds_up_nobody,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Call;
+use super::pipelined::Patience;
 use crate::call_id::CallId;
 use crate::context::{Handed, Scope};
 use crate::error::Reason;
@@ -22,6 +23,8 @@ pub(crate) struct Options {
     call_id: Option<CallId>,
     priority: Option<Priority>,
     wants_metadata: bool,
+    /// Until when it waits for what it is made on to be placed.
+    pub(super) patience: Patience,
 }
 
 impl Options {

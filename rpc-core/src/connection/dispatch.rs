@@ -108,6 +108,10 @@ impl Dispatcher {
     /// A request that has to do with objects.
     #[cold]
     fn request_with(&mut self, router: &Router, brought: Brought, incoming: &mut Incoming) {
+        if let Some(deadline) = brought.deadline {
+            // It has waited for what it is made on.
+            incoming.timeout = deadline.saturating_duration_since(clock::now()).min(incoming.timeout);
+        }
         let received = brought.claim.map(|claim| Received::new(claim, &self.connection));
         let object = brought.target.and_then(Target::take);
         let id = incoming.id;

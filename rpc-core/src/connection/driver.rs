@@ -12,6 +12,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
@@ -150,6 +151,10 @@ impl<T: Transport> Driver<T> {
         let look = self.is_called(cx);
         if look {
             self.shared.flush();
+            if self.shared.ready.load(Ordering::Relaxed) {
+                self.shared.take_ready(&mut self.effects.events);
+                settle(&self.shared, &mut self.dispatcher, &mut self.effects, cx);
+            }
         }
         if self.inlet.is_none() {
             match self.take_up(cx) {
@@ -528,10 +533,15 @@ fn wake_callers<T: Transport>(shared: &Shared<T>, effects: &mut Effects, cx: &Co
 /// Does what frames or the time have asked for, and sends what came of it.
 fn settle<T: Transport>(shared: &Shared<T>, dispatcher: &mut Dispatcher, effects: &mut Effects, cx: &Context<'_>) {
     wake_callers(shared, effects, cx);
-    dispatcher.handle_all(&mut effects.events);
-    if dispatcher.done.is_empty() {
-        shared.flush();
-    } else {
-        shared.finish_all(&mut dispatcher.done);
+    loop {
+        dispatcher.handle_all(&mut effects.events);
+        if dispatcher.done.is_empty() {
+            return shared.flush();
+        }
+        shared.finish_all(&mut dispatcher.done, &mut effects.events);
+        // Mostly nobody has waited for what was done.
+        if effects.events.is_empty() {
+            return;
+        }
     }
 }

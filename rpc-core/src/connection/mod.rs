@@ -14,6 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::body::{Body, Parts};
@@ -106,6 +107,8 @@ pub(crate) trait Link: StreamLink + ObjectLink + Send + Sync {
     fn codec(&self) -> CodecId;
     fn values(&self) -> &Values;
     fn call_layers(&self) -> Option<&Arc<CallLayers>>;
+    /// The driver's.
+    fn runtime(&self) -> &Handle;
 
     /// Makes a call, of which `payload` is the payload. See [`Caller::begin`](crate::protocol::caller::Caller::begin).
     fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun;
@@ -122,6 +125,8 @@ pub(crate) trait Link: StreamLink + ObjectLink + Send + Sync {
     fn poll_waiting(&self, ticket: Ticket, waker: &mut Option<Waker>) -> Waited;
     fn abandon(&self, id: u64);
     fn abandon_waiting(&self, ticket: Ticket);
+    /// Nobody waits for a call any more, which is to go on all the same.
+    fn detach(&self, id: u64);
 
     /// Ends a call of the peer's.
     fn finish(&self, id: u64, how: Finish, payload: Encoded<'_>);
@@ -317,7 +322,7 @@ impl<L: Layers> ConnectionBuilder<L> {
     ///
     /// Dropping the future closes the transport.
     pub async fn over(self, transport: BoxTransport) -> Result<Connection, ConnectError> {
-        if tokio::runtime::Handle::try_current().is_err() {
+        if Handle::try_current().is_err() {
             return Err(ConnectError::NoRuntime);
         }
         let connection = transport.start(self.into_start());

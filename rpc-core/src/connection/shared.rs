@@ -22,7 +22,7 @@ use crate::codec::CodecId;
 use crate::error::{CloseReason, ConnectError, ConnectionError, ProtocolError};
 use crate::limits::Limits;
 use crate::protocol::caller::Answer;
-use crate::protocol::{Attempt, Begun, Encoded, Finish, NewCall, Protocol, Spent, Ticket, Waited};
+use crate::protocol::{Attempt, Begun, Encoded, Event, Finish, NewCall, Protocol, Spent, Ticket, Waited};
 use crate::rare::Rare;
 use crate::stats::ConnectionStats;
 use crate::transport::{BatchWriter, FrameSender, Lent, Properties, Transport};
@@ -54,6 +54,8 @@ pub(super) struct Shared<T: Transport> {
     crowded: AtomicBool,
     /// The same of items that streams have to send.
     pub(super) glutted: AtomicBool,
+    /// Calls that have waited for others are to be started. The driver is woken after it is set.
+    pub(super) ready: AtomicBool,
     /// Somebody wants more of the driver than that it reads. Set before it is woken.
     called: AtomicBool,
     pub(super) id: u64,
@@ -151,6 +153,7 @@ impl<T: Transport> Shared<T> {
             changed: Notify::new(),
             crowded: AtomicBool::new(false),
             glutted: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
             called: AtomicBool::new(true),
             // Unique, and ordered with nothing.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -183,8 +186,13 @@ impl<T: Transport> Shared<T> {
             after.spent = protocol.take_spent();
             self.crowded.store(protocol.is_crowded(), Ordering::Relaxed);
             self.claim_write(&mut state, all, &mut after);
-            after.wake_driver =
-                if state.protocol.needs_sweep() { state.driver.clone() } else { state.driver_if_done() };
+            if state.protocol.has_ready() {
+                self.ready.store(true, Ordering::Relaxed);
+                after.wake_driver = state.driver.clone();
+            } else {
+                after.wake_driver =
+                    if state.protocol.needs_sweep() { state.driver.clone() } else { state.driver_if_done() };
+            }
             result
         };
         self.finish_outside(after);
@@ -229,6 +237,13 @@ impl<T: Transport> Shared<T> {
     pub(super) fn flush(&self) {
         let after = self.transmit(&mut self.lock());
         self.finish_outside(after);
+    }
+
+    /// For the driver: calls that have waited for others, and wait no longer.
+    #[cold]
+    pub(super) fn take_ready(&self, events: &mut Vec<Event>) {
+        self.ready.store(false, Ordering::Relaxed);
+        self.lock().protocol.take_ready(events);
     }
 
     /// Places what is owed, and takes the pen if there is anything to write: for [`finish_outside`](Self::finish_outside).
@@ -375,9 +390,11 @@ impl<T: Transport> Shared<T> {
     }
 
     /// Hands replies of handlers that the driver has run itself to the peer, all at once.
-    pub(super) fn finish_all(&self, done: &mut Done) {
+    /// `events` gets what is to be started that has waited for them.
+    pub(super) fn finish_all(&self, done: &mut Done, events: &mut Vec<Event>) {
         self.with(|State { protocol, sender, .. }, _| {
             done.each(|id, how, payload| protocol.finish(id, how, payload, sender));
+            protocol.take_ready(events);
         });
     }
 
@@ -468,12 +485,16 @@ impl<T: Transport> Link for Shared<T> {
         self.call_layers.as_ref()
     }
 
+    fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun {
         let mut copy = None;
         let begun = loop {
             match self.attempt(call, payload, &mut copy, waker, next) {
                 Attempt::Done(begun) => break begun,
-                Attempt::Lent(id) => break self.begin_feeding(id, payload, call.oneway),
+                Attempt::Lent(id) => break self.begin_feeding(id, payload, call.oneway || call.result),
                 // Outside of the lock: it may be long, and its bytes not in memory yet.
                 Attempt::Unowned => copy = Some(Body::from(payload)),
             }
@@ -524,6 +545,11 @@ impl<T: Transport> Link for Shared<T> {
         let mut idle = Vec::new();
         self.with(|state, wakers| state.protocol.abandon_waiting(ticket, &mut idle, wakers));
         self.take_back();
+    }
+
+    fn detach(&self, id: u64) {
+        let mut idle = Vec::new();
+        self.with(|state, _| state.protocol.caller().detach(id, &mut idle));
     }
 
     fn finish(&self, id: u64, how: Finish, payload: Encoded<'_>) {

@@ -57,6 +57,11 @@ impl Sent {
         Some(Arc::new(sent))
     }
 
+    /// The first object that a message with these `extras` hands over.
+    pub(crate) fn first_object(extras: &Extras) -> Option<u64> {
+        extras.as_ref()?.cargo.as_ref()?.first()
+    }
+
     /// The first frame of a message with these `extras` is placed.
     pub(crate) fn placed(extras: &Extras) {
         if let Some(cargo) = extras.as_ref().and_then(|sent| sent.cargo.as_ref()) {

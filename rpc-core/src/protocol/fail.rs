@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::codec::DecodeError;
-use crate::error::Reason;
+use crate::error::{NoResult, Reason};
 use crate::frame::{FAIL_HEAD_LEN, FrameError, Lead};
 use crate::limits::Limit;
 use crate::metadata::MetadataError;
@@ -86,22 +86,26 @@ mod code {
     pub(super) const UNENCODABLE_REPLY: u8 = 11;
     pub(super) const UNKNOWN_EXTENSION: u8 = 12;
     pub(super) const OBJECT_GONE: u8 = 13;
+    pub(super) const NO_RESULT: u8 = 14;
     pub(super) const MALFORMED_EXTENSION: u8 = 20;
     pub(super) const METADATA_TOO_LONG: u8 = 21;
     pub(super) const STREAM_IDLE: u8 = 30;
 }
 
-/// A reason as it travels: its code, and up to 16 bytes of numbers.
+/// Two numbers of 8 bytes, and in front of them what says of which call they are.
+const DETAIL_MAX: usize = 18;
+
+/// A reason as it travels: its code, and up to 18 bytes of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WireReason {
     pub(crate) code: u8,
-    detail: [u8; 16],
+    detail: [u8; DETAIL_MAX],
     len: u8,
 }
 
 impl WireReason {
     fn new(code: u8, detail: &[u8]) -> WireReason {
-        let mut reason = WireReason { code, detail: [0; 16], len: detail.len() as u8 };
+        let mut reason = WireReason { code, detail: [0; DETAIL_MAX], len: detail.len() as u8 };
         reason.detail[..detail.len()].copy_from_slice(detail);
         reason
     }
@@ -144,6 +148,7 @@ impl WireReason {
                 WireReason::new(code::METADATA_TOO_LONG, &pair(&len, &max))
             }
             Reason::ObjectGone => WireReason::new(code::OBJECT_GONE, &[]),
+            Reason::NoResult(why) => WireReason::of_no_result(why),
             Reason::StreamIdle { after } => {
                 let millis = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
                 WireReason::new(code::STREAM_IDLE, &millis.to_le_bytes())
@@ -156,6 +161,38 @@ impl WireReason {
             | Reason::Metadata(_)
             | Reason::Unknown(_) => WireReason::new(0, &[]),
         }
+    }
+
+    fn of_no_result(why: &NoResult) -> WireReason {
+        let number = match why {
+            NoResult::App => 0,
+            NoResult::NoClient => 1,
+            NoResult::Own => 2,
+            NoResult::Failed(_) => 3,
+        };
+        let mut wire = WireReason::new(code::NO_RESULT, &[number]);
+        // One that is about another call stands alone, whoever made it.
+        if let NoResult::Failed(reason) = why {
+            let inner = WireReason::from_reason(reason);
+            if inner.code != code::NO_RESULT {
+                wire.detail[1] = inner.code;
+                wire.detail[2..2 + usize::from(inner.len)].copy_from_slice(inner.detail());
+                wire.len = 2 + inner.len;
+            }
+        }
+        wire
+    }
+
+    fn parse_no_result(detail: &[u8]) -> Option<NoResult> {
+        Some(match detail {
+            [0, ..] => NoResult::App,
+            [1, ..] => NoResult::NoClient,
+            [2, ..] => NoResult::Own,
+            [3, code, detail @ ..] if *code != code::NO_RESULT => {
+                NoResult::Failed(Box::new(parse_reason(*code, detail)))
+            }
+            _ => return None,
+        })
     }
 
     fn parse(code: u8, detail: &[u8]) -> Option<Reason> {
@@ -181,6 +218,7 @@ impl WireReason {
             }
             code::CANCELLED => Reason::Cancelled,
             code::OBJECT_GONE => Reason::ObjectGone,
+            code::NO_RESULT => Reason::NoResult(WireReason::parse_no_result(detail)?),
             code::UNENCODABLE_REPLY => Reason::UnencodableReply,
             code::UNKNOWN_EXTENSION => Reason::UnknownExtension(u16::from_le_bytes(*detail.first_chunk::<2>()?)),
             code::MALFORMED_EXTENSION => Reason::MalformedExtension(u16::from_le_bytes(*detail.first_chunk::<2>()?)),
@@ -233,6 +271,10 @@ mod tests {
             Reason::MalformedExtension(0x10),
             Reason::Metadata(MetadataError::TooLong { len: 3000, max: 2048 }),
             Reason::StreamIdle { after: Duration::from_secs(300) },
+            Reason::NoResult(NoResult::App),
+            Reason::NoResult(NoResult::NoClient),
+            Reason::NoResult(NoResult::Own),
+            Reason::NoResult(NoResult::Failed(Box::new(Reason::Panicked))),
         ];
         for reason in reasons {
             let wire = WireReason::from_reason(&reason);
@@ -241,6 +283,14 @@ mod tests {
                 assert_eq!(parse_reason(wire.code, &wire.detail()[..cut]), Reason::Unknown(wire.code));
             }
         }
+        // The longest there is; and one about yet another call is none.
+        let failed = |reason: Reason| Reason::NoResult(NoResult::Failed(Box::new(reason)));
+        let reason = failed(Reason::TooLarge { len: 1 << 40, max: 7 });
+        let wire = WireReason::from_reason(&reason);
+        assert_eq!((parse_reason(wire.code, wire.detail()), wire.detail().len()), (reason, 18));
+        let wire = WireReason::from_reason(&failed(Reason::NoResult(NoResult::App)));
+        assert_eq!(parse_reason(wire.code, wire.detail()), Reason::Unknown(code::NO_RESULT));
+        assert_eq!(parse_reason(code::NO_RESULT, &[3, code::NO_RESULT, 0]), Reason::Unknown(code::NO_RESULT));
         let wire = WireReason::from_reason(&Reason::SchemaMismatch { ours: 1, theirs: 2 });
         assert_eq!(parse_reason(wire.code, wire.detail()), Reason::SchemaMismatch { ours: 2, theirs: 1 });
     }

@@ -1,9 +1,7 @@
 //! What objects and the messages that hand them over have to know of each other.
 
-use std::task::Waker;
-
-use super::Protocol;
 use super::objects::{Cargo, Objects, Spent};
+use super::{Effects, Protocol};
 use crate::error::{ProtocolError, Reason};
 use crate::frame::{Frame, Kind};
 use crate::object::{Object, Passed};
@@ -31,13 +29,15 @@ impl Protocol {
     pub(in crate::protocol) fn take_objects(
         &mut self,
         frame: &Frame<'_>,
-        wakers: &mut Vec<Waker>,
+        effects: &mut Effects,
     ) -> Result<(), ProtocolError> {
+        // Those that have waited for an object come before those that find it there.
+        self.take_ready(&mut effects.events);
         match frame.kind {
             Kind::Call => self.callee.brought = Some(Box::new(self.objects().read(frame)?)),
             Kind::Reply | Kind::Fail => {
                 if let Some(claim) = self.objects().read_reply(frame)? {
-                    self.caller.attach(frame.id, claim, wakers);
+                    self.caller.attach(frame.id, claim, &mut effects.wakers);
                 }
             }
             _ => {}

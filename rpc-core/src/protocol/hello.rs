@@ -35,8 +35,10 @@ mod field {
     pub(super) const OBJECTS: u16 = 12;
 }
 
-/// The features of this version: none that a peer could require.
-const FEATURES: u64 = 0;
+/// The result of a call may be called before it is there: RESULT on a CALL.
+pub(crate) const FEATURE_RESULTS: u64 = 1;
+/// The features of this version.
+const FEATURES: u64 = FEATURE_RESULTS;
 
 /// What one side says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

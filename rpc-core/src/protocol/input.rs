@@ -3,7 +3,7 @@
 use std::task::Waker;
 use std::time::Duration;
 
-use super::hello::Hello;
+use super::hello::{FEATURE_RESULTS, Hello};
 use super::message::{CHUNK_LEN_MIN, Opening, Piece};
 use super::{
     Class, DRAIN_PING, Drain, Effects, Failure, GOAWAY_FINAL, Phase, Protocol, Side, WINDOW_ITEMS, WINDOW_MORE,
@@ -108,15 +108,19 @@ impl Protocol {
         if !matches!(frame.kind, Kind::Call | Kind::Reply | Kind::Fail) {
             refuse_critical(&frame)?;
         }
-        if frame.is_extended() && frame.has_objects() {
-            self.take_objects(&frame, &mut effects.wakers)?;
+        let with_objects = frame.is_extended() && frame.has_objects();
+        if with_objects {
+            self.take_objects(&frame, effects)?;
         }
         match frame.kind {
             Kind::Call => {
                 let len = landed.as_ref().map_or(record.len(), Landed::len);
                 self.callee.handle_call(&frame, landed, &mut effects.events)?;
-                // Where it was not taken.
-                self.callee.brought = None;
+                if with_objects {
+                    // Where it was not taken.
+                    self.callee.brought = None;
+                    self.settle_call(frame.id, &mut effects.events);
+                }
                 if self.callee.opened.is_empty() {
                     self.note_short(len);
                 } else {
@@ -143,9 +147,13 @@ impl Protocol {
                 self.caller.handle_chunk(&frame, landed, &mut effects.wakers)?;
                 self.note_reply(frame.id);
             }
-            Kind::Chunk => self.callee.handle_chunk(&frame, landed, &mut effects.events)?,
+            Kind::Chunk => {
+                self.callee.handle_chunk(&frame, landed, &mut effects.events)?;
+                self.park_last(&mut effects.events);
+            }
             Kind::Cancel => {
                 self.callee.handle_cancel(frame.id, &mut effects.events)?;
+                self.break_promises();
                 self.cancel_streams(frame.id, &mut effects.wakers);
             }
             Kind::Credit => self.handle_credit(&frame, &mut effects.wakers)?,
@@ -204,6 +212,7 @@ impl Protocol {
         let theirs = Hello::parse(frame.body)?;
         self.codec = theirs.pick_codec(&self.config.codecs)?;
         (self.caller, self.callee, self.stream_config, self.object_config) = halves(&self.config, &theirs);
+        self.results_known = theirs.features_offered & FEATURE_RESULTS != 0;
         self.phase = Phase::Open;
         self.hello_deadline = None;
         self.changed = true;

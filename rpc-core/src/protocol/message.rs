@@ -386,7 +386,7 @@ impl Opening {
                 (tag::STREAMS, value) if frame.kind == Kind::Call => opening.streams = StreamCounts::parse(value)?,
                 (tag::HOPS, &[hops]) => opening.hops = hops,
                 // Looked at when the frame was taken in.
-                (tag::OBJECT, _) if frame.kind == Kind::Call => {}
+                (tag::OBJECT | tag::RESULT, _) if frame.kind == Kind::Call => {}
                 (tag::HANDLES, _) => {}
                 (unknown, _) if unknown & tag::CRITICAL != 0 => opening.unknown = Some(unknown),
                 _ => {}

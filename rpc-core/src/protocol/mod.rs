@@ -20,6 +20,7 @@ mod objects;
 mod output;
 mod pace;
 mod payload;
+mod pipelining;
 mod ranked;
 pub(crate) mod stream;
 mod table;
@@ -194,6 +195,8 @@ pub(crate) struct Protocol {
     /// Where one has been handed over, either way.
     objects: Option<Box<Objects>>,
     object_config: ObjectConfig,
+    /// The peer knows that results may be called before they are there.
+    results_known: bool,
     latches: Latches,
     pace: Pace,
     /// CLOSE has been placed: nothing goes after it.
@@ -238,6 +241,7 @@ impl Protocol {
             stream_config,
             objects: None,
             object_config,
+            results_known: false,
             latches: Latches { hello: config.side == Side::Client, ..Latches::default() },
             pace: Pace::default(),
             said_close: false,
@@ -310,13 +314,16 @@ impl Protocol {
             Phase::Open if call.streams != StreamCounts::NONE && !self.may_stream() => {
                 Begun::failed(Reason::UnknownExtension(tag::STREAMS)).into()
             }
+            Phase::Open if call.result && !self.may_promise() => {
+                Begun::failed(Reason::UnknownExtension(tag::RESULT)).into()
+            }
             Phase::Open if call.object != 0 && self.is_gone(call.object) => Begun::failed(Reason::ObjectGone).into(),
             Phase::Open => self.caller.begin(call, payload, lend, copy, waker, out),
             Phase::AwaitHello => Begun::failed(Reason::ConnectionLost(ConnectionError::PeerGone)).into(),
             Phase::Ended(error) => Begun::failed(Reason::ConnectionLost(error.clone())).into(),
         };
         if !self.caller.opened.is_empty() {
-            self.open_own_streams();
+            self.open_own();
         }
         if matches!(begun, Attempt::Done(Begun::Failed(_)) | Attempt::Unowned) {
             return (begun, false);
@@ -411,6 +418,9 @@ impl Protocol {
     #[inline]
     pub(crate) fn finish<S: FrameSender>(&mut self, id: u64, how: Finish, payload: Encoded<'_>, out: &mut S) {
         self.say_hello(out);
+        if self.objects.is_some() {
+            self.settle_promise(id, &how, &payload);
+        }
         if self.streams.is_some() {
             // A reply that the peer does not take is a failure, which ends the streams of its call.
             let failure = self.callee.too_large(&how, &payload).map(Finish::Failed);
@@ -458,6 +468,7 @@ impl Protocol {
 
     /// Says CLOSE after everything that is owed now.
     pub(crate) fn close(&mut self, reason: CloseReason) {
+        self.close_parked(reason);
         self.latches.close.get_or_insert(reason);
         self.caller.admit_no_more();
     }

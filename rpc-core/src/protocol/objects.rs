@@ -12,18 +12,22 @@
 //! Whoever receives a frame with HANDLES owes a RELEASE for every id in it, whatever becomes of the message. What belongs to
 //! a message therefore says so when it is dropped, wherever that is: [`Drops`].
 
+mod promises;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::table::{Keyed, Table};
 use crate::error::{ProtocolError, Reason};
-use crate::frame::{Frame, FrameError, HANDLES_MAX, Head, Kind, first_frame_len, tag};
+use crate::frame::{Frame, FrameError, HANDLES_MAX, Head, Kind, RESULT, first_frame_len, tag};
 use crate::limits::Limit;
 use crate::object::{Exported, Object, Passed};
 use crate::protocol::Side;
 use crate::rare::Rare;
 use crate::share::Share;
 use crate::transport::FrameSender;
+use promises::Promises;
 
 /// What an object that is held costs of the server's memory: its entry, the handle, and what stands around that.
 const OBJECT_COST: u64 = 256;
@@ -46,6 +50,11 @@ impl Cargo {
     /// The value of HANDLES.
     pub(crate) fn list(&self) -> Vec<u8> {
         self.ids.iter().flat_map(|id| id.to_le_bytes()).collect()
+    }
+
+    /// The first of them; `None` if there is none.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.ids.first().copied()
     }
 
     /// The message's first frame is placed: the peer will have what was in it.
@@ -105,6 +114,10 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    fn new(drops: &Arc<Drops>, object: Arc<Object>) -> Target {
+        Target { drops: Arc::clone(drops), object: Some(object) }
+    }
+
     pub(crate) fn take(mut self) -> Option<Arc<Object>> {
         self.object.take()
     }
@@ -206,6 +219,12 @@ impl Keyed for Import {
 pub(crate) struct Brought {
     /// The object it is made on, instead of a service.
     pub(crate) target: Option<Target>,
+    /// That is the result of another call and not there yet: its id; 0 = it is, or there is none.
+    pub(crate) awaits: u64,
+    /// When its time is over, where it has waited for that.
+    pub(crate) deadline: Option<Instant>,
+    /// Its own result may be called before it is there.
+    pub(crate) promises: bool,
     /// What it hands over.
     pub(crate) claim: Option<Claim>,
     /// It is not to be taken.
@@ -234,6 +253,12 @@ pub(crate) struct Objects {
     imports: Table<Import>,
     /// The highest id among those that the peer has given.
     last_import: u64,
+    /// Results of calls of the peer's that the peer may call before they are there.
+    promises: Promises,
+    /// The id of the last result that this side may call before it is there.
+    last_result: u64,
+    /// Such results among the imports.
+    results: usize,
     /// Ids to be released.
     owed: Vec<u64>,
     /// Ids whose objects are gone, of which the peer has to hear.
@@ -250,6 +275,9 @@ impl Objects {
             exports: Table::new(),
             imports: Table::new(),
             last_import: 0,
+            promises: Promises::new(),
+            last_result: 0,
+            results: 0,
             owed: Vec::new(),
             withdrawn: Vec::new(),
             drops: Arc::default(),
@@ -259,7 +287,7 @@ impl Objects {
 
     /// Objects of this side's that the peer has, and the other way round.
     pub(crate) fn len(&self) -> (usize, usize) {
-        (self.exports.len(), self.imports.len())
+        (self.exports.len() + self.promises.len(), self.imports.len())
     }
 
     /// Gets ready what a message will hand over that has so many bytes of payload, and of other things `beside` it.
@@ -310,7 +338,7 @@ impl Objects {
     pub(crate) fn claim(&mut self, list: &[u8]) -> Result<Claim, ProtocolError> {
         let mut claim = Claim { drops: Arc::clone(&self.drops), held: Vec::new(), crowded: false };
         for id in ids(list, "list of objects")? {
-            if id == 0 {
+            if id == 0 || id & RESULT != 0 {
                 return Err(ProtocolError::UnknownObject(id));
             }
             if self.config.side.owns(id) {
@@ -322,7 +350,7 @@ impl Objects {
             if self.imports.get(id).is_some() {
                 return Err(ProtocolError::Unexpected("object that is here already"));
             }
-            if self.imports.len() >= self.config.import_max {
+            if self.imports.len() - self.results >= self.config.import_max {
                 return Err(ProtocolError::TooManyObjects { max: self.config.import_max });
             }
             let charged = if self.config.share.charge(OBJECT_COST).is_ok() { OBJECT_COST } else { 0 };
@@ -341,9 +369,7 @@ impl Objects {
         }
         match self.exports.get(id) {
             Some(export) if !export.may_be_named() => Err(ProtocolError::UnknownObject(id)),
-            Some(export) if !export.gone => {
-                Ok(Some(Target { drops: Arc::clone(&self.drops), object: Some(export.object.object()) }))
-            }
+            Some(export) if !export.gone => Ok(Some(Target::new(&self.drops, export.object.object()))),
             None if id >= self.next_id => Err(ProtocolError::UnknownObject(id)),
             _ => Ok(None),
         }
@@ -356,10 +382,20 @@ impl Objects {
             match extension? {
                 (tag::OBJECT, value) => {
                     let id = value.try_into().map_err(|_| FrameError::Truncated { what: "id of an object" })?;
-                    brought.target = self.named(u64::from_le_bytes(id))?;
-                    if brought.target.is_none() {
-                        brought.refused = Some(Reason::ObjectGone);
+                    match u64::from_le_bytes(id) {
+                        id if id & RESULT != 0 => self.aim(id, &mut brought)?,
+                        id => brought.target = self.named(id)?,
                     }
+                    if brought.target.is_none() && brought.awaits == 0 {
+                        brought.refused.get_or_insert(Reason::ObjectGone);
+                    }
+                }
+                (tag::RESULT, value) => {
+                    if !value.is_empty() || brought.promises {
+                        return Err(ProtocolError::Unexpected("value or second one of RESULT"));
+                    }
+                    brought.promises = true;
+                    brought.refused = self.promise(frame.id)?.err().or(brought.refused);
                 }
                 (tag::HANDLES, _) if brought.claim.is_some() => {
                     return Err(ProtocolError::Unexpected("second HANDLES"));
@@ -419,6 +455,7 @@ impl Objects {
                 self.withdrawn.push(export.id);
             }
         }
+        self.promises.withdraw(object, &mut self.withdrawn);
     }
 
     /// RELEASE.
@@ -427,8 +464,14 @@ impl Objects {
             return Err(FrameError::Truncated { what: "RELEASE" }.into());
         }
         for id in ids(body, "RELEASE")? {
-            self.exports.get(id).filter(|export| export.may_be_named()).ok_or(ProtocolError::UnknownObject(id))?;
-            self.forget(id).ok_or(ProtocolError::UnknownObject(id))?;
+            match id & RESULT {
+                0 => {
+                    let known = self.exports.get(id).filter(|export| export.may_be_named());
+                    known.ok_or(ProtocolError::UnknownObject(id))?;
+                    self.forget(id).ok_or(ProtocolError::UnknownObject(id))?;
+                }
+                _ => self.release_promise(id)?,
+            }
         }
         Ok(())
     }
@@ -444,7 +487,11 @@ impl Objects {
 
     /// GONE; whether somebody here has the object.
     pub(crate) fn handle_gone(&mut self, id: u64) -> Result<bool, ProtocolError> {
-        if id == 0 || self.config.side.owns(id) || id > self.last_import {
+        let known = match id & RESULT {
+            0 => id != 0 && !self.config.side.owns(id) && id <= self.last_import,
+            _ => self.config.side.owns(id) && id <= self.last_result,
+        };
+        if !known {
             return Err(ProtocolError::UnknownObject(id));
         }
         // It may have crossed the RELEASE.
@@ -505,6 +552,7 @@ impl Objects {
             }
             for id in self.owed.drain(from..) {
                 if let Some(import) = self.imports.take(id) {
+                    self.results -= usize::from(id & RESULT != 0);
                     self.config.share.release(import.charged);
                 }
             }
@@ -516,6 +564,7 @@ impl Objects {
     pub(crate) fn end(&mut self) {
         self.settle();
         self.spent.extend(self.exports.drain().into_iter().map(|export| Spent::Exported(export.object)));
+        self.end_promises();
         for import in self.imports.drain() {
             self.config.share.release(import.charged);
         }
@@ -527,6 +576,7 @@ impl Objects {
     pub(crate) fn rest(&mut self) {
         self.exports.rest();
         self.imports.rest();
+        self.promises.rest();
         self.owed.shrink_to_fit();
         self.withdrawn.shrink_to_fit();
     }

@@ -70,7 +70,7 @@ impl Protocol {
     fn transmit_calls<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
         let all = self.caller.transmit(out, wakers);
         if !self.caller.opened.is_empty() {
-            self.open_own_streams();
+            self.open_own();
         }
         all
     }

@@ -77,6 +77,7 @@ impl Protocol {
             self.soon = false;
             let calls = self.caller.sweep(now, &mut effects.wakers);
             let handlers = self.callee.sweep(now, &mut effects.events);
+            self.break_promises();
             self.look_after_streams(&mut effects.wakers);
             let idle = self.sweep_streams(now, &mut effects.wakers);
             self.next_deadline = [calls, handlers, idle].into_iter().flatten().min();

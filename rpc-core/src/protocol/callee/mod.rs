@@ -5,6 +5,7 @@
 //! | state | memory it holds | ends by |
 //! |---|---|---|
 //! | receiving | the payload so far; its total is charged | its last chunk, CANCEL |
+//! | parked | the payload; it is made on what is not there yet | [`Callee::unpark`], its deadline, CANCEL |
 //! | running | the payload, until the handler is gone | [`Callee::finish`] |
 //! | replying | the encoded reply, which waits for room or credit | its last byte being placed |
 //! | streaming | what its streams hold, and the payload until the handler is gone | [`Callee::end_streams`] |
@@ -12,6 +13,7 @@
 //! Calls that get no state at all (over a limit) are refused: an id and a reason in a bounded queue.
 
 mod outgoing;
+mod parked;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -67,6 +69,8 @@ enum State {
         extras: Option<Box<CallExtras>>,
         assembly: Assembly,
     },
+    /// It is whole, and waits for the result of another call: in [`Callee::parked`].
+    Parked,
     Running,
     Replying(Message),
     /// The reply is out, and the call's streams go on.
@@ -152,6 +156,14 @@ pub(crate) struct Callee {
     pub(crate) opened: Vec<(u64, StreamCounts)>,
     /// Calls with streams that a FAIL has ended here.
     pub(crate) concluded: Vec<u64>,
+    /// Calls that wait for the results of others, in the order in which they came.
+    parked: Vec<Incoming>,
+    /// Parked calls that are to be started.
+    ready: Vec<u64>,
+    /// Some call has promised its result.
+    promising: bool,
+    /// Calls that may have done so and have ended without a handler.
+    pub(crate) broken: Vec<(u64, Reason)>,
     share: Arc<Share>,
     pub(crate) accepted: u64,
     pub(crate) refused: u64,
@@ -205,6 +217,10 @@ impl Callee {
             streaming: 0,
             opened: Vec::new(),
             concluded: Vec::new(),
+            parked: Vec::new(),
+            ready: Vec::new(),
+            promising: false,
+            broken: Vec::new(),
             share: config.share,
             accepted: 0,
             refused: 0,
@@ -382,7 +398,7 @@ impl Callee {
     pub(crate) fn lend(&mut self, id: u64, len: usize) -> Option<Filling> {
         match &mut self.calls.get_mut(id)?.state {
             State::Receiving { assembly, .. } => assembly.lend(len),
-            State::Running | State::Replying(_) | State::Streaming => None,
+            State::Parked | State::Running | State::Replying(_) | State::Streaming => None,
         }
     }
 
@@ -404,7 +420,7 @@ impl Callee {
         let (head, hops, extras, assembly) = match &mut entry.state {
             State::Receiving { head, hops, extras, assembly } => (head, *hops, extras, assembly),
             // It was whole.
-            State::Running | State::Streaming => return Err(ProtocolError::Chunks),
+            State::Parked | State::Running | State::Streaming => return Err(ProtocolError::Chunks),
             // Its deadline passed while it came in, and the peer has yet to hear of it.
             State::Replying(_) => return self.requests.stray(len),
         };
@@ -434,7 +450,7 @@ impl Callee {
             State::Running | State::Streaming => events.push(Event::Cancel(id)),
             // Its handler is still there, and what it sends ends with it.
             State::Replying(_) if entry.streams.returned > 0 => events.push(Event::Cancel(id)),
-            State::Receiving { .. } => self.conclude(id, Failure::not_executed(Reason::Cancelled)),
+            State::Receiving { .. } | State::Parked => self.conclude(id, Failure::not_executed(Reason::Cancelled)),
             State::Replying(_) => self.conclude(id, Failure::maybe_executed(Reason::Cancelled)),
         }
         Ok(())
@@ -446,10 +462,14 @@ impl Callee {
             return;
         };
         let (message, priority) = (failure_message(&failure), entry.priority);
+        if self.promising {
+            self.broken.push((id, failure.reason.clone()));
+        }
         let before = std::mem::replace(&mut entry.state, State::Replying(message));
         let (held, charged) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.charged));
         match before {
             State::Receiving { assembly, .. } => self.requests.forget(assembly.rest()),
+            State::Parked => self.parked.retain(|incoming| incoming.id != id),
             State::Running | State::Streaming => {}
             State::Replying(message) => {
                 self.reply_bytes -= message.unsent();
@@ -477,7 +497,7 @@ impl Callee {
         for entry in self.calls.iter_mut() {
             let waits = match &entry.state {
                 State::Replying(message) => !message.begun && message.len() > REPLY_INLINE_MAX,
-                State::Running | State::Receiving { .. } => !entry.expired,
+                State::Running | State::Parked | State::Receiving { .. } => !entry.expired,
                 State::Streaming => false,
             };
             if !waits {
@@ -491,7 +511,7 @@ impl Callee {
             entry.expired = true;
             match entry.state {
                 State::Running => events.push(Event::Expire(entry.id)),
-                State::Receiving { .. } => overdue.push((entry.id, Class::NotExecuted)),
+                State::Receiving { .. } | State::Parked => overdue.push((entry.id, Class::NotExecuted)),
                 // Its caller gives no credit for it, and waits no longer.
                 State::Replying(_) | State::Streaming => overdue.push((entry.id, Class::MaybeExecuted)),
             }
@@ -510,6 +530,7 @@ impl Callee {
             queue.shrink_to_fit();
         }
         self.encoders.shrink_to_fit();
+        self.parked.shrink_to_fit();
     }
 
     /// Whether every account is as it was at the start.
@@ -521,6 +542,7 @@ impl Callee {
             && self.backlog_credit.is_empty()
             && self.encoders.is_empty()
             && (self.streaming, self.opened.len(), self.concluded.len()) == (0, 0, 0)
+            && (self.parked.len(), self.ready.len(), self.broken.len()) == (0, 0, 0)
             && self.replies.in_use() == 0
             && self.requests.is_at_rest()
     }
@@ -556,7 +578,7 @@ impl Callee {
     pub(crate) fn revive(&mut self, id: u64) {
         self.forget_streams(id);
         let entry = self.calls.get_mut(id);
-        if let Some(entry) = entry.filter(|entry| !matches!(entry.state, State::Receiving { .. })) {
+        if let Some(entry) = entry.filter(|entry| !matches!(entry.state, State::Receiving { .. } | State::Parked)) {
             entry.state = State::Running;
         }
     }
@@ -615,6 +637,9 @@ impl Callee {
         self.backlog_credit.clear();
         self.sending.clear();
         self.reply_bytes = 0;
+        self.parked.clear();
+        self.ready.clear();
+        self.broken.clear();
         wakers.append(&mut self.encoders);
     }
 }

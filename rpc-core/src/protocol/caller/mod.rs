@@ -56,14 +56,25 @@ pub(crate) struct NewCall {
     pub(crate) hops: u8,
     /// The object of the peer's that it is made on; 0 = a service.
     pub(crate) object: u64,
+    /// Its result will be called before it is there.
+    pub(crate) result: bool,
 }
 
 impl NewCall {
     #[inline(always)]
     fn lead(&self) -> Lead {
-        let traits = CallTraits { streams: self.streams, hops: self.hops, object: self.object };
+        let traits = CallTraits { streams: self.streams, hops: self.hops, object: self.object, result: self.result };
         if traits == CallTraits::NONE { Lead::Call(self.head) } else { Lead::Extended(self.head, traits) }
     }
+}
+
+/// A call that others have to know of when it has been placed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opened {
+    pub(crate) id: u64,
+    pub(crate) streams: StreamCounts,
+    /// Its result will be called.
+    pub(crate) result: bool,
 }
 
 /// What became of a new call.
@@ -265,8 +276,8 @@ pub(crate) struct Caller {
     open: usize,
     /// Calls that have been answered and whose streams go on. They count as open.
     lingering: usize,
-    /// Calls with streams that have been given an id, for whoever keeps the streams.
-    pub(crate) opened: Vec<(u64, StreamCounts)>,
+    /// Calls with streams, or with a result that may be called, that have been given an id: for whoever keeps those.
+    pub(crate) opened: Vec<Opened>,
     /// The most calls the peer takes at a time.
     limit: usize,
     /// The next id that may be given.
@@ -538,6 +549,21 @@ impl Caller {
             self.replies.release(bytes.len() as u64);
         }
         self.cancel(id);
+    }
+
+    /// Nobody waits for a call any more, which is to go on all the same. Its waker goes to `idle`, as above.
+    pub(crate) fn detach(&mut self, id: u64, idle: &mut Vec<Waker>) {
+        let Some(slot) = self.slot_mut(id) else {
+            return;
+        };
+        slot.wanted = false;
+        idle.extend(slot.waker.take());
+        if let Some(Outcome::Large { bytes, .. }) = slot.outcome.take() {
+            self.replies.release(bytes.len() as u64);
+        }
+        if self.fate(id) == Fate::Answered {
+            self.release(id);
+        }
     }
 
     /// The caller of a waiting call has lost interest; those who wait for memory are to be woken. The call's id, if it has

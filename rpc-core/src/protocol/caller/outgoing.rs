@@ -5,7 +5,7 @@
 
 use std::task::Waker;
 
-use super::{Attempt, Begun, Caller, Cancel, Fed, NewCall, NewWaker};
+use super::{Attempt, Begun, Caller, Cancel, Fed, NewCall, NewWaker, Opened};
 use crate::body::{Body, Parts};
 use crate::error::Reason;
 use crate::frame::{Extended, Head, Kind, Lead, flags, place_call};
@@ -180,8 +180,8 @@ impl Caller {
         self.open += 1;
         self.last_id = last_id;
         self.next_id = last_id + 2;
-        if last_id != id {
-            self.opened.push((id, call.streams));
+        if last_id != id || call.result {
+            self.opened.push(Opened { id, streams: call.streams, result: call.result });
         }
         self.unstamped |= call.deadline.is_none();
         let index = self.index(id);

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::{Over, Pushed, Room, Streams, Took};
 use crate::error::{ConnectionError, ProtocolError, Reason};
-use crate::frame::Frame;
-use crate::protocol::caller::Fate;
+use crate::frame::{Frame, RESULT, StreamCounts};
+use crate::protocol::caller::{Fate, Opened};
 use crate::protocol::extras::Extras;
 use crate::protocol::fail::Failure;
 use crate::protocol::{Encoded, Finish, Protocol, Ticket};
@@ -37,10 +37,15 @@ impl Protocol {
         self.stream_config.window_out.min(self.stream_config.window_in)
     }
 
-    /// Calls with streams may have been placed.
-    pub(in crate::protocol) fn open_own_streams(&mut self) {
-        while let Some((id, counts)) = self.caller.opened.pop() {
-            self.streams().open(id, counts, true);
+    /// Calls with streams, or with a result that may be called, may have been placed.
+    pub(in crate::protocol) fn open_own(&mut self) {
+        while let Some(Opened { id, streams, result }) = self.caller.opened.pop() {
+            if streams != StreamCounts::NONE {
+                self.streams().open(id, streams, true);
+            }
+            if result {
+                self.objects().open_result(id);
+            }
         }
     }
 
@@ -149,6 +154,10 @@ impl Protocol {
         if let (Some(id), Some(streams)) = (placed, &mut self.streams) {
             // It may have its reply already.
             streams.abandon(id, wakers);
+        }
+        if let (Some(id), Some(objects)) = (placed, &mut self.objects) {
+            // Nobody has learnt of its result.
+            objects.release(id | RESULT);
         }
         self.look_after_streams(wakers);
     }

@@ -22,6 +22,8 @@ mod liveness;
 mod model;
 mod mutation;
 mod objects;
+mod pipelining;
+mod results;
 mod streams;
 mod talks;
 mod turns;
@@ -240,6 +242,7 @@ impl Node {
     fn output(&mut self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         loop {
+            self.protocol.take_ready(&mut self.effects.events);
             self.protocol.transmit(&mut self.out, &mut self.effects.wakers);
             self.sort_effects();
             let mut batch = Bytes::default();
@@ -518,6 +521,7 @@ fn new_call() -> NewCall {
         extras: None,
         hops: 0,
         object: 0,
+        result: false,
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use super::results::Results;
 use super::talks::Talks;
 use super::*;
 use crate::limits::Limit;
@@ -66,6 +67,8 @@ struct Made {
     number: u64,
     at: Where,
     streams: StreamCounts,
+    /// Its result may be called.
+    result: bool,
     /// By when it must have an outcome.
     due: Instant,
     /// It asks for what comes beside its reply, which is its number.
@@ -79,6 +82,7 @@ struct Model {
     next_number: u64,
     calls: Vec<Made>,
     talks: Talks,
+    results: Results,
     /// Calls with streams whose handlers have begun.
     begun: HashSet<u64>,
     /// Numbers of calls that reached a handler.
@@ -114,6 +118,7 @@ impl Model {
             next_number: 0,
             calls: Vec::new(),
             talks: Talks::default(),
+            results: Results::default(),
             begun: HashSet::new(),
             executed: HashSet::new(),
             not_executed: HashSet::new(),
@@ -127,7 +132,7 @@ impl Model {
 
     fn step(&mut self) {
         let client = self.random.one_in(2);
-        match self.random.below(22) {
+        match self.random.below(23) {
             0..=3 => self.call(client),
             4..=6 => self.finish(client),
             7 | 8 => self.take(),
@@ -144,6 +149,7 @@ impl Model {
             }
             12..=15 => self.talks.step(&mut self.pair, &mut self.random),
             16 => self.reply_early(client),
+            17 => self.results.let_go(&mut self.pair, &mut self.random),
             _ => {
                 self.pair.flush();
                 for _ in 0..self.random.below(8) {
@@ -175,16 +181,21 @@ impl Model {
             let (given, returned) = (self.random.below(4) as u8, self.random.below(3) as u8);
             call.streams = StreamCounts { given, returned };
         }
+        call.result = !call.oneway && self.random.one_in(4);
+        call.object = self.results.pick(client, &mut self.random);
         let extended = self.random.one_in(3);
         if extended {
             call.extras = Some(self.extras(number).into());
         }
-        let (oneway, streams) = (call.oneway, call.streams);
+        let (oneway, streams, result) = (call.oneway, call.streams, call.result);
         let due = now + timeout + if call.deadline.is_none() { SWEEP } else { Duration::ZERO };
         let at = match self.node(client).begin(call, payload, None) {
             Begun::Placed(_) if oneway => return,
             Begun::Placed(id) | Begun::Part { id, .. } => {
                 self.talks.placed(client, id, streams);
+                if result {
+                    self.results.placed(client, id);
+                }
                 Where::Placed(id)
             }
             // Who makes it waits only for it to be placed.
@@ -196,7 +207,7 @@ impl Model {
             }
         };
         if !oneway {
-            self.calls.push(Made { by_client: client, number, at, streams, due, extended });
+            self.calls.push(Made { by_client: client, number, at, streams, result, due, extended });
         } else if let Where::Queued(ticket) = at {
             self.node(client).abandon_waiting(ticket);
         }
@@ -221,7 +232,7 @@ impl Model {
             }
             for request in &node.requests {
                 let number = u64::from_le_bytes(request.payload.as_slice()[..8].try_into().unwrap());
-                self.executed.insert(number);
+                self.results.started += usize::from(self.executed.insert(number) && is_on_object(request));
             }
             assert_eq!(node.error, None);
             let stats = node.stats();
@@ -248,7 +259,7 @@ impl Model {
         match how {
             0 => node.finish_with(id, Failure::maybe_executed(Reason::Panicked)),
             1 if len % 7 == 0 => node.finish(id, &bytes(max as usize + 1, 0)),
-            _ => node.finish(id, &reply),
+            _ => node.finish_as_promised(id, &reply),
         }
     }
 
@@ -281,6 +292,9 @@ impl Model {
                 Waited::Placed(id) => {
                     call.at = Where::Placed(id);
                     self.talks.placed(call.by_client, id, call.streams);
+                    if call.result {
+                        self.results.placed(call.by_client, id);
+                    }
                 }
                 Waited::Failed(failure) => return self.failed(&call, &failure),
             }
@@ -304,7 +318,7 @@ impl Model {
             self.outcomes += 1;
             return;
         }
-        assert_eq!(beside.as_ref().map(|beside| beside.get("number")), call.extended.then_some(Some(&*number)));
+        assert_eq!(beside.as_ref().and_then(|beside| beside.get("number")), call.extended.then_some(&*number));
         assert_eq!(reply[..8], call.number.to_le_bytes(), "another call's reply");
         assert_eq!(reply[8..], bytes(reply.len(), id)[8..]);
         assert!(self.executed.contains(&call.number));
@@ -357,6 +371,7 @@ impl Model {
             self.pair.settle();
             self.look();
             self.talks.settle(&mut self.pair);
+            self.results.settle(&mut self.pair);
             self.pair.client.echo_all();
             self.pair.server.echo_all();
             if self.pair.client.is_at_rest() && self.pair.server.is_at_rest() {
@@ -374,9 +389,14 @@ impl Model {
     }
 }
 
+fn is_on_object(request: &Incoming) -> bool {
+    let brought = request.extras.as_ref().and_then(|extras| extras.brought.as_ref());
+    brought.is_some_and(|brought| brought.target.is_some())
+}
+
 #[test]
 fn honest_ends_understand_each_other_whatever_happens() {
-    let (mut outcomes, mut received) = (0, 0);
+    let (mut outcomes, mut received, mut on_results) = (0, 0, 0);
     for seed in 0..SEEDS {
         let mut model = Model::new(seed);
         let drain_at = if seed % 4 == 0 { model.random.below(STEPS as u64) as usize } else { STEPS };
@@ -392,9 +412,11 @@ fn honest_ends_understand_each_other_whatever_happens() {
         model.pair.assert_at_rest();
         outcomes += model.outcomes;
         received += model.talks.received;
+        on_results += model.results.started;
     }
     assert!(outcomes > 10 * SEEDS as usize, "{outcomes}");
     assert!(received > 10_000 * SEEDS, "{received} bytes of streams");
+    assert!(on_results > 2 * SEEDS as usize, "{on_results} calls on results");
 }
 
 #[test]

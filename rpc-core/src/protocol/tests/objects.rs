@@ -36,13 +36,13 @@ impl Drop for Thing {
 }
 
 /// An object, and whether it has been dropped.
-fn thing() -> (Arc<Object>, Arc<AtomicBool>) {
+pub(super) fn thing() -> (Arc<Object>, Arc<AtomicBool>) {
     let dropped = Arc::new(AtomicBool::new(false));
     let connect = Box::new(|_| -> crate::Connection { unreachable!("nobody calls it here") });
     (Arc::new(Object::new(Thing(Arc::clone(&dropped)), connect)), dropped)
 }
 
-fn is(flag: &AtomicBool) -> bool {
+pub(super) fn is(flag: &AtomicBool) -> bool {
     flag.load(Ordering::Relaxed)
 }
 
@@ -51,11 +51,11 @@ pub(super) fn things(n: usize) -> (Vec<Passed>, Vec<Arc<AtomicBool>>) {
     (0..n).map(|_| thing()).map(|(object, dropped)| (Passed::Object(object), dropped)).unzip()
 }
 
-fn handles(ids: &[u64]) -> Vec<u8> {
+pub(super) fn handles(ids: &[u64]) -> Vec<u8> {
     extension(tag::HANDLES, &ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>())
 }
 
-fn release(ids: &[u64]) -> Vec<u8> {
+pub(super) fn release(ids: &[u64]) -> Vec<u8> {
     raw(15, 0, 0, &[], &ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>())
 }
 
@@ -71,7 +71,7 @@ impl Node {
     }
 
     /// A handler returns `passed`.
-    fn return_objects(&mut self, id: u64, passed: &[Passed], len: usize) {
+    pub(super) fn return_objects(&mut self, id: u64, passed: &[Passed], len: usize) {
         let finish = Finish::Returned(Half::Ok, self.pack(passed).unwrap());
         self.requests.retain(|request| request.id != id);
         self.protocol.finish(id, finish, Encoded::There(&bytes(len, 0)), &mut self.out);
@@ -91,16 +91,16 @@ impl Node {
     }
 
     /// Makes a call on an object of the peer's.
-    fn call_object(&mut self, object: u64) -> Begun {
+    pub(super) fn call_object(&mut self, object: u64) -> Begun {
         self.begin(NewCall { object, ..new_call() }, b"x".to_vec(), None)
     }
 
     /// What a locked section would leave to be dropped.
-    fn drop_spent(&mut self) {
+    pub(super) fn drop_spent(&mut self) {
         drop(self.protocol.take_spent());
     }
 
-    fn objects(&mut self) -> (usize, usize) {
+    pub(super) fn objects(&mut self) -> (usize, usize) {
         let stats = self.stats();
         (stats.objects_exported, stats.objects_imported)
     }
@@ -459,7 +459,7 @@ impl Orders {
     }
 }
 
-fn permute(moves: &mut Vec<Move>, from: usize, visit: &mut impl FnMut(&[Move])) {
+pub(super) fn permute<T>(moves: &mut Vec<T>, from: usize, visit: &mut impl FnMut(&[T])) {
     if from == moves.len() {
         return visit(moves);
     }

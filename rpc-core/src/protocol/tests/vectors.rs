@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::call_id::CallId;
+use crate::error::NoResult;
+use crate::frame::RESULT;
 use crate::limits::Limit;
 use crate::metadata::{MetadataError, MetadataKey};
 use crate::method::MethodId;
@@ -83,6 +85,7 @@ fn the_machine_speaks_as_the_document_says() {
     extras(&mut book);
     streams(&mut book);
     objects(&mut book);
+    results(&mut book);
     connection(&mut book);
     let unseen: Vec<_> = book.vectors.keys().filter(|name| !book.seen.contains(*name)).collect();
     assert!(unseen.is_empty(), "vectors that nobody looks at: {unseen:?}");
@@ -158,6 +161,20 @@ fn objects(book: &mut Book) {
     let mut pair = connected();
     placed(pair.client.begin(NewCall { hops: 1, ..get() }, b"a".to_vec(), None));
     book.check(&pair.client.output(), &["call-inside-a-handler"], &mut pair.server);
+}
+
+fn results(book: &mut Book) {
+    let mut pair = connected();
+    let open = placed(pair.client.begin(NewCall { result: true, ..get() }, b"a".to_vec(), None));
+    book.check(&pair.client.output(), &["call-with-a-result"], &mut pair.server);
+    let call = placed(pair.client.begin(NewCall { object: open | RESULT, ..get() }, b"a".to_vec(), None));
+    book.check(&pair.client.output(), &["call-on-a-result"], &mut pair.server);
+    pair.server.finish_with(open, Failure::maybe_executed(Reason::Panicked));
+    let frames = pair.server.output();
+    assert_eq!(kind_and_id(&frames[0]), (Kind::Fail, open));
+    book.check(&frames[1..], &["fail-no-result"], &mut pair.client);
+    let why = NoResult::Failed(Box::new(Reason::Panicked));
+    assert_eq!(*not_executed(&pair.client.failure(call)), Reason::NoResult(why));
 }
 
 fn chunks(book: &mut Book) {

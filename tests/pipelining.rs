@@ -1,0 +1,180 @@
+//! Pipelining beside everything else that a call may have: `local`, layers on either side, metadata, handlers that do it, and
+//! clients that are kept.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use trunkline::__private::Fallible;
+use trunkline::layer::{Answer, CallLayer, CallOutcome, EndedCall, Layer, Next, OutgoingCall, Refusal, Request};
+use trunkline::{CallError, Connection, Context, NoResult, Opened, Pipelined, Reason, Server, Service};
+
+#[trunkline::service]
+trait Shop {
+    async fn shelf(&self, name: &str, cx: &Context) -> Result<ShelfClient, String>;
+    /// Opens one at its caller's, and takes something from it.
+    async fn order(&self, name: &str, cx: &Context) -> Result<String, String>;
+}
+
+#[trunkline::service]
+trait Shelf {
+    async fn take(&self, cx: &Context) -> String;
+    async fn drawer(&self, name: &str) -> ShelfClient;
+}
+
+struct Corner;
+
+struct Wood(String);
+
+impl Shop for Corner {
+    async fn shelf(&self, name: &str, cx: &Context) -> Result<ShelfClient, String> {
+        // Whatever waits for it is to wait for a while.
+        tokio::task::yield_now().await;
+        match cx.metadata().get("closed") {
+            None => Ok(shelf(name)),
+            Some(why) => Err(why.to_owned()),
+        }
+    }
+
+    async fn order(&self, name: &str, cx: &Context) -> Result<String, String> {
+        let theirs: ShopClient = cx.peer().client();
+        let shelf = theirs.shelf(name).pipelined();
+        shelf.drawer("top").pipelined().take().await.map_err(|error| error.to_string())
+    }
+}
+
+fn shelf(name: &str) -> ShelfClient {
+    ShelfClient::local(ShelfServer::new(Wood(name.to_owned())))
+}
+
+impl Shelf for Wood {
+    async fn take(&self, cx: &Context) -> String {
+        format!("{}{}", self.0, cx.metadata().get("more").unwrap_or_default())
+    }
+
+    async fn drawer(&self, name: &str) -> ShelfClient {
+        shelf(&format!("{}/{name}", self.0))
+    }
+}
+
+#[tokio::test]
+async fn it_holds_within_a_process() {
+    let shop = ShopClient::local(ShopServer::new(Corner));
+    let shelf = shop.shelf("tea").pipelined();
+    let drawer = shelf.drawer("top").pipelined();
+    assert_eq!(drawer.take().metadata("more", "!").await, Ok("tea/top!".to_owned()));
+    let drawer = drawer.await.expect("it is there");
+    assert_eq!(drawer.take().await, Ok("tea/top".to_owned()));
+    let closed = shop.shelf("tea").metadata("closed", "on sundays").pipelined();
+    assert_eq!(closed.take().await, Err(CallError::NotExecuted(Reason::NoResult(NoResult::App))));
+    assert_eq!(closed.await.map(drop), Err(CallError::App("on sundays".to_owned())));
+    // Of a client that is itself an object of this process.
+    drop((shop, shelf));
+    assert_eq!(drawer.drawer("left").pipelined().take().await, Ok("tea/top/left".to_owned()));
+}
+
+#[test]
+fn a_plain_thread_needs_no_runtime() {
+    let shop = ShopClient::local(ShopServer::new(Corner));
+    let (shelf, outcome) = Pipelined::split(shop.shelf("tea").pipelined());
+    assert_eq!(shelf.drawer("top").pipelined().take().wait(), Ok("tea/top".to_owned()));
+    assert_eq!(outcome.wait().expect("it is there").take().wait(), Ok("tea".to_owned()));
+}
+
+/// Clients are kept in whatever a program has, and go to other threads.
+struct Kept {
+    shelf: ShelfClient,
+    opened: Opened<Fallible<Result<ShelfClient, String>>>,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_kept_and_sent() {
+    let shop = ShopClient::local(ShopServer::new(Corner));
+    let (shelf, opened) = Pipelined::split(shop.shelf("tea").pipelined());
+    let kept = Kept { shelf, opened };
+    let task = tokio::spawn(async move {
+        let Kept { shelf, opened } = kept;
+        let itself = opened.await.expect("it is there");
+        (shelf.take().await, itself.take().await)
+    });
+    assert_eq!(task.await.expect("no panic"), (Ok("tea".to_owned()), Ok("tea".to_owned())));
+}
+
+/// Throws away what handlers have returned, and hears what callers do.
+#[derive(Clone, Default)]
+struct Watch {
+    thrown: Arc<AtomicU32>,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Layer for Watch {
+    async fn call<S: Service>(&self, request: &Request, next: Next<'_, S>) -> Result<Answer, Refusal> {
+        match request.context().metadata().get("layer") {
+            Some("before") => return Err(Refusal::new(Reason::PermissionDenied)),
+            Some("after") => {
+                next.run().await?;
+                self.thrown.fetch_add(1, Ordering::Relaxed);
+                return Err(Refusal::new(Reason::PermissionDenied));
+            }
+            _ => {}
+        }
+        next.run().await
+    }
+}
+
+impl CallLayer for Watch {
+    fn begin(&self, call: &mut OutgoingCall<'_>) -> Result<(), Reason> {
+        if call.metadata().get("layer") == Some("here") { Err(Reason::PermissionDenied) } else { Ok(()) }
+    }
+
+    fn end(&self, call: &EndedCall<'_>) {
+        let outcome = match call.outcome() {
+            CallOutcome::Ok => "ok",
+            CallOutcome::NotExecuted(Reason::NoResult(_)) => "no result",
+            CallOutcome::NotExecuted(_) => "not executed",
+            CallOutcome::MaybeExecuted(_) => "maybe executed",
+            CallOutcome::Dropped => "dropped",
+            _ => "other",
+        };
+        self.heard.lock().expect("nobody panics with it").push(format!("{} {outcome}", call.method().name));
+    }
+}
+
+#[tokio::test]
+async fn layers_see_it_on_either_side() {
+    let watch = Watch::default();
+    let server = Server::builder().layer(watch.clone()).service(ShopServer::new(Corner));
+    let connection = Connection::builder().call_layer(watch.clone()).local(server).expect("they agree");
+    let shop: ShopClient = connection.client();
+    let denied = || NoResult::Failed(Box::new(Reason::PermissionDenied));
+    for (layer, outcome) in [
+        ("before", CallError::NotExecuted(Reason::PermissionDenied)),
+        ("after", CallError::MaybeExecuted(Reason::PermissionDenied)),
+        ("here", CallError::NotExecuted(Reason::PermissionDenied)),
+    ] {
+        let shelf = shop.shelf("tea").metadata("layer", layer).pipelined();
+        let taken = shelf.take().await;
+        assert_eq!(taken, Err(CallError::NotExecuted(Reason::NoResult(denied()))), "{layer}");
+        assert_eq!(shelf.await.map(drop), Err(outcome), "{layer}");
+    }
+    assert_eq!(watch.thrown.load(Ordering::Relaxed), 1);
+    assert_eq!(shop.shelf("tea").pipelined().take().await, Ok("tea".to_owned()));
+    drop(shop.shelf("tea").pipelined());
+    let heard = std::mem::take(&mut *watch.heard.lock().expect("nobody panics with it"));
+    let expected = [
+        ["shelf not executed", "take no result"].as_slice(),
+        &["shelf maybe executed", "take no result"],
+        // The layer itself has refused the call, and hears no more of it; and the other is not made.
+        &["take no result"],
+        &["shelf ok", "take ok", "shelf dropped"],
+    ]
+    .concat();
+    assert_eq!(heard, expected);
+}
+
+#[tokio::test]
+async fn handlers_do_it_too() {
+    let server = Server::builder().service(ShopServer::new(Corner));
+    let connection = Connection::builder().service(ShopServer::new(Corner)).local(server).expect("they agree");
+    let shop: ShopClient = connection.client();
+    assert_eq!(shop.order("tea").await, Ok("tea/top".to_owned()));
+}
