@@ -19,8 +19,9 @@ use trunkline::{Stream, Streaming};
 const CALLS: u64 = 10_000;
 const IN_FLIGHT: u64 = 64;
 const ITEMS: u64 = 500_000;
-/// A batch of a thousand that had to wait may take one, for the waker of whoever makes them.
-const ITEMS_ALLOWED: u64 = ITEMS / 1000;
+/// A batch that had to wait may take one, for the waker of whoever makes them. It has 910 of these items, and at least half as
+/// many in a build whose items take a tenth of a microsecond each to make.
+const ITEMS_ALLOWED: u64 = ITEMS / 450;
 const ALLOWED: u64 = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
