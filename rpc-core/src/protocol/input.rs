@@ -148,6 +148,8 @@ impl Protocol {
                 self.note_reply(frame.id);
             }
             Kind::Chunk => {
+                // What was whole before is started before.
+                self.take_ready(&mut effects.events);
                 self.callee.handle_chunk(&frame, landed, &mut effects.events)?;
                 self.park_last(&mut effects.events);
             }

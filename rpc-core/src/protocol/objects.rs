@@ -121,6 +121,11 @@ impl Target {
     pub(crate) fn take(mut self) -> Option<Arc<Object>> {
         self.object.take()
     }
+
+    /// Whether nobody may call it any more.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.object.as_ref().is_some_and(|object| object.is_revoked())
+    }
 }
 
 impl Drop for Target {

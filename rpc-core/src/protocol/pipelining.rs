@@ -53,7 +53,11 @@ impl Protocol {
         };
         match result {
             Ok(object) => {
-                if objects.settle_promise(id, Ok(&object)) {
+                let awaited = objects.settle_promise(id, Ok(&object));
+                if awaited && object.is_revoked() {
+                    self.callee.fail_awaiting(id | RESULT, &Reason::ObjectGone);
+                    self.break_promises();
+                } else if awaited {
                     self.callee.unpark(id | RESULT, &object, objects);
                 }
                 // Not the last reference: the message that hands it over has one.
@@ -68,7 +72,7 @@ impl Protocol {
 
     fn break_promise(objects: &mut Objects, callee: &mut super::Callee, id: u64, why: NoResult) {
         if objects.settle_promise(id, Err(why.clone())) {
-            callee.fail_awaiting(id | RESULT, &why);
+            callee.fail_awaiting(id | RESULT, &Reason::NoResult(why));
         }
     }
 
@@ -79,6 +83,7 @@ impl Protocol {
                 Protocol::break_promise(objects, &mut self.callee, id, reason.into());
             }
         }
+        self.settle_concluded();
     }
 
     /// Calls that still wait are not going to be started.
@@ -103,6 +108,8 @@ impl Protocol {
     pub(crate) fn take_ready(&mut self, events: &mut Vec<Event>) {
         if self.has_ready() {
             self.callee.take_ready(events);
+            // Where an object has been withdrawn meanwhile.
+            self.break_promises();
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{Callee, Incoming, State};
-use crate::error::{NoResult, Reason};
+use crate::error::Reason;
 use crate::object::Object;
 use crate::protocol::Event;
 use crate::protocol::fail::{Failure, parse_reason};
-use crate::protocol::objects::{Brought, Objects};
+use crate::protocol::objects::{Brought, Objects, Target};
 
 impl Callee {
     /// A call that is whole waits for what it is made on.
@@ -56,12 +56,12 @@ impl Callee {
         self.ready.append(&mut waiting);
     }
 
-    /// An object will never be there.
-    pub(crate) fn fail_awaiting(&mut self, id: u64, why: &NoResult) {
+    /// An object will never be there, or is not any more.
+    pub(crate) fn fail_awaiting(&mut self, id: u64, why: &Reason) {
         let waiting: Vec<u64> = self.awaiting(id).map(|(id, _)| id).collect();
         for waiting in waiting {
             self.refused += 1;
-            self.conclude(waiting, Failure::not_executed(Reason::NoResult(why.clone())));
+            self.conclude(waiting, Failure::not_executed(why.clone()));
         }
     }
 
@@ -82,6 +82,13 @@ impl Callee {
     pub(crate) fn take_ready(&mut self, events: &mut Vec<Event>) {
         for id in std::mem::take(&mut self.ready) {
             let Some(at) = self.parked.iter().position(|incoming| incoming.id == id) else { continue };
+            let extras = self.parked[at].extras.as_ref();
+            let brought = extras.and_then(|extras| extras.brought.as_ref());
+            if brought.and_then(|brought| brought.target.as_ref()).is_some_and(Target::is_revoked) {
+                self.refused += 1;
+                self.conclude(id, Failure::not_executed(Reason::ObjectGone));
+                continue;
+            }
             let mut incoming = self.parked.remove(at);
             if let Some(entry) = self.calls.get_mut(id) {
                 entry.state = State::Running;

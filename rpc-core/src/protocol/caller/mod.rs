@@ -558,9 +558,12 @@ impl Caller {
         };
         slot.wanted = false;
         idle.extend(slot.waker.take());
+        // What has come of its reply is let go of, and what is to come.
+        let dropped = slot.incoming.as_mut().map(|(_, assembly)| assembly.discard());
         if let Some(Outcome::Large { bytes, .. }) = slot.outcome.take() {
             self.replies.release(bytes.len() as u64);
         }
+        self.replies.release(dropped.unwrap_or(0));
         if self.fate(id) == Fate::Answered {
             self.release(id);
         }

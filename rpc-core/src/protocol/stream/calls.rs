@@ -107,6 +107,22 @@ impl Protocol {
         self.settle_streams();
     }
 
+    /// Calls of the peer's that this side has ended without a handler, or before it: their streams end with them.
+    pub(in crate::protocol) fn settle_concluded(&mut self) {
+        if self.callee.concluded.is_empty() {
+            return;
+        }
+        let Some(streams) = &mut self.streams else {
+            return;
+        };
+        let mut wakers = std::mem::take(&mut streams.woken);
+        while let Some(id) = self.callee.concluded.pop() {
+            streams.fail(id, &Reason::Cancelled, &mut wakers);
+        }
+        streams.woken = wakers;
+        self.settle_streams();
+    }
+
     /// Time has passed. When streams that wait now are to be looked at again.
     pub(in crate::protocol) fn sweep_streams(&mut self, now: Instant, wakers: &mut Vec<Waker>) -> Option<Instant> {
         let next = self.streams.as_mut()?.sweep(now, self.config.limits.stream_idle, wakers);

@@ -1,6 +1,7 @@
 //! Results that are called before they are there; and every order in which what ends them can cross on the wire.
 
 use super::objects::{handles, is, permute, release, thing, things};
+use super::streams::WATCH;
 use super::*;
 use crate::error::NoResult;
 use crate::frame::RESULT;
@@ -401,10 +402,8 @@ fn a_result_is_revoked_like_any_object() {
     pair.server.return_objects(again, &[Passed::Object(Arc::clone(&object))], 4);
     pair.settle();
     assert!(pair.client.protocol.is_gone(again | RESULT));
-    // What was made before runs, as it does where it crosses.
-    pair.server.echo_all();
-    pair.settle();
-    pair.client.reply(call);
+    // What was made before has not begun.
+    assert_eq!(*not_executed(&pair.client.failure(call)), Reason::ObjectGone);
     drop(object);
     for open in [open, again] {
         let returned = pair.client.ids_of_reply(open);
@@ -622,6 +621,70 @@ fn who_closes_says_that_what_waits_has_not_run() {
     pair.server.end(ConnectionError::ClosedHere, 0);
     pair.server.finish_with(open, Failure::maybe_executed(Reason::Cancelled));
     assert_eq!((pair.server.share.calls(), pair.server.share.bytes()), (0, 0));
+}
+
+#[test]
+fn calls_with_streams_that_waited_leave_nothing_where_their_end_cannot_be_said() {
+    for closes in [true, false] {
+        let mut pair = Pair::new();
+        let open = pair.client.promise(0);
+        for _ in 0..3 {
+            let call = NewCall { object: open | RESULT, streams: WATCH, ..new_call() };
+            placed(pair.client.begin(call, vec![], None));
+        }
+        pair.settle();
+        assert_eq!(pair.server.share.calls(), 4);
+        // The peer reads no more.
+        pair.server.out.room = 0;
+        if closes {
+            pair.server.protocol.close(CloseReason::ShuttingDown);
+            pair.server.end(ConnectionError::PeerGone, 0);
+            assert_eq!(pair.server.share.calls(), 1);
+            pair.server.finish(open, b"");
+        } else {
+            pair.server.finish_with(open, Failure::not_executed(Reason::PermissionDenied));
+            pair.server.end(ConnectionError::PeerGone, 0);
+        }
+        assert_eq!((pair.server.share.calls(), pair.server.share.bytes()), (0, 0));
+    }
+}
+
+#[test]
+fn who_leaves_a_call_to_itself_leaves_its_half_received_reply() {
+    let mut pair = Pair::new();
+    let open = pair.client.promise(0);
+    pair.settle();
+    pair.server.out.room = 2 * CHUNK;
+    let half = Finish::Returned(Half::Err, None);
+    pair.server.protocol.finish(open, half, Encoded::There(&bytes(3 * CHUNK, 0)), &mut pair.server.out);
+    pair.settle();
+    pair.client.protocol.caller().detach(open, &mut Vec::new());
+    pair.server.out.room = usize::MAX;
+    pair.settle();
+    pair.client.protocol.release(open | RESULT);
+    pair.advance(SWEEP * 2);
+    pair.assert_at_rest();
+}
+
+#[test]
+fn calls_on_a_result_start_in_the_order_in_which_they_were_whole() {
+    let mut pair = Pair::new();
+    let open = pair.client.promise(0);
+    let short = pair.client.call_result(open);
+    pair.settle();
+    pair.client.out.room = 2 * CHUNK;
+    let call = NewCall { object: open | RESULT, ..new_call() };
+    let long = placed(pair.client.begin(call, bytes(3 * CHUNK, 0), None));
+    pair.settle();
+    // The result is there. Before anybody starts what has waited for it, the rest of the long one comes.
+    let (passed, _dropped) = things(1);
+    pair.server.return_objects(open, &passed, 4);
+    pair.client.out.room = usize::MAX;
+    for frame in pair.client.output() {
+        pair.server.receive(&frame).unwrap();
+    }
+    pair.settle();
+    assert_eq!(pair.server.started(), [short, long]);
 }
 
 #[test]
