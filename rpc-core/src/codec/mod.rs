@@ -150,7 +150,8 @@ impl CodecId {
     /// Takes one value from the front of `input`, which moves past it; after an error it is where it was.
     ///
     /// The caller checks that nothing is left when nothing should be ([`DecodeError::TrailingBytes`]).
-    #[inline]
+    // By itself all of a value's own code finds room in it, which is worth more than the call.
+    #[inline(never)]
     pub(crate) fn decode<'de, T: Deserialize<'de>>(
         self,
         input: &mut &'de [u8],
