@@ -241,7 +241,8 @@ impl Opener {
             Stage::Behind(prepared) => self.place(prepared),
             Stage::Waiting(ticket) => match self.link().poll_waiting(ticket, &mut Some(self.waker())) {
                 Waited::Waiting => Stage::Waiting(ticket),
-                Waited::Placed(id) => self.placed(id),
+                // It may have its answer already, whose wake-up has gone with that of its place.
+                Waited::Placed(id) => self.advance(self.placed(id)),
                 Waited::Failed(failure) => Stage::Answered(Answer::Failed(failure)),
             },
             Stage::Placed(id) => {
