@@ -320,8 +320,14 @@ impl Drop for Opener {
         let link = &**self.client.connection().link();
         match stage {
             Stage::Waiting(ticket) => link.abandon_waiting(ticket),
-            // What was sent after it for nobody to wait for is wanted all the same.
-            Stage::Placed(id) if *self.left.get_mut() => link.detach(id),
+            // What was sent after it for nobody to wait for is wanted all the same, and with it the call that this one was
+            // made on.
+            Stage::Placed(id) if *self.left.get_mut() => {
+                if let Some(before) = told.as_ref().and_then(|told| told.on.opener()) {
+                    before.left.store(true, Ordering::Relaxed);
+                }
+                link.detach(id);
+            }
             Stage::Placed(id) => link.abandon(id),
             Stage::Behind(prepared) => {
                 drop(prepared);
