@@ -17,6 +17,7 @@ use crate::error::{CallError, NoResult, Reason};
 use crate::frame::{RESULT, timeout_units};
 use crate::method::MethodDescriptor;
 use crate::object::Closed;
+use crate::protocol::extras::Sent;
 use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
 use crate::streaming::Feed;
 use crate::wire::Half;
@@ -238,7 +239,15 @@ impl Opener {
 
     fn advance(&self, stage: Stage) -> Stage {
         match stage {
-            Stage::Behind(prepared) => self.place(prepared),
+            Stage::Behind(prepared) => {
+                let hands_over = Sent::first_object(&prepared.call.extras).is_some();
+                let stage = self.place(prepared);
+                if hands_over && !matches!(stage, Stage::Behind(_)) {
+                    // Where the call has failed nobody else would notice.
+                    self.link().tidy();
+                }
+                stage
+            }
             Stage::Waiting(ticket) => match self.link().poll_waiting(ticket, &mut Some(self.waker())) {
                 Waited::Waiting => Stage::Waiting(ticket),
                 // It may have its answer already, whose wake-up has gone with that of its place.
