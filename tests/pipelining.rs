@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use trunkline::__private::Fallible;
 use trunkline::layer::{Answer, CallLayer, CallOutcome, EndedCall, Layer, Next, OutgoingCall, Refusal, Request};
-use trunkline::{CallError, Connection, Context, NoResult, Opened, Pipelined, Reason, Server, Service};
+use trunkline::{CallError, Connection, Context, NoResult, Opened, Pipelined, Reason, Server, Service, ServiceClient};
 
 #[trunkline::service]
 trait Shop {
@@ -19,6 +19,7 @@ trait Shop {
 trait Shelf {
     async fn take(&self, cx: &Context) -> String;
     async fn drawer(&self, name: &str) -> ShelfClient;
+    async fn mend(&self, with: ShelfClient) -> ShelfClient;
 }
 
 struct Corner;
@@ -53,6 +54,10 @@ impl Shelf for Wood {
 
     async fn drawer(&self, name: &str) -> ShelfClient {
         shelf(&format!("{}/{name}", self.0))
+    }
+
+    async fn mend(&self, with: ShelfClient) -> ShelfClient {
+        with
     }
 }
 
@@ -97,6 +102,20 @@ async fn it_is_kept_and_sent() {
         (shelf.take().await, itself.take().await)
     });
     assert_eq!(task.await.expect("no panic"), (Ok("tea".to_owned()), Ok("tea".to_owned())));
+}
+
+#[tokio::test]
+async fn what_a_call_that_is_not_made_would_have_handed_over_is_let_go_of() {
+    let shop = ShopClient::local(ShopServer::new(Corner));
+    let closed = shop.shelf("tea").metadata("closed", "on sundays").pipelined();
+    let no_result = Err(CallError::NotExecuted(Reason::NoResult(NoResult::App)));
+    assert_eq!(closed.take().await, no_result);
+    // Nothing else happens on the connection.
+    let board = shelf("board");
+    let mended = closed.mend(board.clone()).pipelined();
+    assert_eq!(shop.connection().stats().objects_exported, 0);
+    board.released().await;
+    assert_eq!(mended.await.map(drop), no_result.map(drop));
 }
 
 /// Throws away what handlers have returned, and hears what callers do.

@@ -17,6 +17,7 @@ use crate::error::{CallError, NoResult, Reason};
 use crate::frame::{RESULT, timeout_units};
 use crate::method::MethodDescriptor;
 use crate::object::Closed;
+use crate::protocol::extras::Sent;
 use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
 use crate::streaming::Feed;
 use crate::wire::Half;
@@ -238,10 +239,19 @@ impl Opener {
 
     fn advance(&self, stage: Stage) -> Stage {
         match stage {
-            Stage::Behind(prepared) => self.place(prepared),
+            Stage::Behind(prepared) => {
+                let hands_over = Sent::first_object(&prepared.call.extras).is_some();
+                let stage = self.place(prepared);
+                if hands_over && !matches!(stage, Stage::Behind(_)) {
+                    // Where the call has failed nobody else would notice.
+                    self.link().tidy();
+                }
+                stage
+            }
             Stage::Waiting(ticket) => match self.link().poll_waiting(ticket, &mut Some(self.waker())) {
                 Waited::Waiting => Stage::Waiting(ticket),
-                Waited::Placed(id) => self.placed(id),
+                // It may have its answer already, whose wake-up has gone with that of its place.
+                Waited::Placed(id) => self.advance(self.placed(id)),
                 Waited::Failed(failure) => Stage::Answered(Answer::Failed(failure)),
             },
             Stage::Placed(id) => {
@@ -319,8 +329,14 @@ impl Drop for Opener {
         let link = &**self.client.connection().link();
         match stage {
             Stage::Waiting(ticket) => link.abandon_waiting(ticket),
-            // What was sent after it for nobody to wait for is wanted all the same.
-            Stage::Placed(id) if *self.left.get_mut() => link.detach(id),
+            // What was sent after it for nobody to wait for is wanted all the same, and with it the call that this one was
+            // made on.
+            Stage::Placed(id) if *self.left.get_mut() => {
+                if let Some(before) = told.as_ref().and_then(|told| told.on.opener()) {
+                    before.left.store(true, Ordering::Relaxed);
+                }
+                link.detach(id);
+            }
             Stage::Placed(id) => link.abandon(id),
             Stage::Behind(prepared) => {
                 drop(prepared);

@@ -189,6 +189,21 @@ pub(crate) async fn a_oneway_call_on_a_result_is_wanted(fixture: Fixture) {
     soon("an answer", root.open_gate(gate)).await.expect("it is opened");
     served.ledger.seen(Mark::Started, told).await;
     dropped(&served, opened, 1).await;
+    // At the end of a row.
+    let (gate, way, told) = (token(), [0; 3].map(|_| token()), token());
+    let mut inner = (*root.open(way[0], gate).pipelined()).clone();
+    for token in &way[1..] {
+        inner = (*inner.open(*token, 0).pipelined()).clone();
+    }
+    soon("it leaves", inner.tell(told)).await.expect("it leaves");
+    drop(inner);
+    served.ledger.seen(Mark::Started, way[0]).await;
+    assert_eq!(served.ledger.executions_after_all(told).await, 0);
+    soon("an answer", root.open_gate(gate)).await.expect("it is opened");
+    served.ledger.seen(Mark::Started, told).await;
+    for token in way {
+        dropped(&served, token, 1).await;
+    }
     served.rests_with(&connection).await;
 }
 
