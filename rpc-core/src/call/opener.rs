@@ -3,6 +3,7 @@
 //! Nobody need poll it: whatever happens to it wakes its [`Bell`], and that looks after it.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
@@ -12,7 +13,7 @@ use super::witness::Witness;
 use crate::body::Parts;
 use crate::client::Client;
 use crate::clock;
-use crate::connection::{Link, Next};
+use crate::connection::{Link, Next, wake_all};
 use crate::error::{CallError, NoResult, Reason};
 use crate::frame::{RESULT, timeout_units};
 use crate::method::MethodDescriptor;
@@ -149,13 +150,21 @@ impl Opener {
 
     /// The answer, once.
     pub(super) fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Answer> {
+        if let Some(answer) = self.take_answer() {
+            return Poll::Ready(answer);
+        }
         self.bell.add(cx.waker());
+        // After that, so that nothing is missed in between.
+        self.take_answer().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn take_answer(&self) -> Option<Answer> {
         let mut state = self.lock();
         match std::mem::replace(&mut state.stage, Stage::Fetched) {
-            Stage::Answered(answer) => Poll::Ready(answer),
+            Stage::Answered(answer) => Some(answer),
             stage => {
                 state.stage = stage;
-                Poll::Pending
+                None
             }
         }
     }
@@ -213,8 +222,12 @@ impl Opener {
     }
 
     fn look_at(&self, mut stage: Stage) {
+        // Also where a layer panics.
+        let _rings = Rings(&self.bell);
         let over = loop {
-            stage = self.advance(stage);
+            // A transport of the program's own may panic while it writes. Whether the call has gone out is not known then.
+            stage = catch_unwind(AssertUnwindSafe(|| self.advance(stage)))
+                .unwrap_or_else(|_| Stage::Answered(Answer::Failed(Failure::maybe_executed(Reason::Cancelled))));
             let mut state = self.lock();
             if !std::mem::take(&mut state.again) {
                 let over = if let Stage::Answered(answer) = &stage {
@@ -234,7 +247,6 @@ impl Opener {
         if let Some((mut told, outcome)) = over {
             told.witness.end(&self.client, self.method, &outcome);
         }
-        self.bell.ring();
     }
 
     fn advance(&self, stage: Stage) -> Stage {
@@ -410,7 +422,16 @@ impl Bell {
 
     fn ring(&self) {
         let waiting = std::mem::take(&mut *self.lock());
-        waiting.into_iter().for_each(Waker::wake);
+        wake_all(waiting);
+    }
+}
+
+/// Rings at the end, whatever that is.
+struct Rings<'a>(&'a Bell);
+
+impl Drop for Rings<'_> {
+    fn drop(&mut self) {
+        self.0.ring();
     }
 }
 

@@ -38,6 +38,7 @@ use driver::Driver;
 use shared::Shared;
 
 pub(crate) use dispatch::{Control, Running};
+pub(crate) use shared::wake_all;
 use objects::ObjectLink;
 use streams::StreamLink;
 use values::Values;
