@@ -38,8 +38,8 @@ use driver::Driver;
 use shared::Shared;
 
 pub(crate) use dispatch::{Control, Running};
-pub(crate) use shared::wake_all;
 use objects::ObjectLink;
+pub(crate) use shared::wake_all;
 use streams::StreamLink;
 use values::Values;
 
