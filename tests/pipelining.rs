@@ -3,10 +3,13 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use trunkline::__private::Fallible;
 use trunkline::layer::{Answer, CallLayer, CallOutcome, EndedCall, Layer, Next, OutgoingCall, Refusal, Request};
-use trunkline::{CallError, Connection, Context, NoResult, Opened, Pipelined, Reason, Server, Service, ServiceClient};
+use trunkline::{
+    CallError, Connection, Context, Limits, NoResult, Opened, Pipelined, Reason, Server, Service, ServiceClient,
+};
 
 #[trunkline::service]
 trait Shop {
@@ -30,6 +33,9 @@ impl Shop for Corner {
     async fn shelf(&self, name: &str, cx: &Context) -> Result<ShelfClient, String> {
         // Whatever waits for it is to wait for a while.
         tokio::task::yield_now().await;
+        if cx.metadata().get("sold-out").is_some() {
+            std::future::pending::<()>().await;
+        }
         match cx.metadata().get("closed") {
             None => Ok(shelf(name)),
             Some(why) => Err(why.to_owned()),
@@ -188,6 +194,55 @@ async fn layers_see_it_on_either_side() {
     ]
     .concat();
     assert_eq!(heard, expected);
+}
+
+/// Fails whenever it is told of an end.
+struct Clumsy;
+
+impl CallLayer for Clumsy {
+    fn end(&self, call: &EndedCall<'_>) {
+        panic!("told of {}", call.method().name);
+    }
+}
+
+#[tokio::test]
+async fn a_layer_that_panics_leaves_nobody_waiting() {
+    let server = Server::builder().service(ShopServer::new(Corner));
+    let connection = Connection::builder().call_layer(Clumsy).local(server).expect("they agree");
+    let shop: ShopClient = connection.client();
+    let shelf = shop.shelf("tea").pipelined();
+    let (drawer, opened) = Pipelined::split(shelf.drawer("top").pipelined());
+    let both = async { (shelf.await.is_ok(), opened.await.is_ok()) };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(10), both).await, Ok((true, true)));
+    // Nor does it matter that it panics again where all of it is dropped.
+    let inner = drawer.drawer("left").pipelined().drawer("back").pipelined();
+    drop((drawer, inner));
+}
+
+/// Longer than any stack is deep.
+const LEVELS: usize = 100_000;
+
+#[tokio::test]
+async fn a_row_may_be_longer_than_the_stack_is_deep() {
+    let limits = Limits::default().in_flight_per_connection(1);
+    let server = Server::builder().limits(limits).service(ShopServer::new(Corner));
+    let connection = Connection::builder().local(server).expect("they agree");
+    let shop: ShopClient = connection.client();
+    let row = || {
+        let first = shop.shelf("tea").timeout(Duration::from_millis(1)).pipelined();
+        let mut last = (*first).clone();
+        for _ in 0..LEVELS {
+            last = (*last.drawer("top").pipelined()).clone();
+        }
+        (first, last)
+    };
+    let _waits = shop.shelf("tea").metadata("sold-out", "for ever").send().await.expect("it has the only place");
+    // All of it fails with the first; or is dropped while it waits.
+    let (first, last) = row();
+    drop(row());
+    assert_eq!(first.await.map(drop), Err(CallError::NotExecuted(Reason::DeadlineExceeded)));
+    let why = NoResult::Failed(Box::new(Reason::DeadlineExceeded));
+    assert_eq!(last.take().await, Err(CallError::NotExecuted(Reason::NoResult(why))));
 }
 
 #[tokio::test]

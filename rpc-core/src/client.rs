@@ -138,6 +138,14 @@ impl Client {
         }
     }
 
+    /// The same, which is all that is left of the client.
+    pub(crate) fn into_opener(self) -> Option<Arc<Opener>> {
+        match self.place {
+            Place::Promised(opener) => Some(opener),
+            Place::Services(_) | Place::Held(_) | Place::Own(_) => None,
+        }
+    }
+
     fn own(object: Arc<Object>) -> Client {
         Client::with(Place::Own(object), CodecId::SUPPORTED[0], &Limits::default(), None)
     }

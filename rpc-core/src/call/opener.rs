@@ -2,7 +2,10 @@
 //!
 //! Nobody need poll it: whatever happens to it wakes its [`Bell`], and that looks after it.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
@@ -12,7 +15,7 @@ use super::witness::Witness;
 use crate::body::Parts;
 use crate::client::Client;
 use crate::clock;
-use crate::connection::{Link, Next};
+use crate::connection::{Link, Next, wake_all};
 use crate::error::{CallError, NoResult, Reason};
 use crate::frame::{RESULT, timeout_units};
 use crate::method::MethodDescriptor;
@@ -149,13 +152,21 @@ impl Opener {
 
     /// The answer, once.
     pub(super) fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Answer> {
+        if let Some(answer) = self.take_answer() {
+            return Poll::Ready(answer);
+        }
         self.bell.add(cx.waker());
+        // After that, so that nothing is missed in between.
+        self.take_answer().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn take_answer(&self) -> Option<Answer> {
         let mut state = self.lock();
         match std::mem::replace(&mut state.stage, Stage::Fetched) {
-            Stage::Answered(answer) => Poll::Ready(answer),
+            Stage::Answered(answer) => Some(answer),
             stage => {
                 state.stage = stage;
-                Poll::Pending
+                None
             }
         }
     }
@@ -213,8 +224,12 @@ impl Opener {
     }
 
     fn look_at(&self, mut stage: Stage) {
+        // Also where a layer panics.
+        let _rings = Rings(&self.bell);
         let over = loop {
-            stage = self.advance(stage);
+            // A transport of the program's own may panic while it writes. Whether the call has gone out is not known then.
+            stage = catch_unwind(AssertUnwindSafe(|| self.advance(stage)))
+                .unwrap_or_else(|_| Stage::Answered(Answer::Failed(Failure::maybe_executed(Reason::Cancelled))));
             let mut state = self.lock();
             if !std::mem::take(&mut state.again) {
                 let over = if let Stage::Answered(answer) = &stage {
@@ -234,7 +249,6 @@ impl Opener {
         if let Some((mut told, outcome)) = over {
             told.witness.end(&self.client, self.method, &outcome);
         }
-        self.bell.ring();
     }
 
     fn advance(&self, stage: Stage) -> Stage {
@@ -320,12 +334,15 @@ impl Opener {
     fn waker(&self) -> Waker {
         Waker::from(Arc::clone(&self.bell))
     }
-}
 
-impl Drop for Opener {
-    fn drop(&mut self) {
+    /// Gives up what is held of the connection and of others; does nothing the second time. What comes back is the call that
+    /// this one was made on, if there is nobody else to drop it.
+    fn let_go(&mut self) -> Option<Opener> {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         let (stage, told) = (std::mem::replace(&mut state.stage, Stage::Fetched), state.told.take());
+        let placed = std::mem::take(&mut state.placed);
+        // The bells of those behind it, which hold further ones.
+        drop(self.bell.take());
         let link = &**self.client.connection().link();
         match stage {
             Stage::Waiting(ticket) => link.abandon_waiting(ticket),
@@ -344,11 +361,23 @@ impl Drop for Opener {
             }
             Stage::Answered(_) | Stage::Fetched | Stage::Busy => {}
         }
-        if let Some(mut told) = told {
-            told.witness.dropped(&self.client, self.method);
+        if placed != 0 {
+            link.release(placed | RESULT);
         }
-        if state.placed != 0 {
-            link.release(state.placed | RESULT);
+        let Told { on, mut witness, feeds } = told?;
+        drop(feeds);
+        // A layer's panic must not meet that of another in the same row, which would be the end of the process.
+        let _ = catch_unwind(AssertUnwindSafe(|| witness.dropped(&self.client, self.method)));
+        on.into_opener().and_then(Arc::into_inner)
+    }
+}
+
+impl Drop for Opener {
+    /// Takes a row apart one by one: it may be longer than the stack is deep.
+    fn drop(&mut self) {
+        let mut next = self.let_go();
+        while let Some(mut opener) = next {
+            next = opener.let_go();
         }
     }
 }
@@ -409,8 +438,20 @@ impl Bell {
     }
 
     fn ring(&self) {
-        let waiting = std::mem::take(&mut *self.lock());
-        waiting.into_iter().for_each(Waker::wake);
+        wake_all(self.take());
+    }
+
+    fn take(&self) -> Vec<Waker> {
+        std::mem::take(&mut *self.lock())
+    }
+}
+
+/// Rings at the end, whatever that is.
+struct Rings<'a>(&'a Bell);
+
+impl Drop for Rings<'_> {
+    fn drop(&mut self) {
+        self.0.ring();
     }
 }
 
@@ -419,9 +460,35 @@ impl Wake for Bell {
         self.wake_by_ref();
     }
 
+    /// To look after a call may ring the bells of those behind it, and so on through a row that may be longer than the stack
+    /// is deep: a thread looks after one at a time.
     fn wake_by_ref(self: &Arc<Self>) {
-        if let Some(opener) = self.opener.upgrade() {
-            opener.look();
+        let mut next = Some(Weak::clone(&self.opener));
+        let looks = LOOKS.try_with(|looks| match &mut *looks.borrow_mut() {
+            Some(rung) => rung.extend(next.take()),
+            none => *none = Some(VecDeque::new()),
+        });
+        while let Some(opener) = next {
+            if let Some(opener) = opener.upgrade() {
+                // It may be dropped here, with what is the program's: that is not to stop the others either.
+                let _ = catch_unwind(AssertUnwindSafe(move || opener.look()));
+            }
+            // A thread that is ending has no list, and looks at once.
+            next = looks.ok().and_then(|()| LOOKS.with_borrow_mut(next_rung));
         }
     }
+}
+
+thread_local! {
+    /// What has rung on this thread while it looks after a call, in that order; `None` while it does not.
+    static LOOKS: RefCell<Option<VecDeque<Weak<Opener>>>> = const { RefCell::new(None) };
+}
+
+/// The next that has rung; if there is none, the thread looks no more.
+fn next_rung(looks: &mut Option<VecDeque<Weak<Opener>>>) -> Option<Weak<Opener>> {
+    let next = looks.as_mut()?.pop_front();
+    if next.is_none() {
+        *looks = None;
+    }
+    next
 }

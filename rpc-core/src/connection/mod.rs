@@ -39,6 +39,7 @@ use shared::Shared;
 
 pub(crate) use dispatch::{Control, Running};
 use objects::ObjectLink;
+pub(crate) use shared::wake_all;
 use streams::StreamLink;
 use values::Values;
 

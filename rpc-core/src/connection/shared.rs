@@ -620,7 +620,7 @@ impl<T: Transport> Link for Shared<T> {
 }
 
 /// Wakes everybody, also where one of them panics.
-pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
     }
