@@ -5,7 +5,7 @@ use std::future::{Future, IntoFuture};
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
-use trunkline::{CallError, Reason, StreamError, Streaming};
+use trunkline::{CallError, NoResult, Reason, StreamError, Streaming};
 
 use crate::life::Course as Life;
 use crate::random::{Random, are, bytes};
@@ -243,6 +243,11 @@ impl Caller {
         let reason = match error {
             CallError::NotExecuted(reason) | CallError::MaybeExecuted(reason) => Some(reason),
             CallError::App(_) => None,
+        };
+        // What its result did not come for is what counts.
+        let reason = match reason {
+            Some(Reason::NoResult(NoResult::Failed(reason))) => Some(&**reason),
+            reason => reason,
         };
         match reason {
             Some(Reason::ConnectionLost(_) | Reason::ShuttingDown { .. } | Reason::Cancelled) if self.life.is_cut() => {
