@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, process};
 
 use trunkline_benches::subject::{Outcome, Spec, Workload};
@@ -216,7 +217,10 @@ struct Directory(PathBuf);
 
 impl Directory {
     fn new(name: &str) -> Directory {
-        let path = env::temp_dir().join(format!("trunkline-smoke-{}-{name}", process::id()));
+        // Tests run beside each other.
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = env::temp_dir().join(format!("trunkline-smoke-{}-{number}-{name}", process::id()));
         fs::create_dir_all(&path).expect("there is room for files");
         Directory(path)
     }

@@ -384,8 +384,9 @@ impl Drop for Opener {
 
 impl fmt::Debug for Opener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let method = format_args!("{}.{}", self.method.service, self.method.name);
-        f.debug_struct("Opener").field("method", &method).finish_non_exhaustive()
+        f.debug_struct("Opener")
+            .field("method", &format_args!("{}.{}", self.method.service, self.method.name))
+            .finish_non_exhaustive()
     }
 }
 

@@ -207,7 +207,8 @@ fn the_receivers_limit_is_told() {
         let id = placed(pair.client.begin(NewCall { extras: Some(extras.into()), ..new_call() }, vec![], None));
         pair.settle();
         let how = Finish::Returned(Half::Ok, Sent::with_reply(&long(101)));
-        let payload = Encoded::There(&bytes(len, 0));
+        let payload = bytes(len, 0);
+        let payload = Encoded::There(&payload);
         pair.server.protocol.finish(id, how, payload, &mut pair.server.out);
         pair.settle();
         if asks {
