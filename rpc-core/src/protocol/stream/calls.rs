@@ -10,9 +10,16 @@ use crate::frame::{Frame, RESULT, StreamCounts};
 use crate::protocol::caller::{Fate, Opened};
 use crate::protocol::extras::Extras;
 use crate::protocol::fail::Failure;
-use crate::protocol::{Encoded, Finish, Protocol, Ticket};
+use crate::protocol::{Callee, Encoded, Finish, Protocol, Ticket};
 use crate::transport::FrameSender;
 use crate::wire::Half;
+
+/// The streams of calls end that this side has answered by itself.
+fn fail_concluded(callee: &mut Callee, streams: &mut Streams, wakers: &mut Vec<Waker>) {
+    while let Some(id) = callee.concluded.pop() {
+        streams.fail(id, &Reason::Cancelled, wakers);
+    }
+}
 
 impl Protocol {
     /// The streams of this connection, which have none of its memory before there are any.
@@ -101,9 +108,7 @@ impl Protocol {
                 Fate::Answered => streams.fail(id, &Reason::Cancelled, wakers),
             }
         }
-        while let Some(id) = self.callee.concluded.pop() {
-            streams.fail(id, &Reason::Cancelled, wakers);
-        }
+        fail_concluded(&mut self.callee, streams, wakers);
         self.settle_streams();
     }
 
@@ -116,9 +121,7 @@ impl Protocol {
             return;
         };
         let mut wakers = std::mem::take(&mut streams.woken);
-        while let Some(id) = self.callee.concluded.pop() {
-            streams.fail(id, &Reason::Cancelled, &mut wakers);
-        }
+        fail_concluded(&mut self.callee, streams, &mut wakers);
         streams.woken = wakers;
         self.settle_streams();
     }
