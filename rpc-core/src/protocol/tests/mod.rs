@@ -496,6 +496,58 @@ impl Pair {
         }
     }
 
+    /// One end closes: what is owed goes out, CLOSE behind it, and that end hears nothing more.
+    fn close(&mut self, side: Side) {
+        if self.node(side).error.is_none() {
+            self.node(side).protocol.close(CloseReason::Normal);
+            self.flush();
+            self.node(side).error = Some(ConnectionError::ClosedHere);
+        }
+        self.end_closed();
+    }
+
+    fn node(&mut self, side: Side) -> &mut Node {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        }
+    }
+
+    /// Who has closed, or has heard that the other has, has no connection any more.
+    fn end_closed(&mut self) {
+        for node in [&mut self.client, &mut self.server] {
+            if let Some(error) = node.error.clone() {
+                node.end(error, u64::MAX - 1);
+            }
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.client.error.is_some() || self.server.error.is_some()
+    }
+
+    /// Both ends have ended, because one has closed.
+    #[track_caller]
+    fn settle_closed(&mut self, context: &str) {
+        self.settle();
+        self.end_closed();
+        for node in [&self.client, &self.server] {
+            match node.error {
+                Some(ConnectionError::ClosedHere | ConnectionError::ClosedByPeer(CloseReason::Normal)) => {}
+                ref other => panic!("{context}: {other:?}"),
+            }
+        }
+    }
+
+    /// Nothing is counted any more at either end of what was closed.
+    #[track_caller]
+    fn assert_nothing_left(&mut self, context: &str) {
+        for node in [&mut self.client, &mut self.server] {
+            assert!(node.stats().is_at_rest(), "{context}\n{:#?}", node.protocol);
+            assert_eq!((node.share.calls(), node.share.bytes()), (0, 0), "{context}");
+        }
+    }
+
     #[track_caller]
     fn assert_at_rest(&mut self) {
         self.settle();

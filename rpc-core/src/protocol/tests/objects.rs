@@ -369,6 +369,8 @@ enum Move {
     Deliver,
     /// Time passes, so that releases go.
     Sweep,
+    /// The owner closes the connection, or the holder does.
+    Close(Side),
 }
 
 #[test]
@@ -378,8 +380,13 @@ fn every_order_of_calls_releases_revocations_replies_and_cancels_ends_well() {
     let mut orders = 0;
     permute(&mut moves.to_vec(), 0, &mut |order| {
         orders += 1;
-        // What is delivered in between, and when, is another pattern for each.
-        for pattern in 0..4u32 {
+        // What is delivered in between, and when, is another pattern for each; in two of three, one side closes somewhere.
+        for pattern in 0..12u32 {
+            let closes = [None, Some(Side::Client), Some(Side::Server)][pattern as usize / 4];
+            let mut order = order.to_vec();
+            if let Some(side) = closes {
+                order.insert((orders + pattern as usize) % (order.len() + 1), Move::Close(side));
+            }
             let mut pair = Pair::new();
             let (object, dropped) = thing();
             let passed = [Passed::Object(Arc::clone(&object))];
@@ -390,7 +397,7 @@ fn every_order_of_calls_releases_revocations_replies_and_cancels_ends_well() {
             let mut state = Orders { call: None, released: false };
             for (at, step) in order.iter().enumerate() {
                 state.take(&mut pair, id, &object, *step);
-                if pattern >> (at % 2) & 1 == 1 {
+                if ((pattern % 4) >> (at % 2)) & 1 == 1 {
                     state.take(&mut pair, id, &object, Deliver);
                 }
             }
@@ -398,9 +405,13 @@ fn every_order_of_calls_releases_revocations_replies_and_cancels_ends_well() {
             pair.settle();
             pair.client.echo_all();
             pair.settle();
+            if closes.is_some() {
+                pair.settle_closed(&context);
+            }
             if let Some(call) = state.call {
                 match pair.server.poll(call) {
                     Some(Answer::Small { bytes: [b'x', ..], len: 1, .. }) => {}
+                    Some(Answer::Failed(Failure { reason: Reason::ConnectionLost(_), .. })) if closes.is_some() => {}
                     Some(Answer::Failed(failure)) => {
                         assert_eq!(*not_executed(&failure), Reason::ObjectGone, "{context}");
                     }
@@ -411,7 +422,13 @@ fn every_order_of_calls_releases_revocations_replies_and_cancels_ends_well() {
             for node in [&mut pair.client, &mut pair.server] {
                 node.drop_spent();
             }
-            pair.assert_at_rest();
+            if closes.is_some() {
+                pair.client.abandon(id);
+                pair.server.finish(id, b"");
+                pair.assert_nothing_left(&context);
+            } else {
+                pair.assert_at_rest();
+            }
             pair.client.drop_spent();
             assert!(is(&dropped), "{context}");
         }
@@ -432,6 +449,7 @@ impl Orders {
             Move::Call => match pair.server.call_object(1) {
                 Begun::Placed(call) => self.call = Some(call),
                 Begun::Failed(reason) if matches!(*reason, Reason::ObjectGone) => {}
+                Begun::Failed(reason) if pair.is_closed() && matches!(*reason, Reason::ConnectionLost(_)) => {}
                 other => panic!("{other:?}"),
             },
             Move::Cancel => {
@@ -455,7 +473,9 @@ impl Orders {
                 }
             }
             Move::Sweep => pair.advance(SWEEP),
+            Move::Close(side) => pair.close(side),
         }
+        pair.end_closed();
     }
 }
 

@@ -432,6 +432,8 @@ enum Move {
     Deliver,
     /// Time passes, so that releases go.
     Sweep,
+    /// One side closes the connection.
+    Close(Side),
 }
 
 #[test]
@@ -441,7 +443,14 @@ fn every_order_of_calls_ends_releases_cancels_and_revocations_ends_well() {
     let mut orders = 0;
     permute(&mut moves.to_vec(), 0, &mut |order| {
         orders += 1;
-        for pattern in 0..12u32 {
+        // In eight more than there are patterns one side closes somewhere.
+        for number in 0..20u32 {
+            let closes = (number >= 12).then_some(if number % 2 == 0 { Side::Client } else { Side::Server });
+            let pattern = if closes.is_some() { (orders as u32 * 5 + number) % 12 } else { number };
+            let mut order = order.to_vec();
+            if let Some(side) = closes {
+                order.insert((orders / 12 + number as usize) % (order.len() + 1), Move::Close(side));
+            }
             let mut pair = Pair::new();
             let open = pair.client.promise(0);
             let (object, dropped) = thing();
@@ -458,11 +467,16 @@ fn every_order_of_calls_ends_releases_cancels_and_revocations_ends_well() {
             pair.settle();
             pair.server.echo_all();
             pair.settle();
+            if closes.is_some() {
+                pair.settle_closed(&context);
+            }
             for call in &state.calls {
                 match pair.client.poll(*call) {
                     Some(Answer::Small { bytes: [b'x', ..], len: 1, .. }) => assert_eq!(state.kept, 0, "{context}"),
+                    Some(Answer::Failed(Failure { reason: Reason::ConnectionLost(_), .. })) if closes.is_some() => {}
                     Some(Answer::Failed(failure)) => match not_executed(&failure) {
                         Reason::ObjectGone => {}
+                        Reason::ShuttingDown { .. } if closes == Some(Side::Server) => {}
                         Reason::NoResult(NoResult::Failed(reason)) if **reason == Reason::Cancelled => {}
                         Reason::NoResult(why) => match state.kept {
                             1 => assert_eq!(*why, NoResult::Failed(Box::new(Reason::Panicked)), "{context}"),
@@ -474,7 +488,12 @@ fn every_order_of_calls_ends_releases_cancels_and_revocations_ends_well() {
                 }
             }
             drop(object);
-            pair.assert_at_rest();
+            if closes.is_some() {
+                pair.client.abandon(open);
+                pair.assert_nothing_left(&context);
+            } else {
+                pair.assert_at_rest();
+            }
             pair.server.drop_spent();
             assert!(is(&dropped), "{context}");
         }
@@ -501,6 +520,7 @@ impl Orders {
                     match pair.client.call_object(self.open | RESULT) {
                         Begun::Placed(call) => self.calls.push(call),
                         Begun::Failed(reason) if matches!(*reason, Reason::ObjectGone) => {}
+                        Begun::Failed(reason) if pair.is_closed() && matches!(*reason, Reason::ConnectionLost(_)) => {}
                         other => panic!("{other:?}"),
                     }
                 }
@@ -526,7 +546,9 @@ impl Orders {
                 others.into_iter().for_each(|id| pair.server.finish(id, b"x"));
             }
             Move::Sweep => pair.advance(SWEEP),
+            Move::Close(side) => pair.close(side),
         }
+        pair.end_closed();
     }
 
     /// The handler of the call ends, if it has been started.
@@ -537,6 +559,10 @@ impl Orders {
         self.ended = true;
         match self.kept {
             _ if pair.server.cancelled.contains(&self.open) => {
+                pair.server.finish_with(self.open, Failure::maybe_executed(Reason::Cancelled));
+            }
+            // There is nobody left to hand it to.
+            0 if pair.server.error.is_some() => {
                 pair.server.finish_with(self.open, Failure::maybe_executed(Reason::Cancelled));
             }
             0 => pair.server.return_objects(self.open, &[Passed::Object(Arc::clone(object))], 4),

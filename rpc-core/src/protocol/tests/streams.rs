@@ -838,9 +838,12 @@ enum Act {
     HandlerFails,
     ServerHears,
     ClientHears,
+    ClientCloses,
+    ServerCloses,
 }
 
-const ACTS: [Act; 11] = [
+/// The last two end everything.
+const ACTS: [Act; 13] = [
     Act::ClientPushes,
     Act::ClientEnds,
     Act::ClientAbandons,
@@ -852,7 +855,10 @@ const ACTS: [Act; 11] = [
     Act::HandlerFails,
     Act::ServerHears,
     Act::ClientHears,
+    Act::ClientCloses,
+    Act::ServerCloses,
 ];
+const LASTING: usize = ACTS.len() - 2;
 
 /// A chat in whatever state.
 struct Crossing {
@@ -912,8 +918,11 @@ impl Crossing {
                 pair.flush();
                 pair.client_takes();
             }
+            Act::ClientCloses => pair.close(Side::Client),
+            Act::ServerCloses => pair.close(Side::Server),
             _ => {}
         }
+        self.pair.end_closed();
         self.look();
     }
 
@@ -935,6 +944,9 @@ impl Crossing {
     /// Both ends let go of everything: then nothing is left, and there is room for the next call.
     #[track_caller]
     fn conclude(mut self, acts: &[Act]) {
+        if self.pair.is_closed() {
+            return self.conclude_closed(acts);
+        }
         for act in [Act::HandlerEnds, Act::ServerStops, Act::ClientEnds] {
             self.act(act);
         }
@@ -956,6 +968,26 @@ impl Crossing {
             assert!(node.is_at_rest(), "{acts:?}\n{:#?}", node.protocol);
         }
     }
+
+    /// Nobody waits for anything, and when everybody has let go nothing is counted.
+    #[track_caller]
+    fn conclude_closed(mut self, acts: &[Act]) {
+        let context = format!("{acts:?}");
+        self.pair.settle_closed(&context);
+        self.look();
+        assert!(self.answered || self.abandoned, "{context}: the call has no outcome");
+        let Pair { client, server } = &mut self.pair;
+        let (up, down) = (self.id + 2, self.id + 4);
+        let reads = [(server, up, self.claimed), (client, down, self.answered && !self.abandoned)];
+        for (node, stream, read) in reads {
+            let ends = |got: Got| matches!(got, Got::End | Got::Failed(_));
+            assert!(!read || (0..3).any(|_| ends(node.take_items(stream))), "{context}: a stream has no end");
+        }
+        for act in [Act::HandlerEnds, Act::ServerStops, Act::ClientEnds, Act::ClientAbandons] {
+            self.act(act);
+        }
+        self.pair.assert_nothing_left(&context);
+    }
 }
 
 #[test]
@@ -973,15 +1005,17 @@ fn ends_may_cross_in_every_order() {
 #[test]
 fn ends_may_cross_in_long_stories() {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    for _ in 0..5000 {
-        let acts: Vec<Act> = (0..20)
-            .map(|_| {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                ACTS[(random >> 8) as usize % ACTS.len()]
-            })
-            .collect();
+    let mut below = |count: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 8) as usize % count
+    };
+    for story in 0..10_000 {
+        let mut acts: Vec<Act> = (0..20).map(|_| ACTS[below(LASTING)]).collect();
+        if story % 2 == 1 {
+            acts[below(20)] = ACTS[LASTING + below(2)];
+        }
         let mut crossing = Crossing::new();
         acts.iter().for_each(|act| crossing.act(*act));
         crossing.conclude(&acts);
