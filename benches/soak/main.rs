@@ -11,7 +11,9 @@
 //!
 //! - all accounts of the server and of the connections that ended well are zero, and nobody has broken the protocol;
 //! - there are as many tasks and descriptors as before the first;
-//! - the resident memory is at most [`GROWTH`] times what it was after the rounds to warm up, and [`SLACK`] more.
+//! - no more of the heap is held than there was at most after the rounds to warm up, give or take [`HEAP_SLACK`], and
+//!   [`THREAD_HEAP`] for each thread that there was not then;
+//! - the resident memory is at most [`GROWTH`] times what it was then, and [`SLACK`] more.
 //!
 //! What waits for longer than [`watch::PATIENCE`] hangs, and is named. The exit code is 1 for anything wrong, and the seed is
 //! printed: it decides what is done, but not when the kernel lets it happen.
@@ -33,6 +35,7 @@ use clap::Parser;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinSet;
 use trunkline::ServerHandle;
+use trunkline_benches::allocations;
 
 use crate::life::Course;
 use crate::random::Random;
@@ -56,6 +59,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    allocations::count();
     quiet_panics();
     let arguments: Vec<String> = env::args().skip(1).collect();
     if let [word, transport, uri, seed] = &arguments[..] {
@@ -98,7 +102,7 @@ async fn soak(carrier: Carrier, mut random: Random, span: Duration, watch: &Arc<
     watch.look_at(handle.clone());
     settle(&handle, None, watch).await;
     let mut before = None;
-    let mut warm = 0;
+    let (mut warm, mut warm_heap, mut warm_threads) = (0, 0, 0);
     for round in 0..rounds {
         let ops = watch.count();
         let until = Instant::now() + span / (rounds + 1);
@@ -106,13 +110,25 @@ async fn soak(carrier: Carrier, mut random: Random, span: Duration, watch: &Arc<
         let level = settle(&handle, before, watch).await;
         // What the first one has begun may stay: threads that block, what a process has once.
         before.get_or_insert(level);
-        let resident = resident();
+        let (resident, heap, threads) = (resident(), allocations::held(), entries("/proc/self/task"));
         let ops = watch.count() - ops;
-        println!("{}: round {} of {rounds}: {ops} calls, {} KiB resident", carrier.name(), round + 1, resident >> 10);
+        println!(
+            "{}: round {} of {rounds}: {ops} calls, {} KiB resident, {heap} bytes of the heap held, {threads} threads",
+            carrier.name(),
+            round + 1,
+            resident >> 10
+        );
         if round < rounds.div_ceil(3) {
-            warm = warm.max(resident);
-        } else if resident as f64 > warm as f64 * GROWTH + SLACK as f64 {
-            watch.wrong(format!("{} bytes are resident, and were {warm} after the first third", resident));
+            (warm, warm_heap, warm_threads) = (warm.max(resident), warm_heap.max(heap), warm_threads.max(threads));
+            continue;
+        }
+        let more_threads = threads.saturating_sub(warm_threads);
+        if heap > warm_heap + HEAP_SLACK + THREAD_HEAP * more_threads as i64 {
+            let most = format!("{warm_heap} with {warm_threads} threads in the first third");
+            watch.wrong(format!("{heap} bytes of the heap are held with {threads} threads, and were {most}"));
+        }
+        if resident as f64 > warm as f64 * GROWTH + SLACK as f64 {
+            watch.wrong(format!("{resident} bytes are resident, and were {warm} in the first third"));
         }
     }
 
@@ -155,7 +171,7 @@ fn crowd(site: &Arc<Site>, random: &mut Random, until: Instant, course: &Course,
 
 /// Waits until nothing is left of a round. How many tasks and descriptors there are then; no more than `before`.
 async fn settle(handle: &ServerHandle, before: Option<(usize, usize)>, watch: &Arc<Watch>) -> (usize, usize) {
-    let level = || (Handle::current().metrics().num_alive_tasks(), descriptors());
+    let level = || (Handle::current().metrics().num_alive_tasks(), entries("/proc/self/fd"));
     for wait in 0.. {
         let stats = handle.stats();
         let (tasks, fds) = level();
@@ -210,8 +226,8 @@ fn child(transport: &str, uri: &str, seed: u64) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").map(Iterator::count).unwrap_or_default()
+fn entries(directory: &str) -> usize {
+    fs::read_dir(directory).map(Iterator::count).unwrap_or_default()
 }
 
 /// Bytes.
@@ -238,3 +254,7 @@ const SETTLING: Duration = Duration::from_secs(15);
 const GROWTH: f64 = 1.2;
 /// Bytes.
 const SLACK: usize = 8 << 20;
+/// Bytes: tables of the runtime's, which grow when more lives than ever before overlap.
+const HEAP_SLACK: i64 = 64 << 10;
+/// Bytes: the buffer that a thread keeps to encode in, at its longest.
+const THREAD_HEAP: i64 = 2 << 20;
