@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::sync::Barrier;
 use std::task::{Context, Waker};
 
-use kit::stranger::{STRANGER, as_stranger, path_for_stranger, succeed};
+use kit::stranger::{STRANGER, as_stranger, nobody_starts, path_for_stranger, succeed};
 use kit::{Directory, End, guard};
 use trunkline_core::ConnectError;
 use trunkline_core::transport::{Connector, Filled, Listener, PeerIdentity, Transport};
@@ -73,6 +73,8 @@ async fn a_second_listener_is_told_that_there_is_one() {
 async fn of_listeners_that_bind_at_once_exactly_one_wins() {
     let directory = Directory::new();
     let runtime = tokio::runtime::Handle::current();
+    // A child would have the lock of the listeners that have just gone.
+    let _nobody = nobody_starts();
     for round in 0..100 {
         let path = directory.join("s");
         if round % 2 == 0 {

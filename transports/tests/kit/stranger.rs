@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Another user, whom only root can become.
 pub(crate) const STRANGER: u32 = 65534;
@@ -13,6 +14,7 @@ pub(crate) fn as_stranger(role: &str, path: &Path) -> Option<Child> {
         eprintln!("skipped: only root can become somebody else");
         return None;
     }
+    let _starting = nobody_starts();
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", role, "--nocapture"])
         .env(PATH_FOR_STRANGER, path)
@@ -22,6 +24,12 @@ pub(crate) fn as_stranger(role: &str, path: &Path) -> Option<Child> {
         .stdout(Stdio::piped())
         .spawn();
     child.inspect_err(|error| eprintln!("skipped: {error}")).ok()
+}
+
+/// As long as this is held no test starts a child, which has all descriptors of this process until it is another program.
+pub(crate) fn nobody_starts() -> MutexGuard<'static, ()> {
+    static STARTS: Mutex<()> = Mutex::new(());
+    STARTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where a test that runs as another user is to connect or listen; `None` in the others' run.
