@@ -1,5 +1,7 @@
 //! Frames of callers that call in the same turn leave together; what a task has sent is on its way when it goes on.
 
+mod accepting;
+
 use std::future::{Future, IntoFuture, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -7,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use accepting::One;
 use tokio::runtime::{Builder, Runtime};
 use trunkline::transport::mem::{self, MemTransport};
-use trunkline::transport::{BatchWriter, BoxTransport, Listener, Properties, Transport, Written};
+use trunkline::transport::{BatchWriter, Properties, Transport, Written};
 use trunkline::{Connection, Server};
 
 #[trunkline::service]
@@ -74,19 +77,6 @@ impl<W: BatchWriter> BatchWriter for Counting<W> {
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.writer.poll_shutdown(cx)
-    }
-}
-
-struct One(Option<MemTransport>);
-
-#[async_trait::async_trait]
-impl Listener for One {
-    async fn accept(&mut self) -> io::Result<Option<BoxTransport>> {
-        Ok(self.0.take().map(BoxTransport::new))
-    }
-
-    fn endpoint(&self) -> String {
-        "one:".to_owned()
     }
 }
 

@@ -1,13 +1,16 @@
 //! A thread that has placed a call for somebody else, and is slow to say so, costs that one nothing.
 
+mod accepting;
+
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
+use accepting::One;
 use trunkline::transport::mem::{self, MemTransport};
-use trunkline::transport::{BatchWriter, BoxTransport, Listener, Properties, Transport, Written, async_trait};
+use trunkline::transport::{BatchWriter, Properties, Transport, Written};
 use trunkline::{Connection, Limits, Server};
 
 #[trunkline::service]
@@ -100,23 +103,6 @@ impl BatchWriter for SlowWriter {
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.poll_shutdown(cx)
-    }
-}
-
-/// Accepts one.
-struct One(Option<MemTransport>);
-
-#[async_trait]
-impl Listener for One {
-    async fn accept(&mut self) -> io::Result<Option<BoxTransport>> {
-        match self.0.take() {
-            Some(transport) => Ok(Some(BoxTransport::new(transport))),
-            None => std::future::pending().await,
-        }
-    }
-
-    fn endpoint(&self) -> String {
-        "one:".to_owned()
     }
 }
 

@@ -6,19 +6,38 @@
 
 #![cfg(target_os = "linux")]
 
-use std::sync::mpsc;
+use std::future::{IntoFuture, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
-use trunkline::{Connection, Latency, allow_wait};
+use tokio::time::{Interval, interval};
+use trunkline::{CallError, Connection, Latency, Limits, Reason, ServerHandle, Stream, allow_wait};
 
 #[trunkline::service]
 trait Paced {
     async fn after(&self, millis: u64) -> u64;
+    /// Numbers, each so long after the one before.
+    async fn each(&self, millis: u64) -> impl Stream<Item = u64>;
+    /// Tells so long after it has returned.
+    async fn tell(&self, told: ToldClient, millis: u64);
+    /// Has the server drain, and never returns.
+    async fn drain(&self);
 }
 
-struct Clock;
+#[trunkline::service]
+trait Told {
+    async fn told(&self);
+}
+
+#[derive(Default)]
+struct Clock {
+    server: Arc<OnceLock<ServerHandle>>,
+}
 
 impl Paced for Clock {
     async fn after(&self, millis: u64) -> u64 {
@@ -27,17 +46,65 @@ impl Paced for Clock {
         }
         millis
     }
+
+    async fn each(&self, millis: u64) -> impl Stream<Item = u64> {
+        Ticks { interval: interval(Duration::from_millis(millis)), count: 0 }
+    }
+
+    async fn tell(&self, told: ToldClient, millis: u64) {
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            let _ = told.told().await;
+        });
+    }
+
+    async fn drain(&self) {
+        self.server.get().expect("it serves this call").shutdown();
+        std::future::pending().await
+    }
+}
+
+/// One number a tick.
+struct Ticks {
+    interval: Interval,
+    count: u64,
+}
+
+impl Stream for Ticks {
+    type Item = u64;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u64>> {
+        self.interval.poll_tick(cx).map(|_| {
+            self.count += 1;
+            Some(self.count - 1)
+        })
+    }
+}
+
+struct Tells(UnboundedSender<()>);
+
+impl Told for Tells {
+    async fn told(&self) {
+        let _ = self.0.send(());
+    }
 }
 
 /// A server on a clock that runs, and where it is.
 fn serve(scheme: &str, name: &str) -> (Runtime, String) {
+    serve_within(Limits::default(), scheme, name)
+}
+
+fn serve_within(limits: Limits, scheme: &str, name: &str) -> (Runtime, String) {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let endpoint = match scheme {
         "tcp" => "tcp://127.0.0.1:0".to_owned(),
         _ => format!("{scheme}:{}/trunkline-{name}-{}.{scheme}", std::env::temp_dir().display(), std::process::id()),
     };
-    let bind = trunkline::Server::builder().service(PacedServer::new(Clock)).bind(&endpoint);
+    let clock = Clock::default();
+    let handle = clock.server.clone();
+    let bind = trunkline::Server::builder().limits(limits).service(PacedServer::new(clock)).bind(&endpoint);
     let server = runtime.block_on(bind).expect("the endpoint is free");
+    assert!(handle.set(server.handle()).is_ok(), "it is one server");
     let endpoint = server.endpoints().remove(0);
     runtime.spawn(server.run());
     (runtime, endpoint)
@@ -123,4 +190,144 @@ fn threads_that_wait_at_once_are_answered() {
             tokio::join!(on_thread(&client, calls), on_thread(&client, calls), on_thread(&client, calls));
         }
     });
+}
+
+#[test]
+fn a_stream_goes_on_after_a_thread_has_waited() {
+    with_time_at_rest("stream", async |client| {
+        let mut stream = client.each(3).await.expect("a stream");
+        for number in 0..10 {
+            on_thread(&client, &[0; 5]).await;
+            assert_eq!(stream.next().await.map(|item| item.expect("the stream goes on")), Some(number));
+        }
+    });
+}
+
+#[test]
+fn who_has_an_object_of_this_side_is_heard_after_a_thread_has_waited() {
+    with_time_at_rest("told", async |client| {
+        let (tells, mut told) = unbounded_channel();
+        let object = ToldClient::local(ToldServer::new(Tells(tells)));
+        for _ in 0..5 {
+            client.tell(object.clone(), 3).await.expect("it will be told");
+            on_thread(&client, &[0; 5]).await;
+            told.recv().await.expect("it has been told");
+        }
+    });
+}
+
+/// Polls once, whatever comes of it.
+async fn polled_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+/// What `block_on` was given reads for itself, and hands the reading on when that takes too long.
+#[test]
+fn a_future_that_is_in_no_task_is_answered() {
+    with_time_at_rest("no-task", async |client| {
+        for _ in 0..20 {
+            for millis in [0, 0, 2, 0, 0] {
+                assert_eq!(client.after(millis).await, Ok(millis));
+            }
+            on_thread(&client, &[0, 1, 0]).await;
+            let of_a_task = client.clone();
+            let task = tokio::spawn(async move { of_a_task.after(0).await });
+            assert_eq!(client.after(1).await, Ok(1));
+            assert_eq!(task.await.expect("no panic"), Ok(0));
+        }
+    });
+}
+
+#[test]
+fn a_future_that_has_looked_and_is_not_polled_any_more_holds_up_no_others() {
+    with_time_at_rest("left", async |client| {
+        for polls in 0..20 {
+            let mut left = Box::pin(client.after(1).into_future());
+            let mut answer = None;
+            for _ in 0..polls {
+                if answer.is_none() {
+                    answer = polled_once(left.as_mut()).await;
+                }
+            }
+            let of_a_task = client.clone();
+            assert_eq!(tokio::spawn(async move { of_a_task.after(0).await }).await.expect("no panic"), Ok(0));
+            on_thread(&client, &[0, 0]).await;
+            if polls % 2 == 0 && answer.is_none() {
+                answer = Some(left.await);
+            }
+            assert!(matches!(answer, None | Some(Ok(1))), "{answer:?}");
+            assert_eq!(client.after(0).await, Ok(0));
+        }
+    });
+}
+
+/// On a clock that runs: nobody else waits, so it is time that has the driver read.
+#[test]
+fn the_end_is_heard_although_a_future_that_has_looked_is_not_polled_any_more() {
+    for (scheme, multi_thread) in [("unix", false), ("shm", false), ("unix", true), ("shm", true)] {
+        let (server, endpoint) = serve(scheme, "end");
+        let (done, finished) = mpsc::channel();
+        let client = std::thread::spawn(move || {
+            let mut runtime = if multi_thread { Builder::new_multi_thread() } else { Builder::new_current_thread() };
+            runtime.enable_all().build().expect("a runtime").block_on(async {
+                let client = PacedClient::connect(&endpoint).await.expect("a server");
+                for _ in 0..100 {
+                    assert_eq!(client.after(0).await, Ok(0));
+                }
+                // Long enough for the driver to read again.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                let mut left = pin!(client.after(60_000).into_future());
+                for _ in 0..3 {
+                    assert_eq!(polled_once(left.as_mut()).await, None);
+                }
+                server.shutdown_background();
+                client.connection().closed().await;
+                assert!(left.await.is_err());
+            });
+            let _ = done.send(());
+        });
+        let outcome = finished.recv_timeout(Duration::from_secs(20));
+        assert!(outcome != Err(mpsc::RecvTimeoutError::Timeout), "{scheme}, {multi_thread}: nobody reads");
+        client.join().expect("no panic");
+    }
+}
+
+/// What is read for one call may be about another that waits for its turn, and both belong to one task.
+#[test]
+fn a_call_that_waits_behind_one_that_looks_hears_that_the_server_drains() {
+    for scheme in ["unix", "tcp", "shm"] {
+        let mut limits = Limits::default();
+        limits.in_flight_per_connection = 1;
+        let (server, endpoint) = serve_within(limits, scheme, "behind");
+        let (done, finished) = mpsc::channel();
+        let client = std::thread::spawn(move || {
+            Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
+                let connection =
+                    Connection::builder().latency(Latency::Low).connect(&endpoint).await.expect("a server");
+                let client: PacedClient = connection.client();
+                assert_eq!(client.after(0).await, Ok(0));
+                // Until the driver sleeps.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let mut looks = pin!(client.drain().into_future());
+                let mut waits = pin!(client.after(0).into_future());
+                assert_eq!(polled_once(looks.as_mut()).await, None);
+                let outcome = poll_fn(|cx| {
+                    let outcome = waits.as_mut().poll(cx);
+                    assert!(looks.as_mut().poll(cx).is_pending());
+                    outcome
+                });
+                let outcome = outcome.await;
+                assert!(matches!(outcome, Err(CallError::NotExecuted(Reason::ShuttingDown { .. }))), "{outcome:?}");
+            });
+            let _ = done.send(());
+        });
+        let outcome = finished.recv_timeout(Duration::from_secs(20));
+        assert!(outcome != Err(mpsc::RecvTimeoutError::Timeout), "{scheme}: it does not hear");
+        client.join().expect("no panic");
+        drop(server);
+    }
 }

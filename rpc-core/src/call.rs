@@ -203,8 +203,15 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             self.exchange = Exchange::Over;
             return Poll::Ready(Ok(0));
         }
+        let looks = self.next == Next::Looks;
         // Whoever has the answer to a call that has just gone out wakes this task.
         if fresh {
+            if looks {
+                cx.waker().wake_by_ref();
+            }
+            return Poll::Pending;
+        }
+        if looks && self.exchange.looks_again(&**self.call.client.connection().link(), cx) {
             return Poll::Pending;
         }
         self.exchange.poll_answer(&**self.call.client.connection().link(), cx, answer).map(Ok)
@@ -274,7 +281,10 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         let mut waker = Some(cx.waker().clone());
         let parts = Parts { head: &payload, tail };
         let len = parts.len();
-        let begun = link.begin(&call, parts, &mut waker, self.next);
+        if self.next == Next::Awaits && tokio::task::try_id().is_none() {
+            self.next = Next::Looks;
+        }
+        let begun = link.begin(&call, parts, &mut waker, &mut self.next);
         if passed.is_some() {
             // Where the call has failed, or will be encoded anew, nobody else would notice.
             call.extras = None;
@@ -563,6 +573,14 @@ impl Exchange {
         }
     }
 
+    /// Reads in this poll. `true`: there is nothing yet, and the future is about to be polled again.
+    fn looks_again(&self, link: &dyn Link, cx: &Context<'_>) -> bool {
+        match self {
+            Exchange::Placed(id) => link.look(*id, cx),
+            _ => false,
+        }
+    }
+
     fn poll_answer(&mut self, link: &dyn Link, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
         let Exchange::Placed(id) = *self else {
             panic!("a call was polled after it had its outcome");
@@ -575,7 +593,16 @@ impl Exchange {
         Poll::Ready(id)
     }
 
+    /// Lets go of the call, if there is one; mostly it is over.
+    #[inline]
     fn abandon(&mut self, link: &dyn Link) {
+        if !matches!(self, Exchange::Unsent | Exchange::Over) {
+            self.abandon_call(link);
+        }
+    }
+
+    #[cold]
+    fn abandon_call(&mut self, link: &dyn Link) {
         match std::mem::take(self) {
             Exchange::Unsent | Exchange::Over => {}
             Exchange::Waiting(ticket) => link.abandon_waiting(ticket),

@@ -6,8 +6,9 @@ use std::time::Duration;
 ///
 /// To wake a sleeping processor takes some 40 us, more than anything else about a call on one machine, and costs more
 /// processor time than the call itself. A connection that has just been busy therefore looks again for a while before it
-/// sleeps. It goes to the end of the runtime's queue after each look, so that other tasks run as they would. A thread in
-/// [`Call::wait`](crate::Call::wait) looks for itself.
+/// sleeps. It goes to the end of the runtime's queue after a microsecond of looks, so that other tasks run as they would. A
+/// thread in [`Call::wait`](crate::Call::wait) looks for itself, and so does the future that a runtime's `block_on` was given,
+/// `main` for most: a few times each time it is polled, and then it is polled again.
 /// A connection on which nothing happens sleeps, whatever is set here.
 ///
 /// Both ends choose for themselves, and both matter: a call wakes the server, its reply the client.

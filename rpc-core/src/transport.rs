@@ -85,8 +85,15 @@ pub trait FrameSender: Send + 'static {
     /// Moves what was committed into `batch`, which is empty; `false` if there was nothing, and nobody
     /// [wants room](FrameSender::wants_room).
     ///
-    /// From here on the peer may see it. What was committed and is never taken, it never sees.
+    /// From here on the peer may see it. What was committed and is neither taken nor [sent at once](FrameSender::send_at_once),
+    /// it never sees.
     fn take_batch(&mut self, batch: &mut Self::Batch) -> bool;
+
+    /// Sends all that was committed, where that takes no system call. What the peer may see from here on need not be in a
+    /// batch any more.
+    fn send_at_once(&mut self) -> Sent {
+        Sent::Nothing
+    }
 
     /// Whether a reservation failed for lack of room although all that was committed has been taken: then it is the
     /// writer, given the batch, that finds out when there is room. Not so where frames wait in a buffer of this side's.
@@ -103,6 +110,18 @@ pub trait FrameSender: Send + 'static {
 
     /// The position after the frame committed last: a number that only grows, on the scale of [`BatchWriter::written`].
     fn position(&self) -> u64;
+}
+
+/// What became of an attempt to send at once what was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// None of it: that is for a batch and the writer.
+    Nothing,
+    /// The peer may see all of it, and all that was taken before. The writer has something left to do, given the next batch:
+    /// to wake the peer, say.
+    Shown,
+    /// The same, and there is nothing left to do.
+    All,
 }
 
 /// What became of an attempt to write.
@@ -153,8 +172,9 @@ pub trait BatchWriter: Send + 'static {
     /// Those of the mechanism; the connection then ends.
     fn poll_write(&mut self, cx: &mut Context<'_>, batch: &mut Self::Batch) -> Poll<io::Result<()>>;
 
-    /// Up to which [`position`](FrameSender::position) everything has reached the mechanism. What has not can't have been
-    /// seen by the peer, so a call beyond it is certain not to have run.
+    /// Up to which [`position`](FrameSender::position) everything has reached the mechanism, but for what was
+    /// [sent at once](FrameSender::send_at_once). What has not can't have been seen by the peer, so a call beyond both is
+    /// certain not to have run.
     fn written(&self) -> u64;
 
     /// Says to the peer that nothing more will come, where the mechanism can. Called once, after the last batch.
@@ -192,9 +212,10 @@ pub trait FrameReceiver: Send + 'static {
     /// Those of the mechanism; the connection then ends.
     fn try_fill(&mut self) -> io::Result<Option<Filled>>;
 
-    /// How often [`try_fill`](FrameReceiver::try_fill) is asked before other tasks get their turn: more than once only where
-    /// asking costs less than taking turns, as a look at memory does.
-    const TRIES_PER_TURN: u32 = 1;
+    /// How often [`try_fill`](FrameReceiver::try_fill) is asked before other tasks get their turn: as often as takes a
+    /// microsecond at most, since a turn that finds nothing costs about as much as asking the kernel does. Once where the peer
+    /// is on the same processor.
+    const TRIES_PER_TURN: u32 = 3;
 
     /// Receives, or registers the task to be woken when something comes.
     ///
@@ -203,8 +224,9 @@ pub trait FrameReceiver: Send + 'static {
     /// Those of the mechanism; the connection then ends.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Filled>>;
 
-    /// Whether it can be [detached](FrameReceiver::detach). Then a thread that [waits](crate::Call::wait) may receive what
-    /// it waits for itself, by [`try_fill`](FrameReceiver::try_fill), which is then called on threads of no runtime.
+    /// Whether it can be [detached](FrameReceiver::detach). Then a thread that [waits](crate::Call::wait), or a future in no
+    /// task, may receive what it waits for itself, by [`try_fill`](FrameReceiver::try_fill), which is then called on threads
+    /// of no runtime as well.
     const DETACHES: bool = false;
 
     /// Takes back what [`poll_fill`](FrameReceiver::poll_fill) has registered. Until that is called again, what comes need

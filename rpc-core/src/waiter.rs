@@ -1,11 +1,22 @@
-//! A thread that waits for a call.
+//! Who waits for a call and may read the reply itself: a thread, or a future that is in no task.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
 use crate::connection::Link;
+
+/// Who reads for a call of its own.
+pub(crate) trait Reader {
+    /// What the call wakes.
+    fn waker(&self) -> &Waker;
+    /// Whether there is reason to poll the call again.
+    fn is_woken(&self) -> bool;
+    /// Instead of waking it: it is the one who reads.
+    fn note(&self);
+}
 
 /// What a thread that waits is woken with.
 pub(crate) struct Waiter {
@@ -19,23 +30,50 @@ impl Waiter {
         Waiter { waker: Waker::from(Arc::clone(&signal)), signal }
     }
 
-    pub(crate) fn waker(&self) -> &Waker {
+    fn forget(&self) {
+        self.signal.woken.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Reader for Waiter {
+    fn waker(&self) -> &Waker {
         &self.waker
     }
 
-    /// Whether there is reason to poll again.
-    pub(crate) fn is_woken(&self) -> bool {
+    fn is_woken(&self) -> bool {
         // Pairs with the Release in `wake_by_ref`, for wakers that have no lock in common with who waits.
         self.signal.woken.load(Ordering::Acquire)
     }
 
-    /// Wakes this thread on this thread.
-    pub(crate) fn note(&self) {
+    fn note(&self) {
         self.signal.woken.store(true, Ordering::Relaxed);
     }
+}
 
-    fn forget(&self) {
-        self.signal.woken.store(false, Ordering::Relaxed);
+/// A future in one of its polls.
+pub(crate) struct Glance<'a> {
+    waker: &'a Waker,
+    noted: Cell<bool>,
+}
+
+impl<'a> Glance<'a> {
+    pub(crate) fn new(waker: &'a Waker) -> Glance<'a> {
+        Glance { waker, noted: Cell::new(false) }
+    }
+}
+
+impl Reader for Glance<'_> {
+    fn waker(&self) -> &Waker {
+        self.waker
+    }
+
+    /// Whom others wake is polled once more; here only what this poll has seen counts.
+    fn is_woken(&self) -> bool {
+        self.noted.get()
+    }
+
+    fn note(&self) {
+        self.noted.set(true);
     }
 }
 

@@ -277,7 +277,7 @@ impl<T: Transport> Driver<T> {
             return Poll::Pending;
         };
         if self.polling.is_hot() {
-            if let Some(filled) = inlet.try_fill()? {
+            if let Some(filled) = inlet.try_fill(self.polling.peer_is_here())? {
                 self.polling.hit(self.alone);
                 return Poll::Ready(Ok(filled));
             }

@@ -1,4 +1,4 @@
-//! Who reads: the driver, or a thread that waits for its call.
+//! Who reads: the driver, or who waits for a call: a thread, or a future that is in no task.
 //!
 //! Whoever reads has the [`Inlet`] for itself. It is in one of these places:
 //!
@@ -7,11 +7,17 @@
 //! | with the driver | the driver, awake | nobody; it looks again by itself |
 //! | in the berth, attached | nobody | the driver, which takes it |
 //! | with a thread | a thread in [`Call::wait`](crate::Call::wait), which looks again for as long as a driver would | nobody |
-//! | in the berth, detached | nobody: the thread has its answer, and nothing else is waited for | nobody; the driver takes it soon |
+//! | with a future, in its poll | the future, some times; then it is polled again, for as long as a driver would look | nobody |
+//! | in the berth, detached | nobody: who read has its answer, and nothing else is waited for; or it is a future that is about to be polled again | nobody; the driver takes it soon |
 //!
 //! The last is what spares a thread that makes one call after another the driver's waking: with each call, the runtime's
-//! thread would be woken by what comes, to find that it is gone. What comes unasked meanwhile waits for [`WATCH`] or two.
-//! Whoever wants more of a detached inlet, a task that makes a call, say, has the driver take it at once.
+//! thread would be woken by what comes, to find that it is gone. What comes unasked meanwhile waits for [`WATCH`] or two,
+//! and so does the reply to a future that is not polled again. Whoever wants more of a detached inlet, a task that makes a
+//! call, say, has the driver take it at once.
+//!
+//! A future reads where it is not in a task of tokio's: it is what a runtime was entered with, `main` for most. To wake that
+//! takes a system call on a current-thread runtime, and on one of several threads wakes a thread that sleeps, which is most
+//! of the latency. Tasks have the driver read, which is in the same queue as they are.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -30,7 +36,7 @@ use crate::frame::HEAD_LEN_MAX;
 use crate::latency::Latency;
 use crate::protocol::{Effects, Protocol};
 use crate::transport::{Filled, FrameReceiver, Lease, Transport};
-use crate::waiter::Waiter;
+use crate::waiter::{Glance, Reader, Waiter};
 
 /// What is received, with everything that belongs to receiving.
 pub(super) struct Inlet<R> {
@@ -48,8 +54,10 @@ pub(super) struct Inlet<R> {
     pub(super) failed: Option<ConnectionError>,
     /// Whether what comes wakes nobody.
     detached: bool,
-    /// How threads wait; the driver has its own.
+    /// How threads and futures wait; the driver has its own.
     polling: Polling,
+    /// The call for which a future has begun to wait.
+    awaited: u64,
     /// The driver's, in which wakers expect to be woken.
     runtime: Handle,
 }
@@ -80,8 +88,11 @@ impl<R> Default for Berth<R> {
     }
 }
 
-/// How long the driver waits before it looks again whether threads still read.
+/// How long the driver waits before it looks again whether others still read.
 pub(super) const WATCH: Duration = Duration::from_millis(10);
+/// So often a future looks in one poll, [`FrameReceiver::TRIES_PER_TURN`] times each: not for longer than two microseconds,
+/// since others may be in the same task.
+const LOOKS_PER_POLL: u32 = 2;
 
 /// What came of looking at what was received.
 pub(super) struct Taken {
@@ -103,13 +114,16 @@ impl<R: FrameReceiver> Inlet<R> {
             failed: None,
             detached: false,
             polling: Polling::new(latency, false),
+            awaited: 0,
             runtime: Handle::current(),
         })
     }
 
-    /// Asks the mechanism as often as it is worth before others have their turn.
-    pub(super) fn try_fill(&mut self) -> io::Result<Option<Filled>> {
-        for tried in 0..R::TRIES_PER_TURN {
+    /// Asks the mechanism as often as it is worth before others have their turn: a peer on this processor does nothing
+    /// meanwhile.
+    pub(super) fn try_fill(&mut self, peer_is_here: bool) -> io::Result<Option<Filled>> {
+        let tries = if peer_is_here { 1 } else { R::TRIES_PER_TURN };
+        for tried in 0..tries {
             if tried > 0 {
                 std::hint::spin_loop();
             }
@@ -235,8 +249,9 @@ impl<T: Transport> Shared<T> {
         let mut berth = self.berth();
         let leads = std::mem::replace(seen, berth.leads);
         let taken = berth.inlet.take_if(|inlet| !inlet.detached || leads == *seen);
-        let inlet = if berth.wanted { taken.or_else(|| berth.inlet.take()) } else { taken };
-        if inlet.is_some() {
+        let mut inlet = if berth.wanted { taken.or_else(|| berth.inlet.take()) } else { taken };
+        if let Some(inlet) = &mut inlet {
+            inlet.polling.rest();
             berth.wanted = false;
             self.left.store(false, Ordering::Relaxed);
         }
@@ -272,60 +287,94 @@ impl<T: Transport> Shared<T> {
     /// Reads on this thread until the call that it waits for is to be polled again, or its patience is over. Only where
     /// nobody else waits: a thread that reads for several has to wake them, and they do not make their calls together.
     pub(super) fn read_here(&self, waiter: &Waiter) {
-        match self.take_lead() {
-            Some(inlet) => Lead { shared: self, inlet: Some(inlet), orderly: false }.read(waiter),
+        let lead = if self.is_led() { self.take_lead(|inlet| inlet.polling.begin()) } else { None };
+        match lead {
+            Some(mut lead) => _ = lead.read(waiter, u32::MAX),
             None => self.take_back(),
         }
     }
 
-    fn take_lead(&self) -> Option<Box<Inlet<T::Receiver>>> {
-        if !self.leads {
-            return None;
+    /// Reads in this poll of a future that is in no task and waits for that call, if it is the only one. `true`: it has not
+    /// come, and the future is to be polled again soon, which is seen to.
+    pub(super) fn look(&self, id: u64, cx: &Context<'_>) -> bool {
+        let goes_on = |inlet: &mut Inlet<_>| {
+            let begins = std::mem::replace(&mut inlet.awaited, id) != id;
+            if begins { inlet.polling.begin() } else { inlet.polling.is_hot() }
+        };
+        let awaited = self.leads && {
+            let mut state = self.lock();
+            state.protocol.awaits_only(id) && state.is_undisturbed()
+        };
+        let lead = if awaited { self.take_lead(goes_on) } else { None };
+        let Some(mut lead) = lead else {
+            self.take_back();
+            return false;
+        };
+        let again = lead.read(&Glance::new(cx.waker()), LOOKS_PER_POLL);
+        lead.returns = again;
+        drop(lead);
+        if again {
+            cx.waker().wake_by_ref();
         }
-        {
-            let state = self.lock();
-            let alone = state.protocol.calls_open() <= 1 && !state.protocol.serves();
-            if !alone || state.blocked || state.closing != Closing::No || state.draining {
-                return None;
-            }
-        }
+        again
+    }
+
+    /// The inlet, if it is there and `begin` finds that to look is worth it.
+    fn take_lead(&self, begin: impl FnOnce(&mut Inlet<T::Receiver>) -> bool) -> Option<Lead<'_, T>> {
         let mut berth = self.berth();
         let Berth { inlet, wanted, leads, .. } = &mut *berth;
         let Some(lying) = inlet.as_mut().filter(|_| !*wanted) else {
             self.asked.store(true, Ordering::Relaxed);
             return None;
         };
-        if !lying.polling.begin() {
+        if !begin(lying) {
             return None;
         }
         *leads += 1;
         self.left.store(false, Ordering::Relaxed);
-        inlet.take()
+        inlet.take().map(|inlet| Lead { shared: self, inlet: Some(inlet), returns: false, orderly: false })
+    }
+
+    /// Whether others than the driver may read, and only one of them waits.
+    fn is_led(&self) -> bool {
+        self.leads && {
+            let state = self.lock();
+            state.protocol.awaits_one_call() && state.is_undisturbed()
+        }
     }
 }
 
-/// A thread that reads.
+/// A thread that reads, or a future in its poll.
 struct Lead<'a, T: Transport> {
     shared: &'a Shared<T>,
     /// Here until it is left.
     inlet: Option<Box<Inlet<T::Receiver>>>,
+    /// It comes back by itself to read on.
+    returns: bool,
     /// It has not panicked.
     orderly: bool,
 }
 
 impl<T: Transport> Lead<'_, T> {
-    fn read(&mut self, waiter: &Waiter) {
-        let Some(inlet) = &mut self.inlet else { return };
+    /// `true` if that was not worth it yet, and is to go on.
+    fn read(&mut self, reader: &impl Reader, looks: u32) -> bool {
+        let Some(inlet) = &mut self.inlet else { return false };
         inlet.detach();
         // A waker that waited here would wait for this thread.
-        let outcome = refuse_wait(|| inlet.read(self.shared, waiter));
-        inlet.failed = outcome.err();
+        let outcome = refuse_wait(|| inlet.read(self.shared, reader, looks));
         self.orderly = true;
+        match outcome {
+            Ok(goes_on) => goes_on,
+            Err(error) => {
+                inlet.failed = Some(error);
+                false
+            }
+        }
     }
 }
 
 impl<T: Transport> Drop for Lead<'_, T> {
-    /// Nobody reads now. The driver is to, unless nothing is waited for.
+    /// Nobody reads now. The driver is to, unless nothing is waited for, or who has read will be back for it.
     fn drop(&mut self) {
         let Some(mut inlet) = self.inlet.take() else { return };
         if !self.orderly {
@@ -345,7 +394,8 @@ impl<T: Transport> Drop for Lead<'_, T> {
             self.shared.left.store(true, Ordering::Relaxed);
             watched
         };
-        if !self.shared.is_at_rest() {
+        let settled = if self.returns { self.shared.is_led() } else { self.shared.is_at_rest() };
+        if !settled {
             self.shared.take_back();
         } else if !watched {
             self.shared.call_driver();
@@ -354,17 +404,27 @@ impl<T: Transport> Drop for Lead<'_, T> {
 }
 
 impl<R: FrameReceiver> Inlet<R> {
-    /// As [`Shared::read_here`].
-    fn read<T: Transport<Receiver = R>>(&mut self, shared: &Shared<T>, waiter: &Waiter) -> Result<(), ConnectionError> {
-        while !waiter.is_woken() {
-            match self.try_fill()? {
+    /// As [`Shared::read_here`] and [`Shared::look`]. `true` if nothing has come by so many looks, and patience is not over.
+    fn read<T: Transport<Receiver = R>>(
+        &mut self,
+        shared: &Shared<T>,
+        reader: &impl Reader,
+        looks: u32,
+    ) -> Result<bool, ConnectionError> {
+        let mut looked = 0;
+        while !reader.is_woken() {
+            if looked == looks {
+                return Ok(true);
+            }
+            looked += 1;
+            match self.try_fill(self.polling.peer_is_here())? {
                 None if self.polling.tried() => {}
-                None => return Ok(()),
+                None => return Ok(false),
                 Some(Filled::Closed) => return Err(ConnectionError::PeerGone),
                 Some(Filled::Some) => {
                     self.polling.hit_here();
                     let Taken { handled, changed } = self.take_frames(shared);
-                    let others = self.wake(waiter);
+                    let others = self.wake(reader);
                     if changed {
                         let _context = self.runtime.enter();
                         shared.tell_changed();
@@ -379,16 +439,16 @@ impl<R: FrameReceiver> Inlet<R> {
             }
         }
         self.polling.rest();
-        Ok(())
+        Ok(false)
     }
 
     /// Wakes those whose calls have ended; whether there is anybody else among them.
-    fn wake(&mut self, waiter: &Waiter) -> bool {
+    fn wake(&mut self, reader: &impl Reader) -> bool {
         match &self.effects.wakers[..] {
             [] => false,
-            [waker] if waker.will_wake(waiter.waker()) => {
+            [waker] if waker.will_wake(reader.waker()) => {
                 self.effects.wakers.clear();
-                waiter.note();
+                reader.note();
                 false
             }
             _ => {

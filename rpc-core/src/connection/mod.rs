@@ -81,6 +81,9 @@ pub(crate) enum Closing {
 pub(crate) enum Next {
     /// Its task has nothing to do but to wait.
     Awaits,
+    /// The same for a future that is in no task: where it is the only call that is waited for, [`look`](Link::look) comes
+    /// next, and else it awaits.
+    Looks,
     /// Its thread waits: [`read_here`](Link::read_here) comes next.
     Reads,
     /// Anything else.
@@ -112,7 +115,7 @@ pub(crate) trait Link: StreamLink + ObjectLink + Send + Sync {
     fn runtime(&self) -> &Handle;
 
     /// Makes a call, of which `payload` is the payload. See [`Caller::begin`](crate::protocol::caller::Caller::begin).
-    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun;
+    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: &mut Next) -> Begun;
     /// Sends more of a call that has begun in [part](Begun::Part). If there is no room for it, `waker` is called when there
     /// is, or when the call is over.
     fn feed(&self, id: u64, payload: Parts<'_>, waker: &Waker) -> Feeding;
@@ -121,6 +124,9 @@ pub(crate) trait Link: StreamLink + ObjectLink + Send + Sync {
     /// Reads what comes on this thread, if nobody else does, until its waiter is woken or has waited long enough. The call
     /// it waits for has been made.
     fn read_here(&self, waiter: &Waiter);
+    /// Reads what comes in this poll, if nobody else does. `true`: the call has no outcome yet, and its future has been woken
+    /// to look again.
+    fn look(&self, id: u64, cx: &Context<'_>) -> bool;
     /// Writes the outcome of a call into `answer`, if it has one. See [`Caller::poll`](crate::protocol::caller::Caller::poll).
     fn poll_call(&self, id: u64, waker: &mut Option<Waker>, answer: &mut Answer) -> bool;
     fn poll_waiting(&self, ticket: Ticket, waker: &mut Option<Waker>) -> Waited;

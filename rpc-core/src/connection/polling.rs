@@ -2,7 +2,8 @@
 //!
 //! To wake a sleeping processor takes longer than anything else about a call: some 40 us here, whatever the mechanism,
 //! and most of the processor time of a call goes there as well. So a connection that has just been busy keeps asking for
-//! a while. It does not spin: after each try it goes to the end of the runtime's queue, so that other tasks run.
+//! a while. It does not spin: after each try, which is a few looks of a microsecond together at most, it goes to the end of
+//! the runtime's queue, so that other tasks run.
 //!
 //! | state | left when | then |
 //! |---|---|---|
@@ -65,6 +66,11 @@ impl Polling {
 
     pub(super) fn is_hot(&self) -> bool {
         self.hot
+    }
+
+    /// Whether the peer was found on this processor.
+    pub(super) fn peer_is_here(&self) -> bool {
+        self.offers.as_ref().is_some_and(|offers| offers.peer_is_here)
     }
 
     /// Something has come. `alone`: it was the only thing waited for, so that a long wait might as well have been slept

@@ -43,7 +43,7 @@ pub(super) struct Shared<T: Transport> {
     pub(super) left: AtomicBool,
     /// A thread would have read, but the driver had the inlet.
     pub(super) asked: AtomicBool,
-    /// Whether threads that wait may read.
+    /// Whether others than the driver may read.
     pub(super) leads: bool,
     /// The driver, once woken, runs soon. A hint.
     at_hand: AtomicBool,
@@ -71,8 +71,10 @@ pub(super) struct Shared<T: Transport> {
 pub(super) struct State<S> {
     pub(super) protocol: Protocol,
     pub(super) sender: S,
-    /// The sender's position up to which batches have been taken.
+    /// The sender's position up to which batches have been taken, or nothing is left to do for what was sent at once.
     taken: u64,
+    /// Up to where the peer may see what was sent at once.
+    sent: u64,
     /// The mechanism takes no more; the driver waits for it, since when.
     pub(super) blocked: bool,
     pub(super) failed: Option<ConnectionError>,
@@ -134,6 +136,7 @@ impl<T: Transport> Shared<T> {
                 protocol,
                 sender,
                 taken: 0,
+                sent: 0,
                 blocked: false,
                 failed: None,
                 mute: false,
@@ -230,7 +233,7 @@ impl<T: Transport> Shared<T> {
     /// Whether nothing is waited for that the driver would have to read.
     pub(super) fn is_at_rest(&self) -> bool {
         let state = self.lock();
-        state.protocol.awaits_nothing() && !state.blocked && !state.draining && state.closing == Closing::No
+        state.protocol.awaits_nothing() && state.is_undisturbed()
     }
 
     /// Sends what is placed and owed, unless somebody else is at it.
@@ -269,7 +272,7 @@ impl<T: Transport> Shared<T> {
         payload: Parts<'_>,
         copy: &mut Option<Body>,
         waker: &mut Option<Waker>,
-        next: Next,
+        next: &mut Next,
     ) -> Attempt {
         let mut after = After::default();
         let (begun, lend) = {
@@ -277,8 +280,14 @@ impl<T: Transport> Shared<T> {
             let lend = self.may_lend(&state, payload.len());
             let State { protocol, sender, .. } = &mut *state;
             let (begun, rearm) = protocol.begin(call, payload, lend, copy, waker, sender);
+            if *next == Next::Looks {
+                let placed = matches!(begun, Attempt::Done(Begun::Placed(_)));
+                if !(placed && self.leads && protocol.awaits_one_call()) {
+                    *next = Next::Awaits;
+                }
+            }
             match begun {
-                Attempt::Done(Begun::Placed(_)) if !lend && next == Next::Awaits && self.has_company(&state) => {
+                Attempt::Done(Begun::Placed(_)) if !lend && *next == Next::Awaits && self.has_company(&state) => {
                     if !std::mem::replace(&mut state.driver_scheduled, true) {
                         after.wake_driver = state.driver.clone();
                     }
@@ -322,7 +331,9 @@ impl<T: Transport> Shared<T> {
 
     /// Up to where the mechanism has taken everything.
     pub(super) fn written(&self) -> u64 {
-        self.outlet().writer.as_ref().map_or(0, BatchWriter::written)
+        let outlet = self.outlet();
+        let sent = self.lock().sent;
+        outlet.writer.as_ref().map_or(0, |writer| writer.written().max(sent))
     }
 
     pub(super) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -370,11 +381,11 @@ impl<T: Transport> Shared<T> {
         let mut spent = {
             // Waits for somebody who is writing just now, for the length of a system call that does not block.
             let outlet = self.outlet();
+            let mut state = self.lock();
             let written = match &outlet.writer {
-                Some(writer) if !sent_all => writer.written(),
+                Some(writer) if !sent_all => writer.written().max(state.sent),
                 _ => u64::MAX - 1,
             };
-            let mut state = self.lock();
             state.mute |= !sent_all;
             state.protocol.end(error, written, &mut wakers);
             state.protocol.take_spent()
@@ -421,6 +432,11 @@ impl<S: FrameSender> State<S> {
     /// How to wake the driver.
     pub(super) fn driver(&self) -> Option<Waker> {
         self.driver.clone()
+    }
+
+    /// Whether nobody needs the driver for anything but reading.
+    pub(super) fn is_undisturbed(&self) -> bool {
+        !self.blocked && !self.draining && self.closing == Closing::No
     }
 
     /// Whether anything placed may go out now.
@@ -489,7 +505,7 @@ impl<T: Transport> Link for Shared<T> {
         &self.runtime
     }
 
-    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: Next) -> Begun {
+    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: &mut Next) -> Begun {
         let mut copy = None;
         let begun = loop {
             match self.attempt(call, payload, &mut copy, waker, next) {
@@ -499,7 +515,7 @@ impl<T: Transport> Link for Shared<T> {
                 Attempt::Unowned => copy = Some(Body::from(payload)),
             }
         };
-        if next != Next::Reads {
+        if !matches!(next, Next::Reads | Next::Looks) {
             self.take_back();
         }
         begun
@@ -515,6 +531,10 @@ impl<T: Transport> Link for Shared<T> {
 
     fn read_here(&self, waiter: &Waiter) {
         Shared::read_here(self, waiter);
+    }
+
+    fn look(&self, id: u64, cx: &Context<'_>) -> bool {
+        Shared::look(self, id, cx)
     }
 
     fn poll_call(&self, id: u64, waker: &mut Option<Waker>, answer: &mut Answer) -> bool {

@@ -515,14 +515,25 @@ impl Protocol {
         self.caller.live()
     }
 
-    /// How many of them the peer has yet to end.
-    pub(crate) fn calls_open(&self) -> usize {
-        self.caller.open()
+    /// Whether the peer owes nothing, nothing is in hand that a frame of its could move on, and it has no reason to begin.
+    pub(crate) fn awaits_nothing(&self) -> bool {
+        self.caller.open() == 0 && !self.caller.has_waiting() && !self.callee.busy() && !self.hears_unasked()
     }
 
-    /// Whether the peer owes nothing, and nothing is in hand that a frame of its could move on.
-    pub(crate) fn awaits_nothing(&self) -> bool {
-        self.caller.open() == 0 && !self.caller.has_waiting() && !self.callee.busy()
+    /// Whether one call of this side's at most is all that a frame of the peer's could be about.
+    pub(crate) fn awaits_one_call(&self) -> bool {
+        self.caller.open() <= 1 && !self.hears_unasked()
+    }
+
+    /// The same of that call, which has no outcome yet; and no other waits for its turn, which the same task may have made.
+    pub(crate) fn awaits_only(&mut self, id: u64) -> bool {
+        self.awaits_one_call() && !self.caller.has_waiting() && self.caller.is_undecided(id)
+    }
+
+    /// Whether the peer may well say what no call of this side's waits for: it makes calls, or may make them on what it was
+    /// given. Streams keep their calls open.
+    fn hears_unasked(&self) -> bool {
+        self.serves() || self.objects.as_ref().is_some_and(|objects| objects.len().0 > 0)
     }
 
     pub(crate) fn stats(&mut self) -> ConnectionStats {

@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 use trunkline_core::frame::{FIRST_WORD_LEN, FRAME_OVERHEAD_MAX, FrameError, HEAD_LEN_MAX, first_record};
 use trunkline_core::transport::{
     BatchWriter, Filled, FrameReceiver, FrameSender, LANDING_LEN_MIN, Landing, Lease, Partial, PeerIdentity,
-    Properties, Transport, Written,
+    Properties, Sent, Transport, Written,
 };
 use trunkline_core::{ConnectionError, ProtocolError};
 
@@ -52,14 +52,18 @@ impl Transport for ShmTransport {
     fn split(self, frame_len_max: usize) -> (ShmSender, ShmWriter, ShmReceiver) {
         let Rings { own, own_shape, peer, peer_shape, bells, .. } = self.rings;
         let line = Arc::new(Line::new(self.socket, bells));
-        let sender =
-            ShmSender { producer: Some(Producer::new(own.clone(), peer.clone(), own_shape)), end: 0, broken: None };
+        let sender = ShmSender {
+            producer: Some(Producer::new(own.clone(), peer.clone(), own_shape)),
+            end: 0,
+            parked: Bell::park(),
+            rings: false,
+            broken: None,
+        };
         let writer = ShmWriter {
             line: Arc::clone(&line),
             own: own.clone(),
             peer: peer.clone(),
             sleep: Sleep::want_space(),
-            parked: Bell::park(),
             written: 0,
             turns_left: TURNS_AFTER_END,
         };
@@ -94,8 +98,24 @@ pub struct ShmSender {
     producer: Option<Producer<OwnMemory, PeerMemory>>,
     /// Up to where frames had been placed when it went.
     end: u64,
+    parked: Bell,
+    /// The peer sleeps, and the writer has yet to be told. If that one waits for room just now, it does not wait for this: a
+    /// peer that sleeps has read all there was, and said so before.
+    rings: bool,
     /// What the peer did, until the writer is told.
     broken: Option<Violation>,
+}
+
+impl ShmSender {
+    /// Shows the peer what is committed; `false` if that was nothing.
+    fn publish(&mut self) -> bool {
+        let Some(producer) = &mut self.producer else { return false };
+        let published = producer.publish();
+        if published {
+            self.rings |= self.parked.is_due(producer.peer());
+        }
+        published
+    }
 }
 
 impl FrameSender for ShmSender {
@@ -122,14 +142,21 @@ impl FrameSender for ShmSender {
     }
 
     fn take_batch(&mut self, batch: &mut ShmBatch) -> bool {
-        let Some(producer) = &mut self.producer else {
-            return false;
-        };
-        let published = producer.publish();
-        batch.published = published.then(|| producer.position());
-        batch.room = producer.take_room();
+        let published = self.publish() || self.rings;
+        batch.published = published.then(|| self.position());
+        batch.rings = std::mem::take(&mut self.rings);
+        batch.room = self.producer.as_mut().and_then(Producer::take_room);
         batch.broken = self.broken.take();
         published || batch.room.is_some() || batch.broken.is_some()
+    }
+
+    fn send_at_once(&mut self) -> Sent {
+        if self.producer.is_none() || self.wants_room() {
+            return Sent::Nothing;
+        }
+        self.publish();
+        // A peer that is awake sees it; nobody need tell it.
+        if self.rings { Sent::Shown } else { Sent::All }
     }
 
     fn position(&self) -> u64 {
@@ -142,6 +169,7 @@ impl FrameSender for ShmSender {
 
     fn release(&mut self) {
         self.end = self.position();
+        self.rings = false;
         self.broken = None;
         self.producer = None;
     }
@@ -150,8 +178,10 @@ impl FrameSender for ShmSender {
 /// What the writer has to know of what lies in the ring already.
 #[derive(Debug, Default)]
 pub struct ShmBatch {
-    /// Up to where frames have become visible, if any have.
+    /// Up to where frames are visible, if any are that no batch before this has told of.
     published: Option<u64>,
+    /// The peer sleeps and is to be woken.
+    rings: bool,
     /// What a frame that could not be placed waits for.
     room: Option<Room>,
     broken: Option<Violation>,
@@ -164,7 +194,6 @@ pub struct ShmWriter {
     own: OwnMemory,
     peer: PeerMemory,
     sleep: Sleep,
-    parked: Bell,
     written: u64,
     /// How often it is still waited for room of a peer that has ended.
     turns_left: u32,
@@ -174,13 +203,13 @@ pub struct ShmWriter {
 const TURNS_AFTER_END: u32 = 4 * (CAPACITY_MAX / LONG_MIN) as u32;
 
 impl ShmWriter {
-    /// Rings if the peer sleeps; what it wants to know of the room that was missing is left.
+    /// Rings for a peer that sleeps; what it wants to know of the room that was missing is left.
     fn announce(&mut self, batch: &mut ShmBatch) -> io::Result<Option<Room>> {
         if let Some(position) = batch.published.take() {
             self.written = position;
-            if self.parked.is_due(&self.peer) {
-                self.line.ring()?;
-            }
+        }
+        if std::mem::take(&mut batch.rings) {
+            self.line.ring()?;
         }
         match batch.broken {
             Some(violation) => Err(violation.into()),

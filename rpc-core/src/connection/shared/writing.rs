@@ -11,7 +11,7 @@ use crate::connection::Feeding;
 use crate::error::ConnectionError;
 use crate::protocol::{APART_LEN_MIN, Begun, Fed, NewWaker};
 use crate::rare::Rare;
-use crate::transport::{BatchWriter, FrameSender, Lent, Transport, Written};
+use crate::transport::{BatchWriter, FrameSender, Lent, Sent, Transport, Written};
 
 /// Whose turn it is to write: nobody's, or somebody's, who looks for more before giving it back if that is asked for.
 ///
@@ -64,7 +64,20 @@ impl<T: Transport> Shared<T> {
     /// Whoever has placed something writes it, if nobody else does. `all`: nothing that is owed had no room.
     pub(super) fn claim_write<'a>(&'a self, state: &mut State<T::Sender>, all: bool, after: &mut After<'a, T::Writer>) {
         let anything = state.sender.position() != state.taken || state.sender.wants_room();
-        if !anything || !state.may_write() || !self.turn.claim() {
+        if !anything || !state.may_write() {
+            return;
+        }
+        if all {
+            let sent = state.sender.send_at_once();
+            if sent != Sent::Nothing {
+                state.sent = state.sender.position();
+            }
+            if sent == Sent::All {
+                state.taken = state.sent;
+                return;
+            }
+        }
+        if !self.turn.claim() {
             return;
         }
         after.pen = Some(match self.outlet.try_lock() {

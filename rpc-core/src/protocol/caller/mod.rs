@@ -399,6 +399,11 @@ impl Caller {
         self.open -= std::mem::take(&mut self.lingering);
     }
 
+    /// Whether a call that was placed has no outcome.
+    pub(crate) fn is_undecided(&mut self, id: u64) -> bool {
+        self.slot_mut(id).is_some_and(|slot| !slot.terminal && slot.outcome.is_none())
+    }
+
     /// What has become of a call that was placed.
     pub(crate) fn fate(&mut self, id: u64) -> Fate {
         match self.slot_mut(id) {

@@ -67,6 +67,11 @@ impl<O: Own, P: Peer> Producer<O, P> {
         }
     }
 
+    /// What the consumer says of itself.
+    pub(crate) fn peer(&self) -> &P {
+        &self.peer
+    }
+
     /// The longest frame there is room for in the ring, header included.
     pub(crate) fn record_len_max(&self) -> usize {
         self.ring.record_len_max()
