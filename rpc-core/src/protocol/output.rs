@@ -5,8 +5,8 @@ use std::task::Waker;
 use super::hello::Hello;
 use super::stream::place_credit;
 use super::{
-    DRAIN_PING, GOAWAY_ANNOUNCED, GOAWAY_FINAL, GoAway, Phase, Progress, Protocol, WINDOW_ITEMS, WINDOW_REPLIES,
-    WINDOW_REQUESTS,
+    DRAIN_PING, GOAWAY_ANNOUNCED, GOAWAY_FINAL, GoAway, Latches, Phase, Progress, Protocol, WINDOW_ITEMS,
+    WINDOW_REPLIES, WINDOW_REQUESTS,
 };
 use crate::frame::{Head, Kind};
 use crate::transport::FrameSender;
@@ -22,7 +22,24 @@ impl Protocol {
     /// Places what is owed, as far as there is room.
     ///
     /// Answers `false` if something is left that had no room. `wakers` gets those for whom there is room now.
+    #[inline]
     pub(crate) fn transmit<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
+        self.owes_nothing() || self.transmit_all(out, wakers)
+    }
+
+    /// Whether there is nothing to place, as is the rule: it is asked after every call and every reply, so without a branch
+    /// for each of the reasons that there may be.
+    #[inline]
+    fn owes_nothing(&self) -> bool {
+        let Latches { hello, pong, drain_pong, ping, go_away, close, credit: all_credit } = &self.latches;
+        let latched =
+            hello | drain_pong | all_credit | pong.is_some() | ping.is_some() | go_away.is_some() | close.is_some();
+        let others = self.streams.is_some() | self.objects.is_some() | self.pace.is_on();
+        let credit = self.callee.owes_credit() | self.caller.owes_credit();
+        self.is_open() & !(latched | others | credit) & self.caller.is_quiet() & self.callee.is_quiet()
+    }
+
+    fn transmit_all<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
         if let Some(streams) = &mut self.streams {
             wakers.append(&mut streams.woken);
         }
@@ -137,7 +154,7 @@ impl Protocol {
                 return false;
             }
         }
-        if !all && self.streams.is_none() && !self.callee.requests().pressing() && !self.caller.replies().pressing() {
+        if !all && self.streams.is_none() && !self.callee.owes_credit() && !self.caller.owes_credit() {
             return true;
         }
         let windows = [(WINDOW_REQUESTS, self.callee.requests()), (WINDOW_REPLIES, self.caller.replies())];

@@ -37,7 +37,8 @@ impl Pace {
         self.paced = self.placed + MEMORY;
     }
 
-    fn is_on(&self) -> bool {
+    /// Whether less is sent at a time than there is room for.
+    pub(super) fn is_on(&self) -> bool {
         self.placed < self.paced
     }
 

@@ -124,11 +124,16 @@ impl Callee {
     }
 
     /// Whether nothing waits to be placed.
+    #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.refusals.is_empty()
-            && self.backlog_free.is_empty()
-            && self.backlog_credit.is_empty()
-            && self.sending.is_empty()
+        let backlog = !self.backlog_free.is_empty() | !self.backlog_credit.is_empty();
+        !(backlog | !self.refusals.is_empty() | !self.sending.is_empty())
+    }
+
+    /// Whether the peer should hear now of what credit it has again.
+    #[inline]
+    pub(crate) fn owes_credit(&self) -> bool {
+        self.requests.pressing()
     }
 
     /// Places what is owed, as far as there is room. `false` if the sender has no room.

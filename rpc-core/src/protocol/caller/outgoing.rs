@@ -202,12 +202,16 @@ impl Caller {
     }
 
     /// Whether nothing waits to be placed, and nobody for memory.
+    #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.cancels_due == 0
-            && self.waiting.is_empty()
-            && self.starved.is_empty()
-            && self.sending.is_empty()
-            && self.opened.is_empty()
+        let waits = !self.waiting.is_empty() | !self.starved.is_empty() | !self.sending.is_empty();
+        !(waits | (self.cancels_due > 0) | !self.opened.is_empty())
+    }
+
+    /// Whether the peer should hear now of what credit it has again.
+    #[inline]
+    pub(crate) fn owes_credit(&self) -> bool {
+        self.replies.pressing()
     }
 
     /// Places what is owed: cancels, and waiting calls as far as limits allow. `false` if the sender has no room.
