@@ -202,6 +202,50 @@ fn every_latency_carries_calls() {
     }
 }
 
+/// Sockets and pipes that this process has in any runtime's poll.
+fn polled() -> usize {
+    let descriptors = std::fs::read_dir("/proc/self/fdinfo").expect("Linux").flatten();
+    // One that has been closed meanwhile has nothing to say.
+    let infos = descriptors.filter_map(|descriptor| std::fs::read_to_string(descriptor.path()).ok());
+    infos.map(|info| info.lines().filter(|line| line.starts_with("tfd:")).count()).sum()
+}
+
+#[test]
+fn a_connection_busy_for_long_leaves_the_runtimes_poll_until_it_sleeps() {
+    let _alone = alone();
+    for endpoint in endpoints().into_iter().filter(|endpoint| !endpoint.starts_with("shm:")) {
+        let (server, endpoint) = serve(&endpoint, Latency::Low);
+        let client = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        client.block_on(async {
+            let (connection, client) = connect(&endpoint, Latency::Low).await;
+            let rest = || tokio::time::sleep(Duration::from_millis(100));
+            assert_eq!(client.echo(0).await, Ok(0));
+            rest().await;
+            let at_rest = polled();
+            let calls = tokio::spawn(async move {
+                let began = Instant::now();
+                let mut calls = 0;
+                // As long as others take the processors away, both ends sleep now and then.
+                while polled() + 2 > at_rest {
+                    assert!(began.elapsed() < Duration::from_secs(60), "{calls} calls, and both are still polled");
+                    for _ in 0..10_000 {
+                        calls += 1;
+                        assert_eq!(client.echo(calls).await, Ok(calls));
+                    }
+                }
+                rest().await;
+                assert_eq!(polled(), at_rest);
+                // Both sleep, and each hears of the other.
+                assert_eq!(client.echo(0).await, Ok(0));
+                rest().await;
+            });
+            calls.await.expect("the calls went well");
+            server.shutdown_background();
+            tokio::time::timeout(Duration::from_secs(10), connection.closed()).await.expect("the end is heard of");
+        });
+    }
+}
+
 /// Both ends of many connections in this process: were one of them to go on asking, it would take a whole processor.
 #[test]
 fn connections_at_rest_take_no_processor_time() {

@@ -230,7 +230,7 @@ pub trait FrameReceiver: Send + 'static {
     const DETACHES: bool = false;
 
     /// Takes back what [`poll_fill`](FrameReceiver::poll_fill) has registered. Until that is called again, what comes need
-    /// wake nobody. Called on threads of no runtime as well.
+    /// wake nobody. Called on threads of no runtime as well, and where a connection is so busy that it does not sleep.
     fn detach(&mut self) {}
 
     /// The next whole frame, header included, if it is there.
