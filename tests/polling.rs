@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
@@ -213,21 +214,25 @@ fn polled() -> usize {
 #[test]
 fn a_connection_busy_for_long_leaves_the_runtimes_poll_until_it_sleeps() {
     let _alone = alone();
+    if available_parallelism().is_ok_and(|processors| processors.get() == 1) {
+        // There each of the two sleeps for the other's sake.
+        return;
+    }
     for endpoint in endpoints().into_iter().filter(|endpoint| !endpoint.starts_with("shm:")) {
         let (server, endpoint) = serve(&endpoint, Latency::Low);
         let client = Builder::new_current_thread().enable_all().build().expect("a runtime");
         client.block_on(async {
             let (connection, client) = connect(&endpoint, Latency::Low).await;
             let rest = || tokio::time::sleep(Duration::from_millis(100));
-            assert_eq!(client.echo(0).await, Ok(0));
-            rest().await;
-            let at_rest = polled();
             let calls = tokio::spawn(async move {
+                assert_eq!(client.echo(0).await, Ok(0));
+                rest().await;
+                let at_rest = polled();
                 let began = Instant::now();
                 let mut calls = 0;
                 // As long as others take the processors away, both ends sleep now and then.
                 while polled() + 2 > at_rest {
-                    assert!(began.elapsed() < Duration::from_secs(60), "{calls} calls, and both are still polled");
+                    assert!(began.elapsed() < Duration::from_secs(120), "{calls} calls, and both are still polled");
                     for _ in 0..10_000 {
                         calls += 1;
                         assert_eq!(client.echo(calls).await, Ok(calls));

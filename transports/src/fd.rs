@@ -7,12 +7,19 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
 
 // Deprecated since tokio 1.54 for the sake of types whose descriptor may change or be closed behind its back; what
 // replaces it is unsafe, and absent from older versions. What is registered here owns its descriptor and keeps it.
 #[allow(deprecated)]
 pub(crate) fn register<F: AsRawFd>(fd: F, interest: Interest) -> io::Result<AsyncFd<F>> {
     AsyncFd::with_interest(fd, interest)
+}
+
+/// The same in the poll of the runtime that a transport was made in: whoever waits may be in another, which need not have one.
+pub(crate) fn register_in<F: AsRawFd>(runtime: &Handle, fd: F, interest: Interest) -> io::Result<AsyncFd<F>> {
+    let _entered = runtime.enter();
+    register(fd, interest)
 }
 
 pub(crate) fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
@@ -30,12 +37,23 @@ pub(crate) fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> i
 pub(crate) struct Readable<F: AsRawFd> {
     fd: Arc<F>,
     registered: Option<AsyncFd<Arc<F>>>,
+    /// In whose poll it is.
+    runtime: Handle,
 }
 
 impl<F: AsRawFd> Readable<F> {
     pub(crate) fn new(fd: F) -> io::Result<Readable<F>> {
         let fd = Arc::new(fd);
-        Ok(Readable { registered: Some(register(Arc::clone(&fd), Interest::READABLE)?), fd })
+        Ok(Readable {
+            registered: Some(register(Arc::clone(&fd), Interest::READABLE)?),
+            fd,
+            runtime: Handle::current(),
+        })
+    }
+
+    /// In whose poll it is.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     pub(crate) fn get_ref(&self) -> &Arc<F> {
@@ -52,7 +70,7 @@ impl<F: AsRawFd> Readable<F> {
         let registered = match &mut self.registered {
             Some(registered) => registered,
             // What is there already is told as soon as it is registered.
-            none => none.insert(register(Arc::clone(&self.fd), Interest::READABLE)?),
+            none => none.insert(register_in(&self.runtime, Arc::clone(&self.fd), Interest::READABLE)?),
         };
         poll_read(registered, cx, len, read)
     }

@@ -10,9 +10,10 @@ use std::task::{Context, Poll, ready};
 use socket2::Socket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
 use trunkline_core::transport::Properties;
 
-use crate::fd::{Readable, register, retry_interrupted};
+use crate::fd::{Readable, register_in, retry_interrupted};
 use crate::framing::{ByteReader, ByteTransport, ByteWriter};
 
 /// A connected socket as a transport.
@@ -24,7 +25,8 @@ pub(crate) fn transport(socket: Socket, properties: Properties) -> io::Result<So
     socket.set_nosigpipe(true)?;
     enlarge(&socket);
     let readable = Readable::new(socket)?;
-    let writer = SocketWriter { socket: Arc::clone(readable.get_ref()), room: None, unblocked: 0 };
+    let (socket, runtime) = (Arc::clone(readable.get_ref()), readable.runtime().clone());
+    let writer = SocketWriter { socket, runtime, room: None, unblocked: 0 };
     Ok(ByteTransport::new(properties, SocketReader { readable }, writer))
 }
 
@@ -79,6 +81,8 @@ impl ByteReader for SocketReader {
 #[derive(Debug)]
 pub struct SocketWriter {
     socket: Arc<Socket>,
+    /// In whose poll the reading half is.
+    runtime: Handle,
     /// The duplicate.
     room: Option<AsyncFd<Socket>>,
     /// Writes in a row that found room while `room` was there.
@@ -113,7 +117,7 @@ impl SocketWriter {
             self.unblocked = 0;
             let room = match &mut self.room {
                 Some(room) => room,
-                none => none.insert(register(self.socket.try_clone()?, Interest::WRITABLE)?),
+                none => none.insert(register_in(&self.runtime, self.socket.try_clone()?, Interest::WRITABLE)?),
             };
             // Room that came after the write above has made it ready, so that clearing loses nothing: it is written to
             // again before anybody waits.

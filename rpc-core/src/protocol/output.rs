@@ -70,7 +70,7 @@ impl Protocol {
         for step in 0..TURNS {
             let before = out.position();
             let placed = match (first + step) % TURNS {
-                0 => self.callee.transmit(out, wakers),
+                0 => self.callee.transmit(out),
                 1 => self.transmit_calls(out, wakers),
                 2 => self.transmit_chunks(out, wakers),
                 _ => self.transmit_items(out, wakers),
@@ -81,6 +81,9 @@ impl Protocol {
                 self.turn = (first + 1) % TURNS;
             }
         }
+        // Whoever placed the last of it, there may be memory now.
+        self.caller.wake_fitting(wakers);
+        self.callee.wake_encoders(wakers);
         all
     }
 

@@ -123,11 +123,11 @@ impl Callee {
         too_large.then(|| Failure::maybe_executed(Reason::TooLarge { len, max: self.reply_max }))
     }
 
-    /// Whether nothing waits to be placed.
+    /// Whether nothing waits to be placed, and nobody for memory.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
         let backlog = !self.backlog_free.is_empty() | !self.backlog_credit.is_empty();
-        !(backlog | !self.refusals.is_empty() | !self.sending.is_empty())
+        !(backlog | !self.refusals.is_empty() | !self.sending.is_empty() | !self.encoders.is_empty())
     }
 
     /// Whether the peer should hear now of what credit it has again.
@@ -137,7 +137,7 @@ impl Callee {
     }
 
     /// Places what is owed, as far as there is room. `false` if the sender has no room.
-    pub(crate) fn transmit<S: FrameSender>(&mut self, out: &mut S, wakers: &mut Vec<Waker>) -> bool {
+    pub(crate) fn transmit<S: FrameSender>(&mut self, out: &mut S) -> bool {
         while let Some(refusal) = self.refusals.front() {
             let mut head = Head::new(Kind::Fail, refusal.id);
             head.lead = Lead::Fail { class: Class::NotExecuted.to_wire(), code: refusal.reason.code };
@@ -165,10 +165,14 @@ impl Callee {
                 return false;
             }
         }
+        true
+    }
+
+    /// Wakes those who wait for memory to encode in, if there is some.
+    pub(crate) fn wake_encoders(&mut self, wakers: &mut Vec<Waker>) {
         if !self.is_crowded() {
             wakers.append(&mut self.encoders);
         }
-        true
     }
 
     fn unsent(&mut self, id: u64) -> u64 {

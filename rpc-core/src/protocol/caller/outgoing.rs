@@ -260,11 +260,15 @@ impl Caller {
             }
             wakers.extend(waker);
         }
+        true
+    }
+
+    /// Wakes those who wait for memory to wait in, if there is some.
+    pub(crate) fn wake_fitting(&mut self, wakers: &mut Vec<Waker>) {
         let held = self.waiting.bytes() + self.sending_bytes;
         if held == 0 || held.saturating_add(self.starved_least) <= self.memory_max {
             self.wake_starved(wakers);
         }
-        true
     }
 
     /// Whose turn it is among those who wait: who is more urgent or came first, but neither lane may starve the other.

@@ -217,3 +217,22 @@ fn replies_over_the_memory_for_output_hold_up_encoders_and_refuse_calls() {
     pair.client.reply(ids[1]);
     pair.assert_at_rest();
 }
+
+#[test]
+fn encoders_go_on_when_the_chunks_of_a_reply_have_made_room() {
+    let mut pair = Pair::with(Limits::default(), Limits::default().memory_out(CHUNK / 2));
+    let id = pair.client.place(vec![]);
+    pair.settle();
+    pair.server.out.room = 0;
+    pair.server.finish(id, &bytes(3 * CHUNK, 0));
+    let count = Count::new();
+    assert!(!pair.server.protocol.may_encode(&mut count.waker()));
+    pair.server.out.room = usize::MAX;
+    // In one go, and nothing else happens after it.
+    pair.server.protocol.transmit(&mut pair.server.out, &mut pair.server.effects.wakers);
+    pair.server.sort_effects();
+    assert_eq!(count.woken(), 1);
+    pair.settle();
+    assert_eq!(pair.client.reply(id).len(), 3 * CHUNK);
+    pair.assert_at_rest();
+}
