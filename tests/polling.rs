@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{MissedTickBehavior, interval};
-use trunkline::{Connection, Latency, Server};
+use trunkline::transport::{BoxTransport, Connector, UnixConnector, async_trait};
+use trunkline::{ConnectError, Connection, Latency, Server};
 
 #[trunkline::service]
 trait Echo {
@@ -249,6 +250,49 @@ fn a_connection_busy_for_long_leaves_the_runtimes_poll_until_it_sleeps() {
             tokio::time::timeout(Duration::from_secs(10), connection.closed()).await.expect("the end is heard of");
         });
     }
+}
+
+/// Connects in another runtime than that which the connection is driven in.
+struct Elsewhere {
+    runtime: Runtime,
+    path: String,
+}
+
+#[async_trait]
+impl Connector for Elsewhere {
+    async fn connect(&self) -> Result<BoxTransport, ConnectError> {
+        let connector = UnixConnector::new(&self.path);
+        self.runtime.spawn(async move { connector.connect().await }).await.expect("it does not panic")
+    }
+
+    fn endpoint(&self) -> String {
+        format!("unix:{}", self.path)
+    }
+}
+
+#[test]
+fn a_transport_of_another_runtime_goes_back_into_that_ones_poll() {
+    let _alone = alone();
+    let path = format!("{}/trunkline-polling-{}.elsewhere", temp(), std::process::id());
+    let (_server, _) = serve(&format!("unix:{path}"), Latency::Low);
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let elsewhere = Elsewhere { runtime, path };
+    // It has no poll of its own.
+    let client = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    client.block_on(async {
+        let connected = Connection::builder().latency(Latency::Low).connect_with(&elsewhere).await;
+        let connection = connected.expect("the server is there");
+        let client: EchoClient = connection.client();
+        let calls = tokio::spawn(async move {
+            for _ in 0..3 {
+                for number in 0..10_000 {
+                    assert_eq!(client.echo(number).await, Ok(number));
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        calls.await.expect("the calls went well");
+    });
 }
 
 /// Both ends of many connections in this process: were one of them to go on asking, it would take a whole processor.
