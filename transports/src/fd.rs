@@ -51,11 +51,6 @@ impl<F: AsRawFd> Readable<F> {
         })
     }
 
-    /// In whose poll it is.
-    pub(crate) fn runtime(&self) -> &Handle {
-        &self.runtime
-    }
-
     pub(crate) fn get_ref(&self) -> &Arc<F> {
         &self.fd
     }

@@ -25,8 +25,8 @@ pub(crate) fn transport(socket: Socket, properties: Properties) -> io::Result<So
     socket.set_nosigpipe(true)?;
     enlarge(&socket);
     let readable = Readable::new(socket)?;
-    let (socket, runtime) = (Arc::clone(readable.get_ref()), readable.runtime().clone());
-    let writer = SocketWriter { socket, runtime, room: None, unblocked: 0 };
+    let socket = Arc::clone(readable.get_ref());
+    let writer = SocketWriter { socket, runtime: Handle::current(), room: None, unblocked: 0 };
     Ok(ByteTransport::new(properties, SocketReader { readable }, writer))
 }
 
