@@ -193,8 +193,7 @@ impl<T: Transport> Shared<T> {
                 self.ready.store(true, Ordering::Relaxed);
                 after.wake_driver = state.driver.clone();
             } else {
-                after.wake_driver =
-                    if state.protocol.needs_sweep() { state.driver.clone() } else { state.driver_if_done() };
+                after.wake_driver = state.driver_if_due();
             }
             result
         };
@@ -442,6 +441,11 @@ impl<S: FrameSender> State<S> {
     /// Whether anything placed may go out now.
     fn may_write(&self) -> bool {
         !self.blocked && !self.mute && self.failed.is_none()
+    }
+
+    /// The driver, if it has to look at the time, or if what somebody here wants of it can be done now.
+    fn driver_if_due(&mut self) -> Option<Waker> {
+        if self.protocol.needs_sweep() { self.driver.clone() } else { self.driver_if_done() }
     }
 
     /// The driver, if what somebody here wants of it can be done now.

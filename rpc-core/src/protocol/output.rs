@@ -81,6 +81,10 @@ impl Protocol {
                 self.turn = (first + 1) % TURNS;
             }
         }
+        // The last item of a call's stream may have made place for another call.
+        if all && self.caller.has_waiting() {
+            all = self.transmit_calls(out, wakers);
+        }
         // Whoever placed the last of it, there may be memory now.
         self.caller.wake_fitting(wakers);
         self.callee.wake_encoders(wakers);

@@ -132,7 +132,7 @@ impl<T: Transport> Shared<T> {
                 let found = state.take_batch(&mut outlet.batch, wakers);
                 self.turn.looked(found);
                 if !found {
-                    return (Ok(Written::All), state.driver_if_done());
+                    return (Ok(Written::All), state.driver_if_due());
                 }
                 all = false;
             }

@@ -149,6 +149,10 @@ impl Streams {
         stream.kept = before.saturating_sub(pushed);
         self.unsent.replace(before, pushed + stream.kept);
         self.list(id);
+        if let Some(stream) = self.sending.get(id) {
+            // Without credit it has no turn, in which that would be noticed.
+            self.unstamped |= stream.idle_at.is_none() && stream.is_out_of_credit();
+        }
         Pushed::Taken
     }
 

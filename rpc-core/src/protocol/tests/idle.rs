@@ -55,6 +55,29 @@ fn conclude(mut pair: Pair, (id, up, down): (u64, u64, u64)) {
 }
 
 #[test]
+fn a_stream_ends_also_where_an_item_was_the_last_that_there_was_credit_for() {
+    let mut pair = pair();
+    let calls = chat(&mut pair);
+    let (id, up, down) = calls;
+    // What is due for the call is over.
+    pair.advance(SWEEP * 10);
+    let woken = Count::new();
+    for (len, taken) in [(1024, Pushed::Taken), (800, Pushed::Taken), (800, Pushed::Full)] {
+        let pushed = pair.server.protocol.push_items(down, &mut vec![7; len], &mut woken.waker());
+        assert_eq!(pushed, taken);
+        pair.settle();
+    }
+    pair.advance(LIMIT + SWEEP * 2);
+    assert_eq!(woken.woken(), 1);
+    assert_eq!(push(&mut pair.server, down, &mut None), Pushed::Over);
+    assert_eq!(take(&mut pair.client, down), None);
+    pair.server.finish(id, b"");
+    pair.settle();
+    assert_eq!(take(&mut pair.client, down), idle());
+    conclude(pair, (id, up, down));
+}
+
+#[test]
 fn a_stream_of_which_nothing_is_taken_ends() {
     let mut pair = pair();
     let (id, up, down) = chat(&mut pair);

@@ -208,3 +208,34 @@ fn urgent_replies_pass_those_of_others() {
         pair.assert_at_rest();
     }
 }
+
+#[test]
+fn the_end_of_a_stream_lets_the_next_call_go_at_once() {
+    let mut pair = Pair::with(Limits::default(), Limits::default().in_flight_per_connection(1));
+    // Whoever's turn it is.
+    for _ in 0..8 {
+        let streams = StreamCounts { given: 1, returned: 0 };
+        let id = placed(pair.client.begin(NewCall { streams, ..new_call() }, vec![], None));
+        pair.settle();
+        pair.server.protocol.claim_stream(id + 2).expect("a stream");
+        pair.server.finish(id, b"");
+        pair.settle();
+        pair.client.reply(id);
+        let ticket = pair.client.queue(vec![]);
+        pair.settle();
+        assert_eq!(pair.client.stats().calls_waiting, 1);
+        pair.client.protocol.end_items(id + 2, Ok(()));
+        pair.client.protocol.transmit(&mut pair.client.out, &mut pair.client.effects.wakers);
+        assert_eq!(pair.client.stats().calls_waiting, 0);
+        pair.settle();
+        pair.server.echo_all();
+        pair.settle();
+        let Waited::Placed(next) = pair.client.protocol.caller().poll_waiting(ticket, &mut None) else {
+            panic!("it was placed");
+        };
+        pair.client.reply(next);
+        pair.server.protocol.unclaim_stream(id + 2, &mut Vec::new(), &mut Vec::new());
+    }
+    pair.settle();
+    pair.assert_at_rest();
+}
