@@ -75,9 +75,9 @@ impl<'a> Iterator for Extensions<'a> {
 /// Appends an extension of at most 65,535 bytes.
 pub(crate) fn push_extension(tag: u16, value: &[u8], out: &mut Vec<u8>) {
     debug_assert!(value.len() <= usize::from(u16::MAX));
-    out.extend_from_slice(&tag.to_le_bytes());
-    out.extend_from_slice(&(value.len() as u16).to_le_bytes());
-    out.extend_from_slice(value);
+    let at = out.len();
+    out.resize(at + EXTENSION_HEAD_LEN + value.len(), 0);
+    write_extension(tag, value, &mut out[at..]);
 }
 
 /// Writes an extension to where `space` begins; how long it is.

@@ -54,11 +54,19 @@ fn conclude(mut pair: Pair, (id, up, down): (u64, u64, u64)) {
     pair.assert_at_rest();
 }
 
+/// What a handler sends ends with the handler, and its receiver hears how.
+fn conclude_down(mut pair: Pair, (id, up, down): (u64, u64, u64)) {
+    assert_eq!(take(&mut pair.client, down), None);
+    pair.server.finish(id, b"");
+    pair.settle();
+    assert_eq!(take(&mut pair.client, down), idle());
+    conclude(pair, (id, up, down));
+}
+
 #[test]
 fn a_stream_ends_also_where_an_item_was_the_last_that_there_was_credit_for() {
     let mut pair = pair();
-    let calls = chat(&mut pair);
-    let (id, up, down) = calls;
+    let (id, up, down) = chat(&mut pair);
     // What is due for the call is over.
     pair.advance(SWEEP * 10);
     let woken = Count::new();
@@ -70,11 +78,7 @@ fn a_stream_ends_also_where_an_item_was_the_last_that_there_was_credit_for() {
     pair.advance(LIMIT + SWEEP * 2);
     assert_eq!(woken.woken(), 1);
     assert_eq!(push(&mut pair.server, down, &mut None), Pushed::Over);
-    assert_eq!(take(&mut pair.client, down), None);
-    pair.server.finish(id, b"");
-    pair.settle();
-    assert_eq!(take(&mut pair.client, down), idle());
-    conclude(pair, (id, up, down));
+    conclude_down(pair, (id, up, down));
 }
 
 #[test]
@@ -95,13 +99,8 @@ fn a_stream_of_which_nothing_is_taken_ends() {
     assert_eq!(woken.woken(), 1);
     assert_eq!(push(&mut pair.client, up, &mut None), Pushed::Over);
     assert_eq!(take(&mut pair.server, up), idle());
-    // What a handler sends ends with the handler.
     assert_eq!(push(&mut pair.server, down, &mut None), Pushed::Over);
-    assert_eq!(take(&mut pair.client, down), None);
-    pair.server.finish(id, b"");
-    pair.settle();
-    assert_eq!(take(&mut pair.client, down), idle());
-    conclude(pair, (id, up, down));
+    conclude_down(pair, (id, up, down));
 }
 
 #[test]
