@@ -85,14 +85,24 @@ pub trait FrameSender: Send + 'static {
     /// Moves what was committed into `batch`, which is empty; `false` if there was nothing, and nobody
     /// [wants room](FrameSender::wants_room).
     ///
-    /// From here on the peer may see it. What was committed and is neither taken nor [sent at once](FrameSender::send_at_once),
-    /// it never sees.
+    /// From here on the peer may see it. What was committed and is neither taken nor [shown](FrameSender::shown), it never
+    /// sees.
     fn take_batch(&mut self, batch: &mut Self::Batch) -> bool;
 
     /// Sends all that was committed, where that takes no system call. What the peer may see from here on need not be in a
     /// batch any more.
     fn send_at_once(&mut self) -> Sent {
         Sent::Nothing
+    }
+
+    /// Lets the peer see all that was committed, where that is no more than a store: for a frame that goes alone, before the
+    /// books are kept. [`send_at_once`](FrameSender::send_at_once) or a batch comes soon, and does what else there is to do.
+    fn show(&mut self) {}
+
+    /// Up to which [position](FrameSender::position) the peer may see frames of which the writer may not know:
+    /// [shown](FrameSender::show), or [sent at once](FrameSender::send_at_once). Only grows.
+    fn shown(&self) -> u64 {
+        0
     }
 
     /// Whether a reservation failed for lack of room although all that was committed has been taken: then it is the
@@ -172,9 +182,9 @@ pub trait BatchWriter: Send + 'static {
     /// Those of the mechanism; the connection then ends.
     fn poll_write(&mut self, cx: &mut Context<'_>, batch: &mut Self::Batch) -> Poll<io::Result<()>>;
 
-    /// Up to which [`position`](FrameSender::position) everything has reached the mechanism, but for what was
-    /// [sent at once](FrameSender::send_at_once). What has not can't have been seen by the peer, so a call beyond both is
-    /// certain not to have run.
+    /// Up to which [`position`](FrameSender::position) everything has reached the mechanism, but for what the sender has
+    /// [shown](FrameSender::shown). What has not can't have been seen by the peer, so a call beyond both is certain not to have
+    /// run.
     fn written(&self) -> u64;
 
     /// Says to the peer that nothing more will come, where the mechanism can. Called once, after the last batch.

@@ -73,8 +73,6 @@ pub(super) struct State<S> {
     pub(super) sender: S,
     /// The sender's position up to which batches have been taken, or nothing is left to do for what was sent at once.
     taken: u64,
-    /// Up to where the peer may see what was sent at once.
-    sent: u64,
     /// The mechanism takes no more; the driver waits for it, since when.
     pub(super) blocked: bool,
     pub(super) failed: Option<ConnectionError>,
@@ -136,7 +134,6 @@ impl<T: Transport> Shared<T> {
                 protocol,
                 sender,
                 taken: 0,
-                sent: 0,
                 blocked: false,
                 failed: None,
                 mute: false,
@@ -331,8 +328,8 @@ impl<T: Transport> Shared<T> {
     /// Up to where the mechanism has taken everything.
     pub(super) fn written(&self) -> u64 {
         let outlet = self.outlet();
-        let sent = self.lock().sent;
-        outlet.writer.as_ref().map_or(0, |writer| writer.written().max(sent))
+        let shown = self.lock().sender.shown();
+        outlet.writer.as_ref().map_or(0, |writer| writer.written().max(shown))
     }
 
     pub(super) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -382,7 +379,7 @@ impl<T: Transport> Shared<T> {
             let outlet = self.outlet();
             let mut state = self.lock();
             let written = match &outlet.writer {
-                Some(writer) if !sent_all => writer.written().max(state.sent),
+                Some(writer) if !sent_all => writer.written().max(state.sender.shown()),
                 _ => u64::MAX - 1,
             };
             state.mute |= !sent_all;

@@ -55,6 +55,8 @@ impl Transport for ShmTransport {
         let sender = ShmSender {
             producer: Some(Producer::new(own.clone(), peer.clone(), own_shape)),
             end: 0,
+            shown: 0,
+            asked: 0,
             parked: Bell::park(),
             rings: false,
             broken: None,
@@ -98,6 +100,10 @@ pub struct ShmSender {
     producer: Option<Producer<OwnMemory, PeerMemory>>,
     /// Up to where frames had been placed when it went.
     end: u64,
+    /// Up to where the peer sees them.
+    shown: u64,
+    /// Up to where it has been asked whether the peer sleeps.
+    asked: u64,
     parked: Bell,
     /// The peer sleeps, and the writer has yet to be told. If that one waits for room just now, it does not wait for this: a
     /// peer that sleeps has read all there was, and said so before.
@@ -107,14 +113,14 @@ pub struct ShmSender {
 }
 
 impl ShmSender {
-    /// Shows the peer what is committed; `false` if that was nothing.
+    /// Shows the peer what is committed, and asks whether it sleeps; `false` if it has been shown nothing since it was asked
+    /// last.
     fn publish(&mut self) -> bool {
-        let Some(producer) = &mut self.producer else { return false };
-        let published = producer.publish();
-        if published {
-            self.rings |= self.parked.is_due(producer.peer());
-        }
-        published
+        self.show();
+        let Some(producer) = self.producer.as_ref().filter(|_| self.asked != self.shown) else { return false };
+        self.asked = self.shown;
+        self.rings |= self.parked.is_due(producer.peer());
+        true
     }
 }
 
@@ -157,6 +163,18 @@ impl FrameSender for ShmSender {
         self.publish();
         // A peer that is awake sees it; nobody need tell it.
         if self.rings { Sent::Shown } else { Sent::All }
+    }
+
+    fn show(&mut self) {
+        if let Some(producer) = &mut self.producer {
+            if producer.publish() {
+                self.shown = producer.position();
+            }
+        }
+    }
+
+    fn shown(&self) -> u64 {
+        self.shown
     }
 
     fn position(&self) -> u64 {

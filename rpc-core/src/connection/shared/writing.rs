@@ -68,12 +68,8 @@ impl<T: Transport> Shared<T> {
             return;
         }
         if all {
-            let sent = state.sender.send_at_once();
-            if sent != Sent::Nothing {
-                state.sent = state.sender.position();
-            }
-            if sent == Sent::All {
-                state.taken = state.sent;
+            if state.sender.send_at_once() == Sent::All {
+                state.taken = state.sender.position();
                 return;
             }
         }

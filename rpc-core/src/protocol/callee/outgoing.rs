@@ -53,6 +53,10 @@ impl Callee {
             head.lead = lead;
             head.extended = Extended::by(Sent::bytes(&extras));
             if head.place(bytes, out) {
+                if self.calls.len() == 1 {
+                    // As with a call that goes alone.
+                    out.show();
+                }
                 Sent::placed(&extras);
                 if !free {
                     self.replies.take(len);

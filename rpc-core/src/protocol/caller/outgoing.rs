@@ -144,6 +144,10 @@ impl Caller {
             if !placed {
                 return None;
             }
+            if self.live == 0 {
+                // The peer may begin with it while the books are kept. Of several it had better see as many as there are.
+                out.show();
+            }
             Sent::placed(&call.extras);
         } else {
             let (message, progress) = match payload {
