@@ -27,8 +27,14 @@ use crate::telemetry::HandlerSpan;
 const POOL_MAX: usize = 32;
 
 pub(super) struct Dispatcher {
-    connection: Connection,
     router: Arc<Router>,
+    runner: Runner,
+    on_end: Option<OnEnd>,
+}
+
+/// Runs handlers.
+struct Runner {
+    connection: Connection,
     share: Arc<Share>,
     /// Empty places, by service.
     pools: Vec<Vec<Box<Running>>>,
@@ -36,8 +42,7 @@ pub(super) struct Dispatcher {
     /// On a multi-thread runtime a handler that computes can go on beside the driver; on one thread it can't anyway.
     multi_thread: bool,
     /// Handlers that ended here, whose replies are to be placed.
-    pub(super) done: Done,
-    on_end: Option<OnEnd>,
+    done: Done,
 }
 
 /// A place and the context of the handler in it.
@@ -64,39 +69,67 @@ impl Dispatcher {
         share: Arc<Share>,
         on_end: Option<OnEnd>,
     ) -> Dispatcher {
-        Dispatcher {
+        let runner = Runner {
             pools: (0..router.services()).map(|_| Vec::new()).collect(),
             tasks: Arc::default(),
             multi_thread: Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread,
             done: Done::default(),
             connection,
-            router,
             share,
-            on_end,
-        }
+        };
+        Dispatcher { router, runner, on_end }
     }
 
     pub(super) fn is_multi_thread(&self) -> bool {
-        self.multi_thread
+        self.runner.multi_thread
+    }
+
+    /// How the handlers ended that did so here.
+    pub(super) fn done(&mut self) -> &mut Done {
+        &mut self.runner.done
     }
 
     pub(super) fn handle_all(&mut self, events: &mut Vec<Event>) {
-        if events.is_empty() {
-            return;
-        }
-        // Once for all of them.
-        let router = Arc::clone(&self.router);
+        let Dispatcher { router, runner, .. } = self;
+        runner.done.alone = events.len() == 1;
         // Where they lie: a request is moved once, into the place of its handler.
         for event in &mut *events {
             match event {
-                Event::Request(incoming) => self.request(&router, incoming),
-                Event::Cancel(id) => self.tasks.stop(*id, Stop::Cancelled),
-                Event::Expire(id) => self.tasks.stop(*id, Stop::Expired),
+                Event::Request(incoming) => runner.request(router, incoming),
+                Event::Cancel(id) => runner.tasks.stop(*id, Stop::Cancelled),
+                Event::Expire(id) => runner.tasks.stop(*id, Stop::Expired),
             }
         }
         events.clear();
     }
 
+    /// Nothing has come for a while: gives memory back.
+    pub(super) fn rest(&mut self) {
+        let Runner { pools, done, tasks, .. } = &mut self.runner;
+        for pool in pools {
+            *pool = Vec::new();
+        }
+        *done = Done::default();
+        tasks.lock().shrink_to_fit();
+    }
+
+    /// Nobody waits for anything any more.
+    pub(super) fn cancel_all(&mut self) {
+        let all: Vec<Context> = self.runner.tasks.lock().drain().map(|(_, context)| context).collect();
+        for context in all {
+            context.control().stop(Stop::Lost);
+        }
+    }
+
+    /// Tells the server how the connection ended.
+    pub(super) fn report(&mut self, error: &ConnectionError) {
+        if let Some(on_end) = self.on_end.take() {
+            on_end(error, self.runner.connection.stats());
+        }
+    }
+}
+
+impl Runner {
     fn request(&mut self, router: &Router, incoming: &mut Incoming) {
         let brought = incoming.extras.as_mut().and_then(|extras| extras.brought.take());
         match brought {
@@ -145,7 +178,7 @@ impl Dispatcher {
             return self.refuse(incoming.id, Reason::SchemaMismatch { ours, theirs });
         }
         let id = incoming.id;
-        let running = self.begin(route, object, received, incoming);
+        let running = self.begin(router, route, object, received, incoming);
         let options = &route.method.options;
         if options.blocking {
             let mut task = self.task(id, route, running);
@@ -166,6 +199,7 @@ impl Dispatcher {
     /// Puts the request into a place.
     fn begin(
         &mut self,
+        router: &Router,
         route: &Route,
         object: Option<&Object>,
         received: Option<Arc<Received>>,
@@ -178,7 +212,6 @@ impl Dispatcher {
         let pooled = if object.is_some() { None } else { self.pools[route.service].pop() };
         let mut running = match pooled {
             None => {
-                let router = object.map_or(&self.router, Object::router);
                 let mut running = router.place(route.service, context(&mut facts));
                 running.object = object.is_some();
                 running
@@ -243,30 +276,6 @@ impl Dispatcher {
             queued: !self.multi_thread,
         }
     }
-
-    /// Nothing has come for a while: gives memory back.
-    pub(super) fn rest(&mut self) {
-        for pool in &mut self.pools {
-            *pool = Vec::new();
-        }
-        self.done = Done::default();
-        self.tasks.lock().shrink_to_fit();
-    }
-
-    /// Nobody waits for anything any more.
-    pub(super) fn cancel_all(&mut self) {
-        let all: Vec<Context> = self.tasks.lock().drain().map(|(_, context)| context).collect();
-        for context in all {
-            context.control().stop(Stop::Lost);
-        }
-    }
-
-    /// Tells the server how the connection ended.
-    pub(super) fn report(&mut self, error: &ConnectionError) {
-        if let Some(on_end) = self.on_end.take() {
-            on_end(error, self.connection.stats());
-        }
-    }
 }
 
 impl Drop for Dispatcher {
@@ -325,6 +334,8 @@ pub(super) struct Done {
     calls: Vec<Ended>,
     /// Short replies, one after the other: less to move than each in a place of its own.
     short: Vec<u8>,
+    /// There will be one at most, which may keep the thread's buffer.
+    alone: bool,
 }
 
 struct Ended {
@@ -345,12 +356,12 @@ impl Done {
 
     fn push(&mut self, id: u64, how: Finish, payload: Encoded<'static>) {
         let (payload, short) = match payload {
-            Encoded::Scratch(bytes) if bytes.len() <= SHORT_MAX => {
+            Encoded::Scratch(bytes) if !self.alone && bytes.len() <= SHORT_MAX => {
                 self.short.extend_from_slice(&bytes);
                 (Encoded::EMPTY, bytes.len())
             }
             // The thread has but one.
-            Encoded::Scratch(bytes) => (Encoded::Own(Body::from(bytes.as_slice())), 0),
+            Encoded::Scratch(bytes) if !self.alone => (Encoded::Own(Body::from(bytes.as_slice())), 0),
             payload => (payload, 0),
         };
         self.calls.push(Ended { id, how, payload, short });

@@ -546,10 +546,10 @@ fn settle<T: Transport>(shared: &Shared<T>, dispatcher: &mut Dispatcher, effects
     wake_callers(shared, effects, cx);
     loop {
         dispatcher.handle_all(&mut effects.events);
-        if dispatcher.done.is_empty() {
+        if dispatcher.done().is_empty() {
             return shared.flush();
         }
-        shared.finish_all(&mut dispatcher.done, &mut effects.events);
+        shared.finish_all(dispatcher.done(), &mut effects.events);
         // Mostly nobody has waited for what was done.
         if effects.events.is_empty() {
             return;
