@@ -2,8 +2,12 @@
 
 #![cfg(target_os = "linux")]
 
+use std::cell::RefCell;
+use std::future::{Future, IntoFuture, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Wake, Waker};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
@@ -176,12 +180,76 @@ const TURNS_A_CALL: u64 = 10;
 fn queued_neighbour() -> Arc<AtomicU64> {
     let turns = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&turns);
-    tokio::spawn(std::future::poll_fn(move |cx| {
+    tokio::spawn(poll_fn(move |cx| {
         count.fetch_add(1, Ordering::Relaxed);
         cx.waker().wake_by_ref();
         std::task::Poll::<()>::Pending
     }));
     turns
+}
+
+/// Who wakes a task: itself, or another.
+struct Spy {
+    task: tokio::task::Id,
+    waker: Waker,
+    others: AtomicU64,
+}
+
+impl Wake for Spy {
+    fn wake(self: Arc<Self>) {
+        if tokio::task::try_id() != Some(self.task) {
+            self.others.fetch_add(1, Ordering::Relaxed);
+        }
+        self.waker.wake_by_ref();
+    }
+}
+
+/// Makes a call; how often anybody else has woken the task for it.
+async fn woken_by_others(client: &EchoClient, number: u64) -> u64 {
+    let mut call = pin!(client.echo(number).into_future());
+    let mut others = 0;
+    let answer = poll_fn(|cx| {
+        let spy = Arc::new(Spy { task: tokio::task::id(), waker: cx.waker().clone(), others: AtomicU64::new(0) });
+        let polled = call.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&spy))));
+        SPIES.with_borrow_mut(|spies| spies.push(spy));
+        polled
+    });
+    assert_eq!(answer.await, Ok(number));
+    SPIES.with_borrow_mut(|spies| spies.drain(..).for_each(|spy| others += spy.others.load(Ordering::Relaxed)));
+    others
+}
+
+thread_local! {
+    static SPIES: RefCell<Vec<Arc<Spy>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// On one thread, over shared memory: no driver wakes it. As soon as it does not go alone any more, the driver reads.
+#[test]
+fn a_task_whose_calls_go_alone_reads_its_own_replies() {
+    let _alone = alone();
+    if available_parallelism().is_ok_and(|processors| processors.get() == 1) {
+        eprintln!("skipped: on one processor each of the two sleeps for the other's sake");
+        return;
+    }
+    let (_server, endpoint) = serve(&endpoints()[2], Latency::Low);
+    let client = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    client.block_on(async {
+        let (_connection, client) = connect(&endpoint, Latency::Low).await;
+        let calls = async move {
+            assert!(woken_by_others(&client, 0).await > 0, "it has not gone alone for long");
+            let began = Instant::now();
+            let (mut number, mut by_itself) = (0, 0);
+            // As long as others take the processors away, the driver takes over now and then.
+            while by_itself < 100 {
+                number += 1;
+                by_itself = if woken_by_others(&client, number).await == 0 { by_itself + 1 } else { 0 };
+                assert!(began.elapsed() < Duration::from_secs(60), "{number} calls, and the driver reads");
+            }
+            let (one, other) = tokio::join!(woken_by_others(&client, 1), woken_by_others(&client, 2));
+            assert!(one + other > 0, "nobody else can have read for both");
+        };
+        tokio::spawn(calls).await.expect("the calls went well");
+    });
 }
 
 #[test]

@@ -242,6 +242,44 @@ fn a_future_that_is_in_no_task_is_answered() {
     });
 }
 
+/// A task whose calls go alone for long reads for itself over shared memory, and hands the reading on when that takes too
+/// long, when others call as well, and when it is not polled any more.
+#[test]
+fn a_task_whose_calls_go_alone_is_answered_and_holds_up_no_others() {
+    with_time_at_rest("alone", async |client| {
+        let calls = async move {
+            let after = async |millis| assert_eq!(client.after(millis).await, Ok(millis));
+            let alone = async || {
+                for _ in 0..100 {
+                    after(0).await;
+                }
+            };
+            for polls in 0..6 {
+                alone().await;
+                after(2).await;
+                after(0).await;
+                tokio::join!(after(0), after(1), after(0));
+                alone().await;
+                on_thread(&client, &[0, 0]).await;
+                alone().await;
+                let mut left = Box::pin(client.after(1).into_future());
+                for _ in 0..polls {
+                    let _ = polled_once(left.as_mut()).await.is_some_and(|answer| panic!("too early: {answer:?}"));
+                }
+                if polls % 2 == 0 {
+                    drop(left);
+                    after(0).await;
+                    continue;
+                }
+                let other = client.clone();
+                assert_eq!(tokio::spawn(async move { other.after(0).await }).await.expect("no panic"), Ok(0));
+                assert_eq!(left.await, Ok(1));
+            }
+        };
+        tokio::spawn(calls).await.expect("no panic");
+    });
+}
+
 #[test]
 fn a_future_that_has_looked_and_is_not_polled_any_more_holds_up_no_others() {
     with_time_at_rest("left", async |client| {
@@ -268,12 +306,14 @@ fn a_future_that_has_looked_and_is_not_polled_any_more_holds_up_no_others() {
 /// On a clock that runs: nobody else waits, so it is time that has the driver read.
 #[test]
 fn the_end_is_heard_although_a_future_that_has_looked_is_not_polled_any_more() {
-    for (scheme, multi_thread) in [("unix", false), ("shm", false), ("unix", true), ("shm", true)] {
+    let both = |scheme, multi_thread| [(scheme, multi_thread, false), (scheme, multi_thread, true)];
+    let cases = [both("unix", false), both("shm", false), both("unix", true), both("shm", true)];
+    for (scheme, multi_thread, in_task) in cases.into_iter().flatten() {
         let (server, endpoint) = serve(scheme, "end");
         let (done, finished) = mpsc::channel();
         let client = std::thread::spawn(move || {
             let mut runtime = if multi_thread { Builder::new_multi_thread() } else { Builder::new_current_thread() };
-            runtime.enable_all().build().expect("a runtime").block_on(async {
+            let calls = async move {
                 let client = PacedClient::connect(&endpoint).await.expect("a server");
                 for _ in 0..100 {
                     assert_eq!(client.after(0).await, Ok(0));
@@ -287,11 +327,17 @@ fn the_end_is_heard_although_a_future_that_has_looked_is_not_polled_any_more() {
                 server.shutdown_background();
                 client.connection().closed().await;
                 assert!(left.await.is_err());
-            });
+            };
+            runtime
+                .enable_all()
+                .build()
+                .expect("a runtime")
+                .block_on(async { if in_task { tokio::spawn(calls).await.expect("no panic") } else { calls.await } });
             let _ = done.send(());
         });
         let outcome = finished.recv_timeout(Duration::from_secs(20));
-        assert!(outcome != Err(mpsc::RecvTimeoutError::Timeout), "{scheme}, {multi_thread}: nobody reads");
+        let case = format!("{scheme}, several threads: {multi_thread}, in a task: {in_task}");
+        assert!(outcome != Err(mpsc::RecvTimeoutError::Timeout), "{case}: nobody reads");
         client.join().expect("no panic");
     }
 }

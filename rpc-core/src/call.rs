@@ -20,7 +20,7 @@ use crate::client::Client;
 use crate::clock;
 use crate::codec::{DecodeBudget, DecodeError};
 use crate::connection::polling::step_back;
-use crate::connection::{Feeding, Link, Next};
+use crate::connection::{Feeding, Link, Looked, Next};
 use crate::context::{Scope, waiting_would_deadlock};
 use crate::error::{CallError, Reason};
 use crate::frame::{CallHead, StreamCounts, timeout_units};
@@ -106,7 +106,7 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
         let (client, method, given) = (self.client, self.method, self.arguments.streams());
         let next = if R::ONEWAY { Next::GoesOn } else { Next::Reads };
         let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::none() };
-        let answered = block_on(&**client.connection().link(), |cx| call.poll_answer(cx, answer));
+        let answered = block_on(|cx| call.poll_answer(cx, answer), |_| ());
         let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, given));
         call.witness.end(client, method, &result);
         result
@@ -203,18 +203,24 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             self.exchange = Exchange::Over;
             return Poll::Ready(Ok(0));
         }
-        let looks = self.next == Next::Looks;
+        let looks = match self.next {
+            Next::Reads => LOOKS_OF_THREAD,
+            Next::Looks => LOOKS_OF_TASK,
+            Next::Awaits | Next::MayLook | Next::GoesOn => 0,
+        };
         // Whoever has the answer to a call that has just gone out wakes this task.
-        if fresh {
-            if looks {
+        if fresh && self.next != Next::Reads {
+            if looks > 0 {
                 cx.waker().wake_by_ref();
             }
             return Poll::Pending;
         }
-        if looks && self.exchange.looks_again(&**self.call.client.connection().link(), cx) {
-            return Poll::Pending;
-        }
-        self.exchange.poll_answer(&**self.call.client.connection().link(), cx, answer).map(Ok)
+        let link = &**self.call.client.connection().link();
+        let polled = match looks {
+            0 => self.exchange.poll_answer(link, cx, answer),
+            looks => self.exchange.look(link, looks, cx, answer),
+        };
+        polled.map(Ok)
     }
 
     /// Ready when the call has an id.
@@ -281,8 +287,8 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         let mut waker = Some(cx.waker().clone());
         let parts = Parts { head: &payload, tail };
         let len = parts.len();
-        if self.next == Next::Awaits && tokio::task::try_id().is_none() {
-            self.next = Next::Looks;
+        if self.next == Next::Awaits {
+            self.next = if tokio::task::try_id().is_none() { Next::Looks } else { Next::MayLook };
         }
         let begun = link.begin(&call, parts, &mut waker, &mut self.next);
         if passed.is_some() {
@@ -387,6 +393,12 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
     }
 }
 
+/// So often a task looks in one poll, some [tries](crate::transport::FrameReceiver::TRIES_PER_TURN) each: not for longer than
+/// two microseconds, since others may be in the same task.
+const LOOKS_OF_TASK: u32 = 2;
+/// A thread has nobody else to poll, but somebody else may have ended its call.
+const LOOKS_OF_THREAD: u32 = 64;
+
 /// How a call is to be made.
 struct Terms {
     head: CallHead,
@@ -484,7 +496,7 @@ impl<R: Output> Pending<R> {
             return Err(CallError::MaybeExecuted(Reason::WouldBlockRuntime));
         }
         let link = Arc::clone(self.client.connection().link());
-        let id = block_on(&*link, |cx| self.poll_answer(cx, answer));
+        let id = block_on(|cx| self.poll_answer(cx, answer), |waiter| link.read_here(waiter));
         self.conclude(answer, id)
     }
 
@@ -573,11 +585,18 @@ impl Exchange {
         }
     }
 
-    /// Reads in this poll. `true`: there is nothing yet, and the future is about to be polled again.
-    fn looks_again(&self, link: &dyn Link, cx: &Context<'_>) -> bool {
-        match self {
-            Exchange::Placed(id) => link.look(*id, cx),
-            _ => false,
+    /// The same, for a call that reads for itself.
+    fn look(&mut self, link: &dyn Link, looks: u32, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
+        let Exchange::Placed(id) = *self else {
+            return self.poll_answer(link, cx, answer);
+        };
+        match link.look(id, looks, cx, answer) {
+            Looked::Answer => {
+                *self = Exchange::Over;
+                Poll::Ready(id)
+            }
+            Looked::Again => Poll::Pending,
+            Looked::NoMore => self.poll_answer(link, cx, answer),
         }
     }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 /// processor time than the call itself. A connection that has just been busy therefore looks again for a while before it
 /// sleeps. It goes to the end of the runtime's queue after a microsecond of looks, so that other tasks run as they would. A
 /// thread in [`Call::wait`](crate::Call::wait) looks for itself, and so does the future that a runtime's `block_on` was given,
-/// `main` for most: a few times each time it is polled, and then it is polled again.
+/// `main` for most, or over shared memory a task that makes one call after another: a few times each time it is polled, and
+/// then it is polled again.
 /// A connection on which nothing happens sleeps, whatever is set here.
 ///
 /// Both ends choose for themselves, and both matter: a call wakes the server, its reply the client.

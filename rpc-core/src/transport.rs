@@ -5,7 +5,7 @@
 //!
 //! - a [`FrameSender`] lives under the connection's lock: frames are placed in it without a system call;
 //! - a [`BatchWriter`] hands what was placed to the operating system, outside the lock, whoever's turn it is;
-//! - a [`FrameReceiver`] belongs to the connection's driver, which lends it to threads that wait, if it
+//! - a [`FrameReceiver`] belongs to the connection's driver, which lends it to those who wait, if it
 //!   [detaches](FrameReceiver::DETACHES).
 //!
 //! Transports know frames; they do not know calls. [`BatchBuffer`] is the sender of everything that writes bytes.
@@ -234,8 +234,8 @@ pub trait FrameReceiver: Send + 'static {
     /// Those of the mechanism; the connection then ends.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Filled>>;
 
-    /// Whether it can be [detached](FrameReceiver::detach). Then a thread that [waits](crate::Call::wait), or a future in no
-    /// task, may receive what it waits for itself, by [`try_fill`](FrameReceiver::try_fill), which is then called on threads
+    /// Whether it can be [detached](FrameReceiver::detach). Then a thread that [waits](crate::Call::wait), or the future of a
+    /// call, may receive what it waits for itself, by [`try_fill`](FrameReceiver::try_fill), which is then called on threads
     /// of no runtime as well.
     const DETACHES: bool = false;
 

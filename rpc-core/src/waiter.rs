@@ -1,12 +1,10 @@
-//! Who waits for a call and may read the reply itself: a thread, or a future that is in no task.
+//! Who waits for a call and may read the reply itself.
 
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-
-use crate::connection::Link;
 
 /// Who reads for a call of its own.
 pub(crate) trait Reader {
@@ -16,6 +14,10 @@ pub(crate) trait Reader {
     fn is_woken(&self) -> bool;
     /// Instead of waking it: it is the one who reads.
     fn note(&self);
+    /// It has been given the answer.
+    fn note_answer(&self) {
+        self.note();
+    }
 }
 
 /// What a thread that waits is woken with.
@@ -54,11 +56,16 @@ impl Reader for Waiter {
 pub(crate) struct Glance<'a> {
     waker: &'a Waker,
     noted: Cell<bool>,
+    answered: Cell<bool>,
 }
 
 impl<'a> Glance<'a> {
     pub(crate) fn new(waker: &'a Waker) -> Glance<'a> {
-        Glance { waker, noted: Cell::new(false) }
+        Glance { waker, noted: Cell::new(false), answered: Cell::new(false) }
+    }
+
+    pub(crate) fn has_answer(&self) -> bool {
+        self.answered.get()
     }
 }
 
@@ -75,11 +82,18 @@ impl Reader for Glance<'_> {
     fn note(&self) {
         self.noted.set(true);
     }
+
+    fn note_answer(&self) {
+        self.noted.set(true);
+        self.answered.set(true);
+    }
 }
 
-/// Polls a call on this thread until it is ready. In between the thread reads what the connection brings, where nobody
-/// else does, for as long as a driver would look again; then it sleeps.
-pub(crate) fn block_on<R>(link: &dyn Link, mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> R {
+/// Polls something on this thread until it is ready. In between the thread may [read] what the connection
+/// brings; then it sleeps.
+///
+/// [read]: crate::connection::Link::read_here
+pub(crate) fn block_on<R>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>, read: impl Fn(&Waiter)) -> R {
     thread_local! {
         static WAITER: Waiter = Waiter::new();
     }
@@ -90,7 +104,7 @@ pub(crate) fn block_on<R>(link: &dyn Link, mut poll: impl FnMut(&mut Context<'_>
             if let Poll::Ready(output) = poll(&mut cx) {
                 return output;
             }
-            link.read_here(waiter);
+            read(waiter);
             if !waiter.is_woken() {
                 // Spurious returns only poll once more.
                 thread::park();

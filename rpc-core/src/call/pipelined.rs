@@ -179,7 +179,7 @@ impl<R: Output> Opened<R> {
             return Err(CallError::MaybeExecuted(Reason::WouldBlockRuntime));
         }
         let link = Arc::clone(self.opener.client().connection().link());
-        block_on(&*link, |cx| self.poll_outcome(cx))
+        block_on(|cx| self.poll_outcome(cx), |waiter| link.read_here(waiter))
     }
 
     fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<R::Ok, CallError<R::Err>>> {

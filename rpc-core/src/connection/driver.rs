@@ -182,7 +182,7 @@ impl<T: Transport> Driver<T> {
                     Poll::Pending if self.polling.is_hot() && !look => return Poll::Pending,
                     Poll::Pending => {
                         let over = self.poll_others(cx);
-                        if over.is_pending() && self.shared.leads && !self.polling.is_hot() {
+                        if over.is_pending() && self.shared.leads.anybody && !self.polling.is_hot() {
                             self.lay_down();
                         }
                         return over;
@@ -202,7 +202,7 @@ impl<T: Transport> Driver<T> {
                 break;
             }
         }
-        if self.shared.leads && self.shared.is_asked() && self.leave_to_threads() {
+        if self.shared.leads.anybody && self.shared.is_asked() && self.leave_to_threads() {
             return self.poll_others(cx);
         }
         self.moved += landed as u64;
@@ -316,7 +316,7 @@ impl<T: Transport> Driver<T> {
         let Some(inlet) = &mut self.inlet else {
             return Ok(());
         };
-        let Taken { handled, changed } = inlet.take_frames(&self.shared);
+        let Taken { handled, changed, .. } = inlet.take_frames(&self.shared, None);
         if inlet.effects.events.is_empty() {
             wake_callers(&self.shared, &mut inlet.effects, cx);
         } else {

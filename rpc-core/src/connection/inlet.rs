@@ -1,4 +1,4 @@
-//! Who reads: the driver, or who waits for a call: a thread, or a future that is in no task.
+//! Who reads: the driver, or who waits for a call.
 //!
 //! Whoever reads has the [`Inlet`] for itself. It is in one of these places:
 //!
@@ -7,7 +7,7 @@
 //! | with the driver | the driver, awake | nobody; it looks again by itself |
 //! | in the berth, attached | nobody | the driver, which takes it |
 //! | with a thread | a thread in [`Call::wait`](crate::Call::wait), which looks again for as long as a driver would | nobody |
-//! | with a future, in its poll | the future, some times; then it is polled again, for as long as a driver would look | nobody |
+//! | with a future, in its poll | the future of a call, some times; then it is polled again, for as long as a driver would look | nobody |
 //! | in the berth, detached | nobody: who read has its answer, and nothing else is waited for; or it is a future that is about to be polled again | nobody; the driver takes it soon |
 //!
 //! The last is what spares a thread that makes one call after another the driver's waking: with each call, the runtime's
@@ -15,9 +15,13 @@
 //! and so does the reply to a future that is not polled again. Whoever wants more of a detached inlet, a task that makes a
 //! call, say, has the driver take it at once.
 //!
-//! A future reads where it is not in a task of tokio's: it is what a runtime was entered with, `main` for most. To wake that
-//! takes a system call on a current-thread runtime, and on one of several threads wakes a thread that sleeps, which is most
-//! of the latency. Tasks have the driver read, which is in the same queue as they are.
+//! A future reads in one of two cases. It is not in a task of tokio's, but what a runtime was entered with, `main` for most: to
+//! wake that takes a system call on a current-thread runtime, and on one of several threads wakes a thread that sleeps, which
+//! is most of the latency. Or it is in a task, on a connection of a current-thread runtime whose calls have gone alone for
+//! [long](super::shared), and to look is to read memory: then to be woken by the driver, which is in the same queue, would be a
+//! good part of the call. Other tasks have the driver read.
+//!
+//! Who reads takes the answer in the same turn of the connection's lock in which its frame is handled.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -27,14 +31,14 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::Closing;
 use super::polling::Polling;
 use super::shared::{Shared, wake_all};
+use super::{Closing, Looked};
 use crate::context::refuse_wait;
 use crate::error::{ConnectionError, HandshakeError};
 use crate::frame::HEAD_LEN_MAX;
 use crate::latency::Latency;
-use crate::protocol::{Effects, Protocol};
+use crate::protocol::{Answer, Effects, Protocol};
 use crate::transport::{Filled, FrameReceiver, Lease, Transport};
 use crate::waiter::{Glance, Reader, Waiter};
 
@@ -58,6 +62,8 @@ pub(super) struct Inlet<R> {
     polling: Polling,
     /// The call for which a future has begun to wait.
     awaited: u64,
+    /// Nothing was waited for when frames were handled last.
+    rests: bool,
     /// The driver's, in which wakers expect to be woken.
     runtime: Handle,
 }
@@ -90,9 +96,6 @@ impl<R> Default for Berth<R> {
 
 /// How long the driver waits before it looks again whether others still read.
 pub(super) const WATCH: Duration = Duration::from_millis(10);
-/// So often a future looks in one poll, [`FrameReceiver::TRIES_PER_TURN`] times each: not for longer than two microseconds,
-/// since others may be in the same task.
-const LOOKS_PER_POLL: u32 = 2;
 
 /// What came of looking at what was received.
 pub(super) struct Taken {
@@ -100,6 +103,14 @@ pub(super) struct Taken {
     pub(super) handled: Result<bool, ConnectionError>,
     /// See [`Protocol::take_changed`](crate::protocol::Protocol::take_changed).
     pub(super) changed: bool,
+    /// The answer that was asked for is there.
+    answered: bool,
+}
+
+/// A call of whoever reads, and where its answer goes.
+pub(super) struct Asked<'a> {
+    id: u64,
+    answer: &'a mut Answer,
 }
 
 impl<R: FrameReceiver> Inlet<R> {
@@ -115,6 +126,7 @@ impl<R: FrameReceiver> Inlet<R> {
             detached: false,
             polling: Polling::new(latency, false),
             awaited: 0,
+            rests: false,
             runtime: Handle::current(),
         })
     }
@@ -149,9 +161,13 @@ impl<R: FrameReceiver> Inlet<R> {
 
     /// Handles the frames that are there, up to as many requests as one turn takes, and sends what they ask for. Whom to
     /// wake and what to serve is in `effects`.
-    pub(super) fn take_frames<T: Transport<Receiver = R>>(&mut self, shared: &Shared<T>) -> Taken {
+    pub(super) fn take_frames<T: Transport<Receiver = R>>(
+        &mut self,
+        shared: &Shared<T>,
+        asked: Option<&mut Asked<'_>>,
+    ) -> Taken {
         let max = shared.limits.requests_per_wake;
-        let (handled, changed, after) = {
+        let (handled, changed, answered, after) = {
             let mut state = shared.lock();
             state.wrote = false;
             // The driver may have ended it while a thread was reading.
@@ -201,15 +217,24 @@ impl<R: FrameReceiver> Inlet<R> {
                     break Ok(true);
                 }
             };
+            // Spares whoever reads for itself to come for it.
+            let answered = asked.is_some_and(|Asked { id, answer }| state.protocol.poll_call(*id, &mut None, answer).0);
             // With requests, what there is to send comes after them.
-            let after = self.effects.events.is_empty().then(|| shared.transmit(&mut state));
+            let after = self.effects.events.is_empty().then(|| {
+                let mut after = shared.transmit(&mut state);
+                if answered {
+                    after.wake_driver = state.driver_if_done();
+                }
+                after
+            });
             self.sent = state.protocol.long_sent();
-            (handled, state.protocol.take_changed(), after)
+            self.rests = shared.leads.anybody && state.is_at_rest();
+            (handled, state.protocol.take_changed(), answered, after)
         };
         if let Some(after) = after {
             shared.finish_outside(after);
         }
-        Taken { handled, changed }
+        Taken { handled, changed, answered }
     }
 
     /// The next frame, if its payload can stay where it is: all that comes before the payload, in so many bytes; and that.
@@ -289,34 +314,36 @@ impl<T: Transport> Shared<T> {
     pub(super) fn read_here(&self, waiter: &Waiter) {
         let lead = if self.is_led() { self.take_lead(|inlet| inlet.polling.begin()) } else { None };
         match lead {
-            Some(mut lead) => _ = lead.read(waiter, u32::MAX),
+            Some(mut lead) => _ = lead.read(waiter, u32::MAX, None),
             None => self.take_back(),
         }
     }
 
-    /// Reads in this poll of a future that is in no task and waits for that call, if it is the only one. `true`: it has not
-    /// come, and the future is to be polled again soon, which is seen to.
-    pub(super) fn look(&self, id: u64, cx: &Context<'_>) -> bool {
+    /// Reads in this poll of a call, if it is the only one that is waited for, as long as nothing comes so many times.
+    pub(super) fn look(&self, id: u64, looks: u32, cx: &mut Context<'_>, answer: &mut Answer) -> Looked {
         let goes_on = |inlet: &mut Inlet<_>| {
             let begins = std::mem::replace(&mut inlet.awaited, id) != id;
             if begins { inlet.polling.begin() } else { inlet.polling.is_hot() }
         };
-        let awaited = self.leads && {
+        let awaited = self.leads.anybody && {
             let mut state = self.lock();
             state.protocol.awaits_only(id) && state.is_undisturbed()
         };
         let lead = if awaited { self.take_lead(goes_on) } else { None };
         let Some(mut lead) = lead else {
             self.take_back();
-            return false;
+            return Looked::NoMore;
         };
-        let again = lead.read(&Glance::new(cx.waker()), LOOKS_PER_POLL);
-        lead.returns = again;
-        drop(lead);
-        if again {
-            cx.waker().wake_by_ref();
+        let glance = Glance::new(cx.waker());
+        lead.returns = lead.read(&glance, looks, Some(Asked { id, answer }));
+        if !lead.returns {
+            return if glance.has_answer() { Looked::Answer } else { Looked::NoMore };
         }
-        again
+        // Before it is left: whoever takes it over may find the answer, and that this task is not waited for.
+        if let Some(inlet) = &lead.inlet {
+            inlet.polling.schedule(false, cx);
+        }
+        Looked::Again
     }
 
     /// The inlet, if it is there and `begin` finds that to look is worth it.
@@ -331,13 +358,14 @@ impl<T: Transport> Shared<T> {
             return None;
         }
         *leads += 1;
-        self.left.store(false, Ordering::Relaxed);
+        // Before it is looked, under the connection's lock, whether anything else is waited for.
+        self.left.store(true, Ordering::Relaxed);
         inlet.take().map(|inlet| Lead { shared: self, inlet: Some(inlet), returns: false, orderly: false })
     }
 
     /// Whether others than the driver may read, and only one of them waits.
     fn is_led(&self) -> bool {
-        self.leads && {
+        self.leads.anybody && {
             let state = self.lock();
             state.protocol.awaits_one_call() && state.is_undisturbed()
         }
@@ -357,11 +385,12 @@ struct Lead<'a, T: Transport> {
 
 impl<T: Transport> Lead<'_, T> {
     /// `true` if that was not worth it yet, and is to go on.
-    fn read(&mut self, reader: &impl Reader, looks: u32) -> bool {
+    fn read(&mut self, reader: &impl Reader, looks: u32, asked: Option<Asked<'_>>) -> bool {
         let Some(inlet) = &mut self.inlet else { return false };
         inlet.detach();
+        inlet.rests = false;
         // A waker that waited here would wait for this thread.
-        let outcome = refuse_wait(|| inlet.read(self.shared, reader, looks));
+        let outcome = refuse_wait(|| inlet.read(self.shared, reader, looks, asked));
         self.orderly = true;
         match outcome {
             Ok(goes_on) => goes_on,
@@ -382,6 +411,7 @@ impl<T: Transport> Drop for Lead<'_, T> {
             inlet.failed.get_or_insert_with(|| panicked.into());
         }
         let urgent = inlet.failed.is_some() || inlet.more || !inlet.effects.events.is_empty();
+        let rests = inlet.rests && !urgent;
         let watched = {
             let mut berth = self.shared.berth();
             if berth.gone {
@@ -394,7 +424,7 @@ impl<T: Transport> Drop for Lead<'_, T> {
             self.shared.left.store(true, Ordering::Relaxed);
             watched
         };
-        let settled = if self.returns { self.shared.is_led() } else { self.shared.is_at_rest() };
+        let settled = if self.returns { self.shared.is_led() } else { rests || self.shared.is_at_rest() };
         if !settled {
             self.shared.take_back();
         } else if !watched {
@@ -410,6 +440,7 @@ impl<R: FrameReceiver> Inlet<R> {
         shared: &Shared<T>,
         reader: &impl Reader,
         looks: u32,
+        mut asked: Option<Asked<'_>>,
     ) -> Result<bool, ConnectionError> {
         let mut looked = 0;
         while !reader.is_woken() {
@@ -423,7 +454,11 @@ impl<R: FrameReceiver> Inlet<R> {
                 Some(Filled::Closed) => return Err(ConnectionError::PeerGone),
                 Some(Filled::Some) => {
                     self.polling.hit_here();
-                    let Taken { handled, changed } = self.take_frames(shared);
+                    let Taken { handled, changed, answered } = self.take_frames(shared, asked.as_mut());
+                    if answered {
+                        reader.note_answer();
+                        asked = None;
+                    }
                     let others = self.wake(reader);
                     if changed {
                         let _context = self.runtime.enter();

@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 
 use crate::body::{Body, Parts};
@@ -31,11 +31,11 @@ use crate::random;
 use crate::service::Router;
 use crate::share::Share;
 use crate::stats::ConnectionStats;
-use crate::transport::{BoxTransport, FrameReceiver, PeerIdentity, Properties, Transport};
+use crate::transport::{BatchWriter, BoxTransport, FrameReceiver, PeerIdentity, Properties, Transport};
 use crate::waiter::Waiter;
 use dispatch::Dispatcher;
 use driver::Driver;
-use shared::Shared;
+use shared::{Leads, Shared};
 
 pub(crate) use dispatch::{Control, Running};
 use objects::ObjectLink;
@@ -81,13 +81,27 @@ pub(crate) enum Closing {
 pub(crate) enum Next {
     /// Its task has nothing to do but to wait.
     Awaits,
-    /// The same for a future that is in no task: where it is the only call that is waited for, [`look`](Link::look) comes
-    /// next, and else it awaits.
+    /// The same; but where calls have gone alone for a while, and to read is no more than to look at memory, it had better
+    /// look.
+    MayLook,
+    /// Where it is the only call that is waited for, [`look`](Link::look) comes next, and else it awaits. So for a future that
+    /// is in no task.
     Looks,
-    /// Its thread waits: [`read_here`](Link::read_here) comes next.
+    /// The same, for a thread: it has nothing else to do, and looks at once.
     Reads,
     /// Anything else.
     GoesOn,
+}
+
+/// What a caller has found that reads for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Looked {
+    /// Its answer.
+    Answer,
+    /// Nothing yet. Its future has been woken to look again.
+    Again,
+    /// It is not to look any more.
+    NoMore,
 }
 
 /// How far a call got whose caller feeds it.
@@ -124,9 +138,10 @@ pub(crate) trait Link: StreamLink + ObjectLink + Send + Sync {
     /// Reads what comes on this thread, if nobody else does, until its waiter is woken or has waited long enough. The call
     /// it waits for has been made.
     fn read_here(&self, waiter: &Waiter);
-    /// Reads what comes in this poll, if nobody else does. `true`: the call has no outcome yet, and its future has been woken
-    /// to look again.
-    fn look(&self, id: u64, cx: &Context<'_>) -> bool;
+    /// Reads what comes in this poll, if nobody else does; the outcome of the call goes into `answer`.
+    ///
+    /// Looks so many times.
+    fn look(&self, id: u64, looks: u32, cx: &mut Context<'_>, answer: &mut Answer) -> Looked;
     /// Writes the outcome of a call into `answer`, if it has one. See [`Caller::poll`](crate::protocol::caller::Caller::poll).
     fn poll_call(&self, id: u64, waker: &mut Option<Waker>, answer: &mut Answer) -> bool;
     fn poll_waiting(&self, ticket: Ticket, waker: &mut Option<Waker>) -> Waited;
@@ -405,6 +420,9 @@ impl Start {
         let (sender, writer, receiver) = transport.split(protocol.frame_len_max());
         // Handlers are the driver's. Whoever sleeps at once has no use for a thread that looks again.
         let leads = T::Receiver::DETACHES && self.router.services() == 0 && !latency.patience().is_zero();
+        // On several threads a task that looks might keep a second one from sleeping.
+        let one_thread = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+        let leads = Leads { anybody: leads, tasks: leads && one_thread && !T::Writer::COSTLY };
         let shared =
             Arc::new(Shared::<T>::new(protocol, self.limits, properties, self.call_layers, (sender, writer), leads));
         let link: Arc<dyn Link> = Arc::clone(&shared) as Arc<dyn Link>;

@@ -147,8 +147,13 @@ impl Polling {
         if !self.tried() {
             return false;
         }
-        let defers = self.tries == TRIES_TO_DEFER || self.tries % TRIES_PER_DEFER == 0;
-        if defers && self.offers.is_some() {
+        self.schedule(self.tries == TRIES_TO_DEFER, cx);
+        true
+    }
+
+    /// Schedules a task that has tried in vain: now and then, and if it is `due`, behind everybody else.
+    pub(super) fn schedule(&self, due: bool, cx: &mut Context<'_>) {
+        if (due || self.tries % TRIES_PER_DEFER == 0) && self.offers.is_some() {
             // To the very end: behind sockets, timers, and the future that the runtime was entered with, which is in no
             // queue and may be whose answer has just come. Not on a runtime of several threads: what is deferred there
             // waits for one of them, which may be computing, and no other can take it over.
@@ -156,7 +161,6 @@ impl Polling {
         } else {
             cx.waker().wake_by_ref();
         }
-        true
     }
 
     fn miss(&mut self) {

@@ -14,7 +14,7 @@ use self::writing::{Pen, WriteTurn};
 use super::dispatch::Done;
 use super::inlet::Berth;
 use super::values::Values;
-use super::{Closing, Feeding, Link, Next};
+use super::{Closing, Feeding, Link, Looked, Next};
 use crate::body::{self, Body, Parts};
 use crate::call_layer::CallLayers;
 use crate::clock;
@@ -44,7 +44,7 @@ pub(super) struct Shared<T: Transport> {
     /// A thread would have read, but the driver had the inlet.
     pub(super) asked: AtomicBool,
     /// Whether others than the driver may read.
-    pub(super) leads: bool,
+    pub(super) leads: Leads,
     /// The driver, once woken, runs soon. A hint.
     at_hand: AtomicBool,
     /// Told of the handshake, of the peer's drain, of the end.
@@ -68,6 +68,15 @@ pub(super) struct Shared<T: Transport> {
     pub(super) runtime: Handle,
 }
 
+/// Who else than the driver may read.
+#[derive(Clone, Copy)]
+pub(super) struct Leads {
+    /// Threads, and futures that are in no task.
+    pub(super) anybody: bool,
+    /// Tasks as well.
+    pub(super) tasks: bool,
+}
+
 pub(super) struct State<S> {
     pub(super) protocol: Protocol,
     pub(super) sender: S,
@@ -82,6 +91,8 @@ pub(super) struct State<S> {
     driver_scheduled: bool,
     /// A caller has written since the driver looked last.
     pub(super) wrote: bool,
+    /// How many calls in a row have gone alone.
+    alone: u32,
     driver: Option<Waker>,
     pub(super) closing: Closing,
     pub(super) draining: bool,
@@ -106,7 +117,7 @@ pub(super) struct Outlook {
 /// What a locked section leaves to be done outside.
 pub(super) struct After<'a, W: BatchWriter> {
     pen: Option<Pen<'a, W>>,
-    wake_driver: Option<Waker>,
+    pub(super) wake_driver: Option<Waker>,
     wakers: Vec<Waker>,
     spent: Rare<Vec<Spent>>,
 }
@@ -126,7 +137,7 @@ impl<T: Transport> Shared<T> {
         properties: Properties,
         call_layers: Option<Arc<CallLayers>>,
         (sender, writer): (T::Sender, T::Writer),
-        leads: bool,
+        leads: Leads,
     ) -> Shared<T> {
         let instance = protocol.instance();
         Shared {
@@ -139,6 +150,7 @@ impl<T: Transport> Shared<T> {
                 mute: false,
                 driver_scheduled: false,
                 wrote: false,
+                alone: 0,
                 driver: None,
                 closing: Closing::No,
                 draining: false,
@@ -228,8 +240,7 @@ impl<T: Transport> Shared<T> {
 
     /// Whether nothing is waited for that the driver would have to read.
     pub(super) fn is_at_rest(&self) -> bool {
-        let state = self.lock();
-        state.protocol.awaits_nothing() && state.is_undisturbed()
+        self.lock().is_at_rest()
     }
 
     /// Sends what is placed and owed, unless somebody else is at it.
@@ -276,11 +287,12 @@ impl<T: Transport> Shared<T> {
             let lend = self.may_lend(&state, payload.len());
             let State { protocol, sender, .. } = &mut *state;
             let (begun, rearm) = protocol.begin(call, payload, lend, copy, waker, sender);
-            if *next == Next::Looks {
+            if matches!(next, Next::MayLook | Next::Looks) {
                 let placed = matches!(begun, Attempt::Done(Begun::Placed(_)));
-                if !(placed && self.leads && protocol.awaits_one_call()) {
-                    *next = Next::Awaits;
-                }
+                let is_alone = placed && self.leads.anybody && protocol.awaits_one_call();
+                state.alone = if is_alone { state.alone.saturating_add(1) } else { 0 };
+                let looks = *next == Next::Looks || (self.leads.tasks && state.alone > ALONE_LONG);
+                *next = if is_alone && looks { Next::Looks } else { Next::Awaits };
             }
             match begun {
                 Attempt::Done(Begun::Placed(_)) if !lend && *next == Next::Awaits && self.has_company(&state) => {
@@ -435,6 +447,11 @@ impl<S: FrameSender> State<S> {
         !self.blocked && !self.draining && self.closing == Closing::No
     }
 
+    /// Whether nothing is waited for that the driver would have to read.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.protocol.awaits_nothing() && self.is_undisturbed()
+    }
+
     /// Whether anything placed may go out now.
     fn may_write(&self) -> bool {
         !self.blocked && !self.mute && self.failed.is_none()
@@ -446,7 +463,7 @@ impl<S: FrameSender> State<S> {
     }
 
     /// The driver, if what somebody here wants of it can be done now.
-    fn driver_if_done(&self) -> Option<Waker> {
+    pub(super) fn driver_if_done(&self) -> Option<Waker> {
         let done =
             (self.draining && self.protocol.drained()) || (self.closing == Closing::Gently && self.protocol.idle());
         if done { self.driver.clone() } else { None }
@@ -534,8 +551,8 @@ impl<T: Transport> Link for Shared<T> {
         Shared::read_here(self, waiter);
     }
 
-    fn look(&self, id: u64, cx: &Context<'_>) -> bool {
-        Shared::look(self, id, cx)
+    fn look(&self, id: u64, looks: u32, cx: &mut Context<'_>, answer: &mut Answer) -> Looked {
+        Shared::look(self, id, looks, cx, answer)
     }
 
     fn poll_call(&self, id: u64, waker: &mut Option<Waker>, answer: &mut Answer) -> bool {
@@ -639,6 +656,10 @@ impl<T: Transport> Link for Shared<T> {
         self.lock().protocol.stats()
     }
 }
+
+/// After so many calls in a row that went alone, a task may read its own reply: to have the driver stop and begin again for a
+/// task that makes one call now and two then would cost more than that saves.
+const ALONE_LONG: u32 = 64;
 
 /// Wakes everybody, also where one of them panics.
 pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {

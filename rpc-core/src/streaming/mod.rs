@@ -112,7 +112,7 @@ impl<T> Streaming<T> {
             Source::Over => return None,
         };
         assert!(!crate::context::waiting_would_deadlock(), "{}", Reason::WouldBlockRuntime);
-        block_on(&*link, |cx| Pin::new(&mut *self).poll_next(cx))
+        block_on(|cx| Pin::new(&mut *self).poll_next(cx), |waiter| link.read_here(waiter))
     }
 
     /// How many items its sender has left out before the one that came last, in all. Only those of a method that says
