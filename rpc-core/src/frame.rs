@@ -16,7 +16,7 @@ mod record;
 pub(crate) use extension::{CallTraits, EXTENSION_HEAD_LEN, HANDLES_MAX, RESULT, StreamCounts, push_extension};
 pub use extension::{Extensions, tag};
 pub use head::CallHead;
-pub(crate) use head::{Extended, Head, Lead, first_frame_len, place_call, timeout_units};
+pub(crate) use head::{Extended, Head, Lead, first_frame_len, place_call, place_reply, timeout_units};
 pub use record::{ASIDE_LEN, aside, aside_block, first_record, lies_aside, pad, pad_len, record_len};
 
 /// Bytes of a frame's header.

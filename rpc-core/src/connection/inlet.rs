@@ -321,9 +321,11 @@ impl<T: Transport> Shared<T> {
 
     /// Reads in this poll of a call, if it is the only one that is waited for, as long as nothing comes so many times.
     pub(super) fn look(&self, id: u64, looks: u32, cx: &mut Context<'_>, answer: &mut Answer) -> Looked {
+        let mut patient = true;
         let goes_on = |inlet: &mut Inlet<_>| {
             let begins = std::mem::replace(&mut inlet.awaited, id) != id;
-            if begins { inlet.polling.begin() } else { inlet.polling.is_hot() }
+            patient = if begins { inlet.polling.begin() } else { inlet.polling.is_hot() };
+            patient
         };
         let awaited = self.leads.anybody && {
             let mut state = self.lock();
@@ -331,13 +333,22 @@ impl<T: Transport> Shared<T> {
         };
         let lead = if awaited { self.take_lead(goes_on) } else { None };
         let Some(mut lead) = lead else {
+            if !patient {
+                self.lock().alone = 0;
+            }
             self.take_back();
             return Looked::NoMore;
         };
         let glance = Glance::new(cx.waker());
         lead.returns = lead.read(&glance, looks, Some(Asked { id, answer }));
         if !lead.returns {
-            return if glance.has_answer() { Looked::Answer } else { Looked::NoMore };
+            drop(lead);
+            if glance.has_answer() {
+                return Looked::Answer;
+            }
+            // Answers that take so long gain nothing by it.
+            self.lock().alone = 0;
+            return Looked::NoMore;
         }
         // Before it is left: whoever takes it over may find the answer, and that this task is not waited for.
         if let Some(inlet) = &lead.inlet {

@@ -91,8 +91,8 @@ pub(super) struct State<S> {
     driver_scheduled: bool,
     /// A caller has written since the driver looked last.
     pub(super) wrote: bool,
-    /// How many calls in a row have gone alone.
-    alone: u32,
+    /// How many calls in a row have gone alone, and were answered while one could wait.
+    pub(super) alone: u32,
     driver: Option<Waker>,
     pub(super) closing: Closing,
     pub(super) draining: bool,
@@ -125,6 +125,14 @@ pub(super) struct After<'a, W: BatchWriter> {
 impl<W: BatchWriter> Default for After<'_, W> {
     fn default() -> Self {
         After { pen: None, wake_driver: None, wakers: Vec::new(), spent: Rare::none() }
+    }
+}
+
+impl<W: BatchWriter> After<'_, W> {
+    /// Mostly there is nothing left: a frame over shared memory has gone, and nobody is to be woken.
+    #[inline]
+    fn is_something(&self) -> bool {
+        self.pen.is_some() | self.wake_driver.is_some() | !self.wakers.is_empty() | self.spent.is_some()
     }
 }
 
@@ -210,12 +218,20 @@ impl<T: Transport> Shared<T> {
         result
     }
 
+    #[inline]
     pub(super) fn finish_outside(&self, after: After<'_, T::Writer>) {
         self.finish_lending(after, None);
     }
 
     /// The same, where what was placed may be lent.
+    #[inline]
     fn finish_lending(&self, after: After<'_, T::Writer>, lent: Option<&Lent<'_>>) {
+        if after.is_something() {
+            self.finish_something(after, lent);
+        }
+    }
+
+    fn finish_something(&self, after: After<'_, T::Writer>, lent: Option<&Lent<'_>>) {
         let After { pen, wake_driver, wakers, spent } = after;
         // Also if a transport of the program's own panics while it writes.
         let _wake = Wake { shared: self, wakers, spent, driver: wake_driver };

@@ -125,6 +125,12 @@ pub(crate) fn place_call<S: FrameSender>(flags: u8, id: u64, head: CallHead, pay
     place_plain(Kind::Call, flags, id, head.to_bytes(), payload, out)
 }
 
+/// The same of a whole REPLY.
+#[must_use]
+pub(crate) fn place_reply<S: FrameSender>(id: u64, payload: &[u8], out: &mut S) -> bool {
+    place_plain(Kind::Reply, 0, id, [], payload.into(), out)
+}
+
 /// The same of any frame that begins with `lead`.
 #[inline]
 fn place_plain<S: FrameSender, const LEAD: usize>(

@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use super::{Callee, Entry, Finish, State, failure_message};
 use crate::error::Reason;
-use crate::frame::{Extended, Head, Kind, Lead, StreamCounts};
+use crate::frame::{Extended, Head, Kind, Lead, StreamCounts, place_reply};
 use crate::protocol::caller::REPLY_INLINE_MAX;
 use crate::protocol::extras::Sent;
 use crate::protocol::fail::{Class, Failure};
@@ -49,10 +49,13 @@ impl Callee {
         let at_once = ready && bytes.len() <= self.chunk_len.len;
         let apart = bytes.len() >= APART_LEN_MIN && out.gathers();
         if at_once && !apart {
-            let mut head = Head::new(kind, id);
-            head.lead = lead;
-            head.extended = Extended::by(Sent::bytes(&extras));
-            if head.place(bytes, out) {
+            let placed = if half == Half::Ok && extras.is_none() {
+                place_reply(id, bytes, out)
+            } else {
+                let extended = Extended::by(Sent::bytes(&extras));
+                Head { kind, flags: 0, id, lead, extended }.place(bytes, out)
+            };
+            if placed {
                 if self.calls.len() == 1 {
                     // As with a call that goes alone.
                     out.show();

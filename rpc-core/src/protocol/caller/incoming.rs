@@ -121,8 +121,11 @@ impl Caller {
         let was_open = !std::mem::replace(&mut slot.terminal, true);
         slot.outcome = Some(outcome);
         wakers.extend(slot.waker.take());
+        let owes = slot.owes();
         self.open -= usize::from(was_open);
-        self.unsend(id);
+        if owes {
+            self.unsend(id);
+        }
     }
 
     /// FAIL of the framework. It supersedes a reply that has come in part.

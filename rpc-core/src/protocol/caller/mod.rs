@@ -257,6 +257,12 @@ impl Slot {
         }
     }
 
+    /// Whether not all of it has been sent.
+    #[inline]
+    fn owes(&self) -> bool {
+        self.outgoing.is_some() || self.cut > 0
+    }
+
     /// The call fails, though its terminal frame is not all there yet.
     fn decide(&mut self, failure: Failure, wakers: &mut Vec<Waker>) {
         if self.wanted && self.outcome.is_none() {
@@ -625,15 +631,8 @@ impl Caller {
     }
 
     /// The rest of a half-sent call will not be sent, and the peer knows.
-    #[inline]
-    fn unsend(&mut self, id: u64) {
-        if self.slot_mut(id).is_some_and(|slot| slot.outgoing.is_some() || slot.cut > 0) {
-            self.unsend_rest(id);
-        }
-    }
-
     #[cold]
-    fn unsend_rest(&mut self, id: u64) {
+    fn unsend(&mut self, id: u64) {
         let Some(slot) = self.slot_mut(id) else {
             return;
         };
@@ -662,7 +661,9 @@ impl Caller {
     }
 
     fn release(&mut self, id: u64) {
-        self.unsend(id);
+        if self.slot_mut(id).is_some_and(|slot| slot.owes()) {
+            self.unsend(id);
+        }
         let Some(slot) = self.slot_mut(id) else {
             return;
         };

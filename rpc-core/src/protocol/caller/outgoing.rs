@@ -41,10 +41,9 @@ impl Caller {
         let fits = held == 0 || held + held_for_it() <= self.memory_max;
         let free =
             !self.closing && self.open < self.limit && self.may_start(lane, len) && (fits || lane == Lane::Small);
-        let placed = if free { self.place(call, Source::Lent(payload, lend), out) } else { None };
+        let placed = if free { self.place(call, Source::Lent(payload, lend), waker, out) } else { None };
         if let Some(id) = placed {
             self.spent(lane, len);
-            self.want(id, call.oneway, waker);
             return if lane == Lane::Large { Attempt::Lent(id) } else { Begun::Placed(id).into() };
         }
         if let Some(limit) = self.limit_ahead(len).filter(|_| call.nested) {
@@ -111,15 +110,15 @@ impl Caller {
         }
     }
 
-    fn want(&mut self, id: u64, oneway: bool, waker: &mut Option<Waker>) {
-        if let Some(slot) = self.slot_mut(id).filter(|_| !oneway) {
-            slot.wanted = true;
-            slot.waker = waker.take();
-        }
-    }
-
-    /// Gives the call an id and a slot and places its first frame; `None` if the sender has no room.
-    fn place<S: FrameSender>(&mut self, call: &NewCall, payload: Source<'_>, out: &mut S) -> Option<u64> {
+    /// Gives the call an id and a slot and places its first frame; `None` if the sender has no room. Takes the waker, if there
+    /// is one, and if anybody waits for the call.
+    fn place<S: FrameSender>(
+        &mut self,
+        call: &NewCall,
+        payload: Source<'_>,
+        waker: &mut Option<Waker>,
+        out: &mut S,
+    ) -> Option<u64> {
         let mut id = self.next_id;
         if self.live == self.slots.len() {
             self.grow();
@@ -199,7 +198,11 @@ impl Caller {
             slot.beside = Some(Box::new(Beside { wants_metadata: true, ..Beside::default() }));
         }
         slot.terminal = false;
-        slot.wanted = false;
+        slot.wanted = !call.oneway;
+        if slot.wanted && waker.is_some() {
+            debug_assert!(slot.waker.is_none());
+            slot.waker = waker.take();
+        }
         slot.expired = false;
         slot.cancel = Cancel::No;
         Some(id)
@@ -251,18 +254,14 @@ impl Caller {
             let held = queued.held();
             let mut payload = std::mem::take(&mut queued.payload);
             let len = payload.len();
-            let Some(id) = self.place(&call, Source::Own(&mut payload), out) else {
+            let Some(id) = self.place(&call, Source::Own(&mut payload), &mut None, out) else {
                 if let Some(queued) = self.waiting.front_mut(lane) {
                     queued.payload = payload;
                 }
                 return false;
             };
             self.spent(lane, len as u64);
-            let waker = self.waiting.placed(lane, held, id);
-            if let Some(slot) = self.slot_mut(id) {
-                slot.wanted = !call.oneway;
-            }
-            wakers.extend(waker);
+            wakers.extend(self.waiting.placed(lane, held, id));
         }
         true
     }
