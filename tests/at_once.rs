@@ -49,7 +49,6 @@ struct EagerSender {
     broken: Arc<AtomicBool>,
     /// The writer has something left to do.
     unfinished: bool,
-    shown: u64,
 }
 
 struct EagerWriter {
@@ -70,8 +69,7 @@ impl Transport for Eager {
     fn split(self, frame_len_max: usize) -> (EagerSender, EagerWriter, Self::Receiver) {
         let (sender, writer, receiver) = self.inner.split(frame_len_max);
         let (writer, broken) = (Arc::new(Mutex::new(writer)), self.broken);
-        let (theirs, breaks) = (Arc::clone(&writer), Arc::clone(&broken));
-        let eager = EagerSender { sender, writer: theirs, broken: breaks, unfinished: false, shown: 0 };
+        let eager = EagerSender { sender, writer: Arc::clone(&writer), broken: Arc::clone(&broken), unfinished: false };
         (eager, EagerWriter { writer, broken, written: 0 }, receiver)
     }
 }
@@ -97,13 +95,8 @@ impl FrameSender for EagerSender {
             let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             assert!(matches!(writer.try_write(&mut batch), Ok(Written::All)), "there is room");
         }
-        self.shown = self.position();
         self.unfinished = self.broken.load(Ordering::Relaxed);
         if self.unfinished { Sent::Shown } else { Sent::All }
-    }
-
-    fn shown(&self) -> u64 {
-        self.shown
     }
 
     fn position(&self) -> u64 {

@@ -252,6 +252,71 @@ fn a_task_whose_calls_go_alone_reads_its_own_replies() {
     });
 }
 
+/// A runtime of several threads, and a driver on a thread of its own: a worker that looked might keep another from sleeping.
+#[test]
+fn a_task_of_another_runtime_has_the_driver_read() {
+    let _alone = alone();
+    let (_server, endpoint) = serve(&endpoints()[2], Latency::Low);
+    let connection =
+        Connection::builder().latency(Latency::Low).connect_blocking(&endpoint).expect("the server is there");
+    let client: EchoClient = connection.client();
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let calls = runtime.spawn(async move {
+        for number in 0..500 {
+            assert!(woken_by_others(&client, number).await > 0, "call {number}");
+        }
+    });
+    runtime.block_on(calls).expect("the calls went well");
+}
+
+/// How often a thread of this process has gone to sleep.
+fn sleeps(thread: nix::unistd::Pid) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.and_then(|count| count.trim().parse().ok()).expect("a count")
+}
+
+/// It hands the reading to the driver, and has it back: from then on the driver sleeps.
+#[test]
+fn a_thread_that_has_waited_for_long_once_reads_again() {
+    let _alone = alone();
+    if available_parallelism().is_ok_and(|processors| processors.get() == 1) {
+        eprintln!("skipped: on one processor each of the two sleeps for the other's sake");
+        return;
+    }
+    for endpoint in endpoints() {
+        let (_server, endpoint) = serve(&endpoint, Latency::Low);
+        let (tell, told) = std::sync::mpsc::channel();
+        let at = endpoint.clone();
+        let driver = std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let (_connection, client) = connect(&at, Latency::Balanced).await;
+                let (over, is_over) = tokio::sync::oneshot::channel::<()>();
+                tell.send((client, nix::unistd::gettid(), over)).expect("the test waits for it");
+                let _ = is_over.await;
+            });
+        });
+        let (client, thread, over) = told.recv().expect("a connection");
+        let began = Instant::now();
+        loop {
+            assert_eq!(client.compute(1).wait(), Ok(1));
+            let calls = || (0..500).for_each(|number| assert_eq!(client.echo(number).wait(), Ok(number)));
+            calls();
+            let before = sleeps(thread);
+            calls();
+            let slept = sleeps(thread) - before;
+            // As long as others take the processors away, answers are late now and then.
+            if slept < 100 {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "{endpoint}: the driver was woken {slept} times");
+        }
+        drop(over);
+        driver.join().expect("no panic");
+    }
+}
+
 #[test]
 fn every_latency_carries_calls() {
     let _alone = alone();

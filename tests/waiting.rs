@@ -112,9 +112,13 @@ fn serve_within(limits: Limits, scheme: &str, name: &str) -> (Runtime, String) {
 
 /// Runs `test` for each transport and latency while the client's clock stands still.
 fn with_time_at_rest(name: &str, test: impl AsyncFn(PacedClient) + Copy + Send + 'static) {
+    with_time_at_rest_within(&Limits::default(), name, test);
+}
+
+fn with_time_at_rest_within(limits: &Limits, name: &str, test: impl AsyncFn(PacedClient) + Copy + Send + 'static) {
     for scheme in ["unix", "tcp", "shm"] {
         for latency in [Latency::Balanced, Latency::Low, Latency::PowerSave] {
-            let (server, endpoint) = serve(scheme, name);
+            let (server, endpoint) = serve_within(limits.clone(), scheme, name);
             let (done, finished) = mpsc::channel();
             let client = std::thread::spawn(move || {
                 let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -303,13 +307,48 @@ fn a_future_that_has_looked_and_is_not_polled_any_more_holds_up_no_others() {
     });
 }
 
+#[test]
+fn a_thread_that_waits_for_the_place_of_a_future_that_is_not_polled_any_more_is_answered() {
+    let mut limits = Limits::default();
+    limits.in_flight_per_connection = 1;
+    with_time_at_rest_within(&limits, "place", async |client| {
+        for polls in 1..6 {
+            assert_eq!(client.after(0).await, Ok(0));
+            let mut left = Box::pin(client.after(1).into_future());
+            for _ in 0..polls {
+                let _ = polled_once(left.as_mut()).await.is_some_and(|answer| panic!("too early: {answer:?}"));
+            }
+            on_thread(&client, &[0, 0]).await;
+            assert_eq!(left.await, Ok(1));
+        }
+    });
+}
+
+/// A thread that drives a runtime may wait as well, if it says so: the scheduler that it keeps from running wakes nobody.
+#[test]
+fn a_thread_that_keeps_a_scheduler_from_running_is_answered() {
+    with_time_at_rest("scheduler", async |client| {
+        let client = client.clone();
+        let waits = async move {
+            for millis in [0, 0, 2].repeat(10) {
+                assert_eq!(allow_wait(|| client.after(millis).wait()), Ok(millis));
+            }
+        };
+        let runs = || {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async { tokio::spawn(waits).await.expect("no panic") });
+        };
+        spawn_blocking(runs).await.expect("no panic");
+    });
+}
+
 /// On a clock that runs: nobody else waits, so it is time that has the driver read.
 #[test]
 fn the_end_is_heard_although_a_future_that_has_looked_is_not_polled_any_more() {
     let both = |scheme, multi_thread| [(scheme, multi_thread, false), (scheme, multi_thread, true)];
     let cases = [both("unix", false), both("shm", false), both("unix", true), both("shm", true)];
     for (scheme, multi_thread, in_task) in cases.into_iter().flatten() {
-        let (server, endpoint) = serve(scheme, "end");
+        let (server, endpoint) = serve(scheme, &format!("end-{multi_thread}-{in_task}"));
         let (done, finished) = mpsc::channel();
         let client = std::thread::spawn(move || {
             let mut runtime = if multi_thread { Builder::new_multi_thread() } else { Builder::new_current_thread() };

@@ -20,7 +20,7 @@ use crate::client::Client;
 use crate::clock;
 use crate::codec::{DecodeBudget, DecodeError};
 use crate::connection::polling::step_back;
-use crate::connection::{Feeding, Link, Looked, Next};
+use crate::connection::{Feeding, Link, Looked, Looker, Next};
 use crate::context::{Scope, waiting_would_deadlock};
 use crate::error::{CallError, Reason};
 use crate::frame::{CallHead, StreamCounts, timeout_units};
@@ -104,7 +104,7 @@ impl<'a, A: Arguments, R: Output> Call<'a, A, R> {
             return Err(CallError::NotExecuted(Reason::WouldBlockRuntime));
         }
         let (client, method, given) = (self.client, self.method, self.arguments.streams());
-        let next = if R::ONEWAY { Next::GoesOn } else { Next::Reads };
+        let next = if R::ONEWAY { Next::GoesOn } else { Next::Looks(Looker::Thread) };
         let mut call = CallFuture { call: self, exchange: Exchange::Unsent, next, witness: Witness::none() };
         let answered = block_on(|cx| call.poll_answer(cx, answer), |_| ());
         let result = answered.and_then(|id| outcome::<R>(client, method, answer, id, given));
@@ -203,22 +203,17 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             self.exchange = Exchange::Over;
             return Poll::Ready(Ok(0));
         }
-        let looks = match self.next {
-            Next::Reads => LOOKS_OF_THREAD,
-            Next::Looks => LOOKS_OF_TASK,
-            Next::Awaits | Next::MayLook | Next::GoesOn => 0,
-        };
         // Whoever has the answer to a call that has just gone out wakes this task.
-        if fresh && self.next != Next::Reads {
-            if looks > 0 {
+        if fresh && self.next != Next::Looks(Looker::Thread) {
+            if let Next::Looks(_) = self.next {
                 cx.waker().wake_by_ref();
             }
             return Poll::Pending;
         }
         let link = &**self.call.client.connection().link();
-        let polled = match looks {
-            0 => self.exchange.poll_answer(link, cx, answer),
-            looks => self.exchange.look(link, looks, cx, answer),
+        let polled = match self.next {
+            Next::Looks(looker) => self.exchange.look(link, looker, cx, answer),
+            Next::Awaits | Next::GoesOn => self.exchange.poll_answer(link, cx, answer),
         };
         polled.map(Ok)
     }
@@ -288,7 +283,8 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
         let parts = Parts { head: &payload, tail };
         let len = parts.len();
         if self.next == Next::Awaits {
-            self.next = if tokio::task::try_id().is_none() { Next::Looks } else { Next::MayLook };
+            let in_task = tokio::task::try_id().is_some();
+            self.next = Next::Looks(if in_task { Looker::Task } else { Looker::Future });
         }
         let begun = link.begin(&call, parts, &mut waker, &mut self.next);
         if passed.is_some() {
@@ -385,19 +381,13 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
 
     /// There is more to do, when others have had their turn. A thread that waits has no others.
     fn step_back(&self, cx: &mut Context<'_>) {
-        if self.next == Next::Reads {
+        if self.next == Next::Looks(Looker::Thread) {
             cx.waker().wake_by_ref();
         } else {
             step_back(cx);
         }
     }
 }
-
-/// So often a task looks in one poll, some [tries](crate::transport::FrameReceiver::TRIES_PER_TURN) each: not for longer than
-/// two microseconds, since others may be in the same task.
-const LOOKS_OF_TASK: u32 = 2;
-/// A thread has nobody else to poll, but somebody else may have ended its call.
-const LOOKS_OF_THREAD: u32 = 64;
 
 /// How a call is to be made.
 struct Terms {
@@ -586,11 +576,11 @@ impl Exchange {
     }
 
     /// The same, for a call that reads for itself.
-    fn look(&mut self, link: &dyn Link, looks: u32, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
+    fn look(&mut self, link: &dyn Link, looker: Looker, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
         let Exchange::Placed(id) = *self else {
             return self.poll_answer(link, cx, answer);
         };
-        match link.look(id, looks, cx, answer) {
+        match link.look(id, looker, cx, answer) {
             Looked::Answer => {
                 *self = Exchange::Over;
                 Poll::Ready(id)

@@ -85,8 +85,8 @@ pub trait FrameSender: Send + 'static {
     /// Moves what was committed into `batch`, which is empty; `false` if there was nothing, and nobody
     /// [wants room](FrameSender::wants_room).
     ///
-    /// From here on the peer may see it. What was committed and is neither taken nor [shown](FrameSender::shown), it never
-    /// sees.
+    /// From here on the peer may see it. What was committed and is neither taken nor [sent at once](FrameSender::send_at_once)
+    /// nor [shown](FrameSender::show), it never sees.
     fn take_batch(&mut self, batch: &mut Self::Batch) -> bool;
 
     /// Sends all that was committed, where that takes no system call. What the peer may see from here on need not be in a
@@ -99,8 +99,8 @@ pub trait FrameSender: Send + 'static {
     /// books are kept. [`send_at_once`](FrameSender::send_at_once) or a batch comes soon, and does what else there is to do.
     fn show(&mut self) {}
 
-    /// Up to which [position](FrameSender::position) the peer may see frames of which the writer may not know:
-    /// [shown](FrameSender::show), or [sent at once](FrameSender::send_at_once). Only grows.
+    /// Up to which [position](FrameSender::position) the peer may see frames because they were [shown](FrameSender::show). Only
+    /// grows.
     fn shown(&self) -> u64 {
         0
     }
@@ -183,8 +183,8 @@ pub trait BatchWriter: Send + 'static {
     fn poll_write(&mut self, cx: &mut Context<'_>, batch: &mut Self::Batch) -> Poll<io::Result<()>>;
 
     /// Up to which [`position`](FrameSender::position) everything has reached the mechanism, but for what the sender has
-    /// [shown](FrameSender::shown). What has not can't have been seen by the peer, so a call beyond both is certain not to have
-    /// run.
+    /// [shown](FrameSender::show) or [sent at once](FrameSender::send_at_once). What has not can't have been seen by the peer, so
+    /// a call beyond all of them is certain not to have run.
     fn written(&self) -> u64;
 
     /// Says to the peer that nothing more will come, where the mechanism can. Called once, after the last batch.

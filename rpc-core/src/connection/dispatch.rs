@@ -356,12 +356,13 @@ impl Done {
 
     fn push(&mut self, id: u64, how: Finish, payload: Encoded<'static>) {
         let (payload, short) = match payload {
-            Encoded::Scratch(bytes) if !self.alone && bytes.len() <= SHORT_MAX => {
+            Encoded::Scratch(bytes) if self.alone && bytes.len() <= SHORT_MAX => (Encoded::Scratch(bytes), 0),
+            Encoded::Scratch(bytes) if bytes.len() <= SHORT_MAX => {
                 self.short.extend_from_slice(&bytes);
                 (Encoded::EMPTY, bytes.len())
             }
             // The thread has but one.
-            Encoded::Scratch(bytes) if !self.alone => (Encoded::Own(Body::from(bytes.as_slice())), 0),
+            Encoded::Scratch(bytes) => (Encoded::Own(Body::from(bytes.as_slice())), 0),
             payload => (payload, 0),
         };
         self.calls.push(Ended { id, how, payload, short });

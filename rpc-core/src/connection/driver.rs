@@ -272,6 +272,7 @@ impl<T: Transport> Driver<T> {
             self.waker.clone_from(cx.waker());
             self.shared.set_driver(cx.waker());
         }
+        self.shared.set_thread();
         self.turns = self.turns.wrapping_add(1);
         // With more requests than one turn takes, turns are long.
         called || self.more() || !self.polling.is_hot() || self.turns % TURNS_PER_LOOK == 0

@@ -17,7 +17,7 @@
 //!
 //! A future reads in one of two cases. It is not in a task of tokio's, but what a runtime was entered with, `main` for most: to
 //! wake that takes a system call on a current-thread runtime, and on one of several threads wakes a thread that sleeps, which
-//! is most of the latency. Or it is in a task, on a connection of a current-thread runtime whose calls have gone alone for
+//! is most of the latency. Or it is in a task on the driver's own current-thread runtime, calls have gone alone for
 //! [long](super::shared), and to look is to read memory: then to be woken by the driver, which is in the same queue, would be a
 //! good part of the call. Other tasks have the driver read.
 //!
@@ -33,7 +33,7 @@ use tokio::runtime::Handle;
 
 use super::polling::Polling;
 use super::shared::{Shared, wake_all};
-use super::{Closing, Looked};
+use super::{Closing, Looked, Looker};
 use crate::context::refuse_wait;
 use crate::error::{ConnectionError, HandshakeError};
 use crate::frame::HEAD_LEN_MAX;
@@ -223,7 +223,7 @@ impl<R: FrameReceiver> Inlet<R> {
             let after = self.effects.events.is_empty().then(|| {
                 let mut after = shared.transmit(&mut state);
                 if answered {
-                    after.wake_driver = state.driver_if_done();
+                    after.wake_driver = state.driver_if_due();
                 }
                 after
             });
@@ -319,8 +319,8 @@ impl<T: Transport> Shared<T> {
         }
     }
 
-    /// Reads in this poll of a call, if it is the only one that is waited for, as long as nothing comes so many times.
-    pub(super) fn look(&self, id: u64, looks: u32, cx: &mut Context<'_>, answer: &mut Answer) -> Looked {
+    /// Reads in this poll of a call, if it is the only one that is waited for.
+    pub(super) fn look(&self, id: u64, looker: Looker, cx: &mut Context<'_>, answer: &mut Answer) -> Looked {
         let mut patient = true;
         let goes_on = |inlet: &mut Inlet<_>| {
             let begins = std::mem::replace(&mut inlet.awaited, id) != id;
@@ -329,6 +329,10 @@ impl<T: Transport> Shared<T> {
         };
         let awaited = self.leads.anybody && {
             let mut state = self.lock();
+            if state.is_at_rest() {
+                // The driver has read the answer, and may have left the rest to whoever calls next.
+                return Looked::NoMore;
+            }
             state.protocol.awaits_only(id) && state.is_undisturbed()
         };
         let lead = if awaited { self.take_lead(goes_on) } else { None };
@@ -340,7 +344,7 @@ impl<T: Transport> Shared<T> {
             return Looked::NoMore;
         };
         let glance = Glance::new(cx.waker());
-        lead.returns = lead.read(&glance, looks, Some(Asked { id, answer }));
+        lead.returns = lead.read(&glance, looker.looks(), Some(Asked { id, answer }));
         if !lead.returns {
             drop(lead);
             if glance.has_answer() {
@@ -350,9 +354,10 @@ impl<T: Transport> Shared<T> {
             self.lock().alone = 0;
             return Looked::NoMore;
         }
-        // Before it is left: whoever takes it over may find the answer, and that this task is not waited for.
-        if let Some(inlet) = &lead.inlet {
-            inlet.polling.schedule(false, cx);
+        match &mut lead.inlet {
+            Some(inlet) if looker == Looker::Task => inlet.polling.schedule(false, cx),
+            // The scheduler that is here may have nothing to do with it.
+            _ => cx.waker().wake_by_ref(),
         }
         Looked::Again
     }

@@ -81,16 +81,33 @@ pub(crate) enum Closing {
 pub(crate) enum Next {
     /// Its task has nothing to do but to wait.
     Awaits,
-    /// The same; but where calls have gone alone for a while, and to read is no more than to look at memory, it had better
-    /// look.
-    MayLook,
-    /// Where it is the only call that is waited for, [`look`](Link::look) comes next, and else it awaits. So for a future that
-    /// is in no task.
-    Looks,
-    /// The same, for a thread: it has nothing else to do, and looks at once.
-    Reads,
+    /// The same. It would read for itself where that is worth it: then [`look`](Link::look) comes next. A thread does at once.
+    Looks(Looker),
     /// Anything else.
     GoesOn,
+}
+
+/// Who reads for a call of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Looker {
+    /// A thread that waits.
+    Thread,
+    /// A future in no task, where it is the only call that is waited for.
+    Future,
+    /// A task, where calls have gone alone for a while, and to read is no more than to look at memory.
+    Task,
+}
+
+impl Looker {
+    /// How often it looks in one poll, some [tries](FrameReceiver::TRIES_PER_TURN) each.
+    fn looks(self) -> u32 {
+        match self {
+            // It has nobody else to poll, but somebody else may have ended its call.
+            Looker::Thread => 64,
+            // Not for longer than two microseconds, since others may be in the same task.
+            Looker::Future | Looker::Task => 2,
+        }
+    }
 }
 
 /// What a caller has found that reads for itself.
@@ -139,9 +156,7 @@ pub(crate) trait Link: StreamLink + ObjectLink + Send + Sync {
     /// it waits for has been made.
     fn read_here(&self, waiter: &Waiter);
     /// Reads what comes in this poll, if nobody else does; the outcome of the call goes into `answer`.
-    ///
-    /// Looks so many times.
-    fn look(&self, id: u64, looks: u32, cx: &mut Context<'_>, answer: &mut Answer) -> Looked;
+    fn look(&self, id: u64, looker: Looker, cx: &mut Context<'_>, answer: &mut Answer) -> Looked;
     /// Writes the outcome of a call into `answer`, if it has one. See [`Caller::poll`](crate::protocol::caller::Caller::poll).
     fn poll_call(&self, id: u64, waker: &mut Option<Waker>, answer: &mut Answer) -> bool;
     fn poll_waiting(&self, ticket: Ticket, waker: &mut Option<Waker>) -> Waited;

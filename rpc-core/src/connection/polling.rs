@@ -37,6 +37,8 @@ pub(super) struct Polling {
     hot: bool,
     /// Tries since the last success.
     tries: u32,
+    /// How many there had been when the task went behind everybody else.
+    deferred: u32,
     /// When patience ends; set at the first look at the clock.
     until: Option<Instant>,
     /// Waits in a row that came to nothing.
@@ -56,6 +58,7 @@ impl Polling {
             backs_off: latency == Latency::Balanced,
             hot: false,
             tries: 0,
+            deferred: 0,
             until: None,
             misses: 0,
             skip: 0,
@@ -86,7 +89,7 @@ impl Polling {
     pub(super) fn hit_here(&mut self) {
         self.came(true);
         self.hot = true;
-        self.tries = 0;
+        (self.tries, self.deferred) = (0, 0);
         self.until = None;
     }
 
@@ -97,7 +100,7 @@ impl Polling {
             self.hot = false;
         } else {
             self.hot = !self.patience.is_zero();
-            self.tries = 0;
+            (self.tries, self.deferred) = (0, 0);
             self.until = None;
         }
         self.hot
@@ -152,8 +155,9 @@ impl Polling {
     }
 
     /// Schedules a task that has tried in vain: now and then, and if it is `due`, behind everybody else.
-    pub(super) fn schedule(&self, due: bool, cx: &mut Context<'_>) {
-        if (due || self.tries % TRIES_PER_DEFER == 0) && self.offers.is_some() {
+    pub(super) fn schedule(&mut self, due: bool, cx: &mut Context<'_>) {
+        if (due || self.tries - self.deferred >= TRIES_PER_DEFER) && self.offers.is_some() {
+            self.deferred = self.tries;
             // To the very end: behind sockets, timers, and the future that the runtime was entered with, which is in no
             // queue and may be whose answer has just come. Not on a runtime of several threads: what is deferred there
             // waits for one of them, which may be computing, and no other can take it over.

@@ -3,7 +3,7 @@
 mod writing;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -14,7 +14,7 @@ use self::writing::{Pen, WriteTurn};
 use super::dispatch::Done;
 use super::inlet::Berth;
 use super::values::Values;
-use super::{Closing, Feeding, Link, Looked, Next};
+use super::{Closing, Feeding, Link, Looked, Looker, Next};
 use crate::body::{self, Body, Parts};
 use crate::call_layer::CallLayers;
 use crate::clock;
@@ -47,6 +47,8 @@ pub(super) struct Shared<T: Transport> {
     pub(super) leads: Leads,
     /// The driver, once woken, runs soon. A hint.
     at_hand: AtomicBool,
+    /// The thread on which the driver was polled last.
+    thread: AtomicUsize,
     /// Told of the handshake, of the peer's drain, of the end.
     changed: Notify,
     /// Whether encoded replies take more memory than they may, as of the last time one was added. A hint: who sees it
@@ -82,6 +84,8 @@ pub(super) struct State<S> {
     pub(super) sender: S,
     /// The sender's position up to which batches have been taken, or nothing is left to do for what was sent at once.
     taken: u64,
+    /// Up to where the peer may see what was sent at once.
+    sent: u64,
     /// The mechanism takes no more; the driver waits for it, since when.
     pub(super) blocked: bool,
     pub(super) failed: Option<ConnectionError>,
@@ -153,6 +157,7 @@ impl<T: Transport> Shared<T> {
                 protocol,
                 sender,
                 taken: 0,
+                sent: 0,
                 blocked: false,
                 failed: None,
                 mute: false,
@@ -170,6 +175,7 @@ impl<T: Transport> Shared<T> {
             asked: AtomicBool::new(false),
             leads,
             at_hand: AtomicBool::new(false),
+            thread: AtomicUsize::new(0),
             changed: Notify::new(),
             crowded: AtomicBool::new(false),
             glutted: AtomicBool::new(false),
@@ -303,12 +309,16 @@ impl<T: Transport> Shared<T> {
             let lend = self.may_lend(&state, payload.len());
             let State { protocol, sender, .. } = &mut *state;
             let (begun, rearm) = protocol.begin(call, payload, lend, copy, waker, sender);
-            if matches!(next, Next::MayLook | Next::Looks) {
+            if let Next::Looks(looker @ (Looker::Future | Looker::Task)) = *next {
                 let placed = matches!(begun, Attempt::Done(Begun::Placed(_)));
                 let is_alone = placed && self.leads.anybody && protocol.awaits_one_call();
                 state.alone = if is_alone { state.alone.saturating_add(1) } else { 0 };
-                let looks = *next == Next::Looks || (self.leads.tasks && state.alone > ALONE_LONG);
-                *next = if is_alone && looks { Next::Looks } else { Next::Awaits };
+                // A task of another runtime might keep its worker from sleeping.
+                let may =
+                    || self.leads.tasks && state.alone > ALONE_LONG && self.thread.load(Ordering::Relaxed) == here();
+                if !is_alone || (looker == Looker::Task && !may()) {
+                    *next = Next::Awaits;
+                }
             }
             match begun {
                 Attempt::Done(Begun::Placed(_)) if !lend && *next == Next::Awaits && self.has_company(&state) => {
@@ -348,6 +358,14 @@ impl<T: Transport> Shared<T> {
         }
     }
 
+    /// The driver is on this thread.
+    pub(super) fn set_thread(&self) {
+        let here = here();
+        if self.thread.load(Ordering::Relaxed) != here {
+            self.thread.store(here, Ordering::Relaxed);
+        }
+    }
+
     /// Whether somebody is writing what the driver has not written itself.
     pub(super) fn is_writing(&self) -> bool {
         self.turn.is_taken()
@@ -356,7 +374,7 @@ impl<T: Transport> Shared<T> {
     /// Up to where the mechanism has taken everything.
     pub(super) fn written(&self) -> u64 {
         let outlet = self.outlet();
-        let shown = self.lock().sender.shown();
+        let shown = self.lock().shown();
         outlet.writer.as_ref().map_or(0, |writer| writer.written().max(shown))
     }
 
@@ -407,7 +425,7 @@ impl<T: Transport> Shared<T> {
             let outlet = self.outlet();
             let mut state = self.lock();
             let written = match &outlet.writer {
-                Some(writer) if !sent_all => writer.written().max(state.sender.shown()),
+                Some(writer) if !sent_all => writer.written().max(state.shown()),
                 _ => u64::MAX - 1,
             };
             state.mute |= !sent_all;
@@ -468,18 +486,23 @@ impl<S: FrameSender> State<S> {
         self.protocol.awaits_nothing() && self.is_undisturbed()
     }
 
+    /// Up to where the peer may see what the writer need not know of.
+    fn shown(&self) -> u64 {
+        self.sent.max(self.sender.shown())
+    }
+
     /// Whether anything placed may go out now.
     fn may_write(&self) -> bool {
         !self.blocked && !self.mute && self.failed.is_none()
     }
 
     /// The driver, if it has to look at the time, or if what somebody here wants of it can be done now.
-    fn driver_if_due(&mut self) -> Option<Waker> {
+    pub(super) fn driver_if_due(&mut self) -> Option<Waker> {
         if self.protocol.needs_sweep() { self.driver.clone() } else { self.driver_if_done() }
     }
 
     /// The driver, if what somebody here wants of it can be done now.
-    pub(super) fn driver_if_done(&self) -> Option<Waker> {
+    fn driver_if_done(&self) -> Option<Waker> {
         let done =
             (self.draining && self.protocol.drained()) || (self.closing == Closing::Gently && self.protocol.idle());
         if done { self.driver.clone() } else { None }
@@ -549,7 +572,7 @@ impl<T: Transport> Link for Shared<T> {
                 Attempt::Unowned => copy = Some(Body::from(payload)),
             }
         };
-        if !matches!(next, Next::Reads | Next::Looks) {
+        if !matches!((&begun, next), (Begun::Placed(_), Next::Looks(_))) {
             self.take_back();
         }
         begun
@@ -567,8 +590,8 @@ impl<T: Transport> Link for Shared<T> {
         Shared::read_here(self, waiter);
     }
 
-    fn look(&self, id: u64, looks: u32, cx: &mut Context<'_>, answer: &mut Answer) -> Looked {
-        Shared::look(self, id, looks, cx, answer)
+    fn look(&self, id: u64, looker: Looker, cx: &mut Context<'_>, answer: &mut Answer) -> Looked {
+        Shared::look(self, id, looker, cx, answer)
     }
 
     fn poll_call(&self, id: u64, waker: &mut Option<Waker>, answer: &mut Answer) -> bool {
@@ -676,6 +699,14 @@ impl<T: Transport> Link for Shared<T> {
 /// After so many calls in a row that went alone, a task may read its own reply: to have the driver stop and begin again for a
 /// task that makes one call now and two then would cost more than that saves.
 const ALONE_LONG: u32 = 64;
+
+/// Tells this thread from all others, but for those that have ended.
+fn here() -> usize {
+    thread_local! {
+        static HERE: u8 = const { 0 };
+    }
+    HERE.try_with(|here| std::ptr::from_ref(here).addr()).unwrap_or(0)
+}
 
 /// Wakes everybody, also where one of them panics.
 pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {

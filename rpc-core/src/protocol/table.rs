@@ -62,7 +62,7 @@ impl<T: Keyed> Table<T> {
     }
 
     /// Adds an entry, of whose key there is none yet.
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert(&mut self, entry: T) {
         if (self.len + 1) * 2 > self.places.len() {
             let len = (self.places.len() * 2).max(PLACES_BUSY);

@@ -68,8 +68,12 @@ impl<T: Transport> Shared<T> {
             return;
         }
         if all {
-            if state.sender.send_at_once() == Sent::All {
-                state.taken = state.sender.position();
+            let sent = state.sender.send_at_once();
+            if sent != Sent::Nothing {
+                state.sent = state.sender.position();
+            }
+            if sent == Sent::All {
+                state.taken = state.sent;
                 return;
             }
         }

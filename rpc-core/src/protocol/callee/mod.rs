@@ -311,37 +311,39 @@ impl Callee {
         }
         self.accepted += 1;
         let timeout = Duration::from_micros(u64::from(head.timeout) * TIMEOUT_UNIT_MICROS).min(self.timeout_max);
-        let mut entry = Entry {
-            id: frame.id,
-            state: State::Running,
-            timeout,
-            deadline: None,
-            expired: false,
-            priority: extras.as_ref().map_or(Priority::Normal, |extras| extras.priority),
-            streams,
-            held: len,
-            charged,
-            cut: 0,
-        };
+        let id = frame.id;
+        let priority = extras.as_ref().map_or(Priority::Normal, |extras| extras.priority);
         if streams != StreamCounts::NONE {
             self.streaming += 1;
-            self.opened.push((frame.id, streams));
+            self.opened.push((id, streams));
         }
         self.unstamped = true;
-        if frame.more() {
+        let state = if frame.more() {
             let mut assembly = Assembly::new(total);
             if assembly.push(payload, true) != Fit::Part {
                 return Err(ProtocolError::Chunks);
             }
-            entry.state = State::Receiving { head, hops, extras, assembly };
+            State::Receiving { head, hops, extras, assembly }
         } else {
             let payload = match payload {
                 Piece::Here(payload) => Payload::copy(payload),
                 Piece::Landed(payload) => Payload::from(payload.into_message()),
             };
-            events.push(Event::Request(Incoming { id: frame.id, head, timeout, payload, streams, hops, extras }));
-        }
-        self.calls.insert(entry);
+            events.push(Event::Request(Incoming { id, head, timeout, payload, streams, hops, extras }));
+            State::Running
+        };
+        self.calls.insert(Entry {
+            id,
+            state,
+            timeout,
+            deadline: None,
+            expired: false,
+            priority,
+            streams,
+            held: len,
+            charged,
+            cut: 0,
+        });
         Ok(())
     }
 

@@ -56,8 +56,10 @@ impl Callee {
                 Head { kind, flags: 0, id, lead, extended }.place(bytes, out)
             };
             if placed {
-                if self.calls.len() == 1 {
-                    // As with a call that goes alone.
+                let alone = self.calls.len() == 1 && self.streaming == 0;
+                if alone {
+                    // As with a call that goes alone. But the next may come over another connection, and counts there.
+                    self.share.leave();
                     out.show();
                 }
                 Sent::placed(&extras);
@@ -65,7 +67,11 @@ impl Callee {
                     self.replies.take(len);
                     self.replies.sent(len);
                 }
-                self.remove(id);
+                if alone {
+                    self.calls.remove(id);
+                } else {
+                    self.remove(id);
+                }
                 return;
             }
         }

@@ -193,7 +193,10 @@ impl Caller {
         slot.timeout = call.timeout;
         slot.deadline = call.deadline;
         slot.position = if outgoing.is_none() { out.position() } else { u64::MAX };
-        slot.outgoing = outgoing;
+        debug_assert!(slot.outgoing.is_none());
+        if outgoing.is_some() {
+            slot.outgoing = outgoing;
+        }
         if call.extras.as_ref().is_some_and(|extras| extras.wants_metadata) {
             slot.beside = Some(Box::new(Beside { wants_metadata: true, ..Beside::default() }));
         }
