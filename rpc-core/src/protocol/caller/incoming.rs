@@ -106,10 +106,12 @@ impl Caller {
             return;
         };
         let was_open = !std::mem::replace(&mut slot.terminal, true);
-        let wanted = slot.wanted;
+        let (wanted, owes) = (slot.wanted, slot.owes());
         self.open -= usize::from(was_open);
         if !wanted {
             self.release(id);
+        } else if owes {
+            self.unsend(id);
         }
     }
 

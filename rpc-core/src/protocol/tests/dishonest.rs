@@ -63,7 +63,8 @@ fn a_body_that_ends_too_early_closes() {
 
 #[test]
 fn a_reply_to_a_half_sent_call_ends_it() {
-    for frame in [raw(3, 0, 1, &[], b"early"), raw(4, 0, 1, &[], &[0, 1, 1])] {
+    let unknown = extension(tag::CRITICAL | 0x7ff, &[]);
+    for frame in [raw(3, 0, 1, &[], b"early"), raw(4, 0, 1, &[], &[0, 1, 1]), raw(3, 0, 1, &unknown, b"early")] {
         let mut pair = Pair::new();
         let id = pair.client.place(bytes(3 * CHUNK, 0));
         pair.client.receive(&frame).unwrap();
