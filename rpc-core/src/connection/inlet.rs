@@ -355,7 +355,11 @@ impl<T: Transport> Shared<T> {
             return Looked::NoMore;
         }
         match &mut lead.inlet {
-            Some(inlet) if looker == Looker::Task => inlet.polling.schedule(false, cx),
+            Some(inlet) if looker == Looker::Task => {
+                // A long reply that comes in is work.
+                let worked = std::mem::take(&mut inlet.landing) > 0;
+                inlet.polling.schedule(worked, cx);
+            }
             // The scheduler that is here may have nothing to do with it.
             _ => cx.waker().wake_by_ref(),
         }

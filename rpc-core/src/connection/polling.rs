@@ -150,13 +150,14 @@ impl Polling {
         if !self.tried() {
             return false;
         }
-        self.schedule(self.tries == TRIES_TO_DEFER, cx);
+        self.schedule(false, cx);
         true
     }
 
-    /// Schedules a task that has tried in vain: now and then, and if it is `due`, behind everybody else.
-    pub(super) fn schedule(&mut self, due: bool, cx: &mut Context<'_>) {
-        if (due || self.tries - self.deferred >= TRIES_PER_DEFER) && self.offers.is_some() {
+    /// Schedules a task that has tried in vain: now and then, and if it has `worked` meanwhile, behind everybody else.
+    pub(super) fn schedule(&mut self, worked: bool, cx: &mut Context<'_>) {
+        let first = self.deferred == 0 && self.tries >= TRIES_TO_DEFER;
+        if (worked || first || self.tries - self.deferred >= TRIES_PER_DEFER) && self.offers.is_some() {
             self.deferred = self.tries;
             // To the very end: behind sockets, timers, and the future that the runtime was entered with, which is in no
             // queue and may be whose answer has just come. Not on a runtime of several threads: what is deferred there
