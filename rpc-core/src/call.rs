@@ -575,7 +575,7 @@ impl Exchange {
         }
     }
 
-    /// The same, for a call that reads for itself.
+    /// Polls for the answer, which may be read here.
     fn look(&mut self, link: &dyn Link, looker: Looker, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
         let Exchange::Placed(id) = *self else {
             return self.poll_answer(link, cx, answer);
