@@ -2,7 +2,6 @@
 
 #![cfg(target_os = "linux")]
 
-use std::cell::RefCell;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -188,11 +187,21 @@ fn queued_neighbour() -> Arc<AtomicU64> {
     turns
 }
 
+/// Whether a test of connections that do not sleep is to be skipped, and says so.
+fn has_one_processor() -> bool {
+    let one = available_parallelism().is_ok_and(|processors| processors.get() == 1);
+    if one {
+        eprintln!("skipped: on one processor each of the two sleeps for the other's sake");
+    }
+    one
+}
+
 /// Who wakes a task: itself, or another.
 struct Spy {
     task: tokio::task::Id,
     waker: Waker,
-    others: AtomicU64,
+    /// How often it was another.
+    others: Arc<AtomicU64>,
 }
 
 impl Wake for Spy {
@@ -207,28 +216,20 @@ impl Wake for Spy {
 /// Makes a call; how often anybody else has woken the task for it.
 async fn woken_by_others(client: &EchoClient, number: u64) -> u64 {
     let mut call = pin!(client.echo(number).into_future());
-    let mut others = 0;
+    let others = Arc::new(AtomicU64::new(0));
     let answer = poll_fn(|cx| {
-        let spy = Arc::new(Spy { task: tokio::task::id(), waker: cx.waker().clone(), others: AtomicU64::new(0) });
-        let polled = call.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&spy))));
-        SPIES.with_borrow_mut(|spies| spies.push(spy));
-        polled
+        let spy = Spy { task: tokio::task::id(), waker: cx.waker().clone(), others: Arc::clone(&others) };
+        call.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::new(spy))))
     });
     assert_eq!(answer.await, Ok(number));
-    SPIES.with_borrow_mut(|spies| spies.drain(..).for_each(|spy| others += spy.others.load(Ordering::Relaxed)));
-    others
-}
-
-thread_local! {
-    static SPIES: RefCell<Vec<Arc<Spy>>> = const { RefCell::new(Vec::new()) };
+    others.load(Ordering::Relaxed)
 }
 
 /// On one thread, over shared memory: no driver wakes it. As soon as it does not go alone any more, the driver reads.
 #[test]
 fn a_task_whose_calls_go_alone_reads_its_own_replies() {
     let _alone = alone();
-    if available_parallelism().is_ok_and(|processors| processors.get() == 1) {
-        eprintln!("skipped: on one processor each of the two sleeps for the other's sake");
+    if has_one_processor() {
         return;
     }
     let (_server, endpoint) = serve(&endpoints()[2], Latency::Low);
@@ -280,8 +281,7 @@ fn sleeps(thread: nix::unistd::Pid) -> u64 {
 #[test]
 fn a_thread_that_has_waited_for_long_once_reads_again() {
     let _alone = alone();
-    if available_parallelism().is_ok_and(|processors| processors.get() == 1) {
-        eprintln!("skipped: on one processor each of the two sleeps for the other's sake");
+    if has_one_processor() {
         return;
     }
     for endpoint in endpoints() {
@@ -348,8 +348,7 @@ fn polled() -> usize {
 #[test]
 fn a_connection_busy_for_long_leaves_the_runtimes_poll_until_it_sleeps() {
     let _alone = alone();
-    if available_parallelism().is_ok_and(|processors| processors.get() == 1) {
-        eprintln!("skipped: on one processor each of the two sleeps for the other's sake");
+    if has_one_processor() {
         return;
     }
     for endpoint in endpoints().into_iter().filter(|endpoint| !endpoint.starts_with("shm:")) {

@@ -14,10 +14,6 @@ pub(crate) trait Reader {
     fn is_woken(&self) -> bool;
     /// Instead of waking it: it is the one who reads.
     fn note(&self);
-    /// It has been given the answer.
-    fn note_answer(&self) {
-        self.note();
-    }
 }
 
 /// What a thread that waits is woken with.
@@ -56,16 +52,11 @@ impl Reader for Waiter {
 pub(crate) struct Glance<'a> {
     waker: &'a Waker,
     noted: Cell<bool>,
-    answered: Cell<bool>,
 }
 
 impl<'a> Glance<'a> {
     pub(crate) fn new(waker: &'a Waker) -> Glance<'a> {
-        Glance { waker, noted: Cell::new(false), answered: Cell::new(false) }
-    }
-
-    pub(crate) fn has_answer(&self) -> bool {
-        self.answered.get()
+        Glance { waker, noted: Cell::new(false) }
     }
 }
 
@@ -82,17 +73,10 @@ impl Reader for Glance<'_> {
     fn note(&self) {
         self.noted.set(true);
     }
-
-    fn note_answer(&self) {
-        self.noted.set(true);
-        self.answered.set(true);
-    }
 }
 
-/// Polls something on this thread until it is ready. In between the thread may [read] what the connection
-/// brings; then it sleeps.
-///
-/// [read]: crate::connection::Link::read_here
+/// Polls something on this thread until it is ready. In between the thread may read what the connection brings
+/// ([`read_here`](crate::connection::Link::read_here)); then it sleeps.
 pub(crate) fn block_on<R>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>, read: impl Fn(&Waiter)) -> R {
     thread_local! {
         static WAITER: Waiter = Waiter::new();

@@ -314,7 +314,7 @@ impl<T: Transport> Shared<T> {
     pub(super) fn read_here(&self, waiter: &Waiter) {
         let lead = if self.is_led() { self.take_lead(|inlet| inlet.polling.begin()) } else { None };
         match lead {
-            Some(mut lead) => _ = lead.read(waiter, u32::MAX, None),
+            Some(mut lead) => _ = lead.read(waiter, u32::MAX, &mut None),
             None => self.take_back(),
         }
     }
@@ -343,11 +343,11 @@ impl<T: Transport> Shared<T> {
             self.take_back();
             return Looked::NoMore;
         };
-        let glance = Glance::new(cx.waker());
-        lead.returns = lead.read(&glance, looker.looks(), Some(Asked { id, answer }));
+        let mut asked = Some(Asked { id, answer });
+        lead.returns = lead.read(&Glance::new(cx.waker()), looker.looks(), &mut asked);
         if !lead.returns {
             drop(lead);
-            if glance.has_answer() {
+            if asked.is_none() {
                 return Looked::Answer;
             }
             // Answers that take so long gain nothing by it.
@@ -404,8 +404,8 @@ struct Lead<'a, T: Transport> {
 }
 
 impl<T: Transport> Lead<'_, T> {
-    /// `true` if that was not worth it yet, and is to go on.
-    fn read(&mut self, reader: &impl Reader, looks: u32, asked: Option<Asked<'_>>) -> bool {
+    /// `true` if that was not worth it yet, and is to go on. What is `asked` for is taken once it is there.
+    fn read(&mut self, reader: &impl Reader, looks: u32, asked: &mut Option<Asked<'_>>) -> bool {
         let Some(inlet) = &mut self.inlet else { return false };
         inlet.detach();
         inlet.rests = false;
@@ -460,7 +460,7 @@ impl<R: FrameReceiver> Inlet<R> {
         shared: &Shared<T>,
         reader: &impl Reader,
         looks: u32,
-        mut asked: Option<Asked<'_>>,
+        asked: &mut Option<Asked<'_>>,
     ) -> Result<bool, ConnectionError> {
         let mut looked = 0;
         while !reader.is_woken() {
@@ -476,8 +476,8 @@ impl<R: FrameReceiver> Inlet<R> {
                     self.polling.hit_here();
                     let Taken { handled, changed, answered } = self.take_frames(shared, asked.as_mut());
                     if answered {
-                        reader.note_answer();
-                        asked = None;
+                        reader.note();
+                        *asked = None;
                     }
                     let others = self.wake(reader);
                     if changed {
