@@ -78,6 +78,7 @@ impl Transport for ShmTransport {
             wants_space: Bell::want_space(),
             landing: None,
             inbox: Inbox::default(),
+            company: Company::default(),
             long: None,
             in_place: self.in_place,
             frame_len_max,
@@ -314,6 +315,7 @@ pub struct ShmReceiver {
     /// The frame before what is in the inbox.
     landing: Option<Landing>,
     inbox: Inbox,
+    company: Company,
     /// The record behind what is in the inbox, if it is a long one; or the one that is landing.
     long: Option<Long>,
     /// Whether blocks of the peer's are read where they are.
@@ -352,15 +354,19 @@ impl ShmReceiver {
         }
         self.inbox.make_room();
         let mut filled = false;
-        while !self.inbox.is_full() {
+        while !self.inbox.is_full() && (!filled || self.company.follows()) {
             let len = match self.consumer.look() {
                 Ok(Some(len)) => len,
-                Ok(None) => break,
+                Ok(None) => {
+                    self.company.ends();
+                    break;
+                }
                 // Frames before it are good.
                 Err(_) if self.has_frames() => break,
                 Err(violation) => return Err(violation.into()),
             };
             filled = true;
+            self.company.came();
             if len >= LONG_MIN {
                 self.long = self.consumer.next()?.map(|record| Long::begin(&self.consumer, record));
                 break;
@@ -488,6 +494,37 @@ impl Long {
             landing.advance(n);
         }
         consumer.consume(self.record);
+    }
+}
+
+/// Whether records come alone or several at a time.
+///
+/// Behind one that came alone there is nothing yet, and to find that out takes as long as to fetch a line from the producer's
+/// cache: while whoever waits for the one is kept waiting. The next turn is early enough.
+#[derive(Debug, Default)]
+struct Company {
+    /// Records since there was none.
+    run: u32,
+    /// The run before had more than one.
+    before: bool,
+}
+
+impl Company {
+    fn came(&mut self) {
+        self.run = self.run.saturating_add(1);
+    }
+
+    /// There is none.
+    fn ends(&mut self) {
+        if self.run > 0 {
+            self.before = self.run > 1;
+            self.run = 0;
+        }
+    }
+
+    /// Whether another is to be expected behind the last.
+    fn follows(&self) -> bool {
+        self.before || self.run > 1
     }
 }
 
