@@ -27,6 +27,8 @@ trait Paced {
     async fn tell(&self, told: ToldClient, millis: u64);
     /// Has the server drain, and never returns.
     async fn drain(&self);
+    /// The length of something long.
+    async fn long(&self, text: &str) -> usize;
 }
 
 #[trunkline::service]
@@ -56,6 +58,10 @@ impl Paced for Clock {
             tokio::time::sleep(Duration::from_millis(millis)).await;
             let _ = told.told().await;
         });
+    }
+
+    async fn long(&self, text: &str) -> usize {
+        text.len()
     }
 
     async fn drain(&self) {
@@ -119,11 +125,13 @@ fn with_time_at_rest_within(limits: &Limits, name: &str, test: impl AsyncFn(Pace
     for scheme in ["unix", "tcp", "shm"] {
         for latency in [Latency::Balanced, Latency::Low, Latency::PowerSave] {
             let (server, endpoint) = serve_within(limits.clone(), scheme, name);
+            let limits = limits.clone();
             let (done, finished) = mpsc::channel();
             let client = std::thread::spawn(move || {
                 let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
                 runtime.block_on(async {
-                    let connection = Connection::builder().latency(latency).connect(&endpoint).await.expect("a server");
+                    let connection = Connection::builder().latency(latency).limits(limits);
+                    let connection = connection.connect(&endpoint).await.expect("a server");
                     let (over, busy) = mpsc::channel::<()>();
                     tokio::time::pause();
                     let busy = spawn_blocking(move || busy.recv());
@@ -278,6 +286,40 @@ fn a_task_whose_calls_go_alone_is_answered_and_holds_up_no_others() {
                 let other = client.clone();
                 assert_eq!(tokio::spawn(async move { other.after(0).await }).await.expect("no panic"), Ok(0));
                 assert_eq!(left.await, Ok(1));
+            }
+        };
+        tokio::spawn(calls).await.expect("no panic");
+    });
+}
+
+/// After calls that have gone alone for long others come together, of which some are sent in pieces, some wait for their turn,
+/// and some for memory to wait in.
+#[test]
+fn calls_that_do_not_go_alone_any_more_are_answered() {
+    let mut limits = Limits::default();
+    (limits.in_flight_per_connection, limits.memory_out) = (2, 1 << 20);
+    with_time_at_rest_within(&limits, "together", async |client| {
+        let calls = async move {
+            let text = "x".repeat(3_000_000);
+            let after = async || assert_eq!(client.after(0).await, Ok(0));
+            let long = async || assert_eq!(client.long(&text).await, Ok(text.len()));
+            for _ in 0..4 {
+                for _ in 0..100 {
+                    after().await;
+                }
+                tokio::join!(after(), long(), long(), after(), long(), long());
+                for _ in 0..100 {
+                    after().await;
+                }
+                long().await;
+                tokio::join!(long(), after(), long(), after());
+                let waiting = (0..4).map(|_| {
+                    let (client, text) = (client.clone(), text.clone());
+                    spawn_blocking(move || allow_wait(|| assert_eq!(client.long(&text).wait(), Ok(text.len()))))
+                });
+                for waiting in waiting.collect::<Vec<_>>() {
+                    waiting.await.expect("no panic");
+                }
             }
         };
         tokio::spawn(calls).await.expect("no panic");

@@ -279,14 +279,13 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             let cargo = object::hand_over(passed, self.call.client.connection().link(), beside, len)?;
             call.extras = Sent::load(call.extras, cargo);
         }
-        let mut waker = Some(cx.waker().clone());
         let parts = Parts { head: &payload, tail };
         let len = parts.len();
         if self.next == Next::Awaits {
             let in_task = tokio::task::try_id().is_some();
             self.next = Next::Looks(if in_task { Looker::Task } else { Looker::Future });
         }
-        let begun = link.begin(&call, parts, &mut waker, &mut self.next);
+        let begun = link.begin(&call, parts, cx.waker(), &mut self.next);
         if passed.is_some() {
             // Where the call has failed, or will be encoded anew, nobody else would notice.
             call.extras = None;

@@ -302,7 +302,7 @@ impl Opener {
             }
         }
         let parts = Parts { head: payload, tail: &[] };
-        let begun = self.link().begin(call, parts, &mut Some(self.waker()), &mut Next::GoesOn);
+        let begun = self.link().begin(call, parts, &self.waker(), &mut Next::GoesOn);
         match begun {
             Begun::Placed(id) => self.placed(id),
             Begun::Part { id, .. } => {

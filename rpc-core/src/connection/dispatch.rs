@@ -18,7 +18,7 @@ use crate::clock;
 use crate::context::{Context, Facts, allow_wait};
 use crate::error::{ConnectionError, Reason};
 use crate::object::{Object, Received};
-use crate::protocol::{Brought, Class, Encoded, Event, Failure, Finish, Incoming, Target};
+use crate::protocol::{Brought, Class, Encoded, Event, Events, Failure, Finish, Incoming, Target};
 use crate::service::{Handler, Request, Route, Router};
 use crate::share::Share;
 use crate::telemetry::HandlerSpan;
@@ -43,6 +43,10 @@ struct Runner {
     multi_thread: bool,
     /// Handlers that ended here, whose replies are to be placed.
     done: Done,
+    /// There is one event in this turn.
+    alone: bool,
+    /// Its reply has been placed.
+    answered: bool,
 }
 
 /// A place and the context of the handler in it.
@@ -74,6 +78,8 @@ impl Dispatcher {
             tasks: Arc::default(),
             multi_thread: Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread,
             done: Done::default(),
+            alone: false,
+            answered: false,
             connection,
             share,
         };
@@ -89,18 +95,18 @@ impl Dispatcher {
         &mut self.runner.done
     }
 
-    pub(super) fn handle_all(&mut self, events: &mut Vec<Event>) {
+    /// Does what is asked for; `true` if that was one call, which has been answered.
+    pub(super) fn handle_all(&mut self, events: &mut Events) -> bool {
         let Dispatcher { router, runner, .. } = self;
-        runner.done.alone = events.len() == 1;
+        runner.alone = events.len() == 1;
+        runner.answered = false;
         // Where they lie: a request is moved once, into the place of its handler.
-        for event in &mut *events {
-            match event {
-                Event::Request(incoming) => runner.request(router, incoming),
-                Event::Cancel(id) => runner.tasks.stop(*id, Stop::Cancelled),
-                Event::Expire(id) => runner.tasks.stop(*id, Stop::Expired),
-            }
-        }
-        events.clear();
+        events.each(|event, short| match event {
+            Event::Request(incoming) => runner.request(router, incoming, short),
+            Event::Cancel(id) => runner.tasks.stop(*id, Stop::Cancelled),
+            Event::Expire(id) => runner.tasks.stop(*id, Stop::Expired),
+        });
+        runner.answered
     }
 
     /// Nothing has come for a while: gives memory back.
@@ -130,17 +136,18 @@ impl Dispatcher {
 }
 
 impl Runner {
-    fn request(&mut self, router: &Router, incoming: &mut Incoming) {
+    /// Serves a request, or has it refused. One whose bytes are short has them among `short`.
+    fn request(&mut self, router: &Router, incoming: &mut Incoming, short: &[u8]) {
         let brought = incoming.extras.as_mut().and_then(|extras| extras.brought.take());
         match brought {
-            None => self.request_of(router, None, None, incoming),
-            Some(brought) => self.request_with(router, *brought, incoming),
+            None => self.request_of(router, None, None, incoming, short),
+            Some(brought) => self.request_with(router, *brought, incoming, short),
         }
     }
 
     /// A request that has to do with objects.
     #[cold]
-    fn request_with(&mut self, router: &Router, brought: Brought, incoming: &mut Incoming) {
+    fn request_with(&mut self, router: &Router, brought: Brought, incoming: &mut Incoming, short: &[u8]) {
         if let Some(deadline) = brought.deadline {
             // It has waited for what it is made on.
             incoming.timeout = deadline.saturating_duration_since(clock::now()).min(incoming.timeout);
@@ -150,8 +157,8 @@ impl Runner {
         let id = incoming.id;
         // What the program has handed out may be dropped with a request that is refused, and panic.
         let begun = catch_unwind(AssertUnwindSafe(|| match &object {
-            None => self.request_of(router, None, received, incoming),
-            Some(object) => self.request_of(object.router(), Some(object), received, incoming),
+            None => self.request_of(router, None, received, incoming, short),
+            Some(object) => self.request_of(object.router(), Some(object), received, incoming, short),
         }));
         if begun.is_err() {
             // One that has been answered already is not answered twice.
@@ -168,6 +175,7 @@ impl Runner {
         object: Option<&Object>,
         received: Option<Arc<Received>>,
         incoming: &mut Incoming,
+        short: &[u8],
     ) {
         let Some(route) = router.route(incoming.head.method) else {
             let reason = Reason::UnknownMethod { service: String::new(), method: String::new() };
@@ -178,7 +186,7 @@ impl Runner {
             return self.refuse(incoming.id, Reason::SchemaMismatch { ours, theirs });
         }
         let id = incoming.id;
-        let running = self.begin(router, route, object, received, incoming);
+        let running = self.begin(router, route, object, received, incoming, short);
         let options = &route.method.options;
         if options.blocking {
             let mut task = self.task(id, route, running);
@@ -204,6 +212,7 @@ impl Runner {
         object: Option<&Object>,
         received: Option<Arc<Received>>,
         incoming: &mut Incoming,
+        short: &[u8],
     ) -> Box<Running> {
         let Incoming { id, timeout, ref mut payload, streams, hops, ref mut extras, .. } = *incoming;
         let span = HandlerSpan::begin(&self.connection, route.method, extras);
@@ -227,7 +236,7 @@ impl Runner {
             }
         };
         running.span = span;
-        let payload = std::mem::take(payload);
+        let payload = payload.take(short);
         let context = running.lent.take().unwrap_or_else(|| running.context.share_out());
         let request = Request::new(payload, route.method, context, id, streams, received);
         running.place.start(request);
@@ -246,7 +255,13 @@ impl Runner {
         match polled {
             Poll::Ready((how, payload)) => {
                 running.span.end(&how);
-                self.done.push(id, how, payload);
+                if self.alone && !running.object {
+                    // Its caller has it while the place is cleared.
+                    self.connection.link().finish(id, how, payload);
+                    self.answered = true;
+                } else {
+                    self.done.push(id, how, payload);
+                }
                 if !running.clear() || running.object {
                     return drop_guarded(running);
                 }
@@ -334,8 +349,6 @@ pub(super) struct Done {
     calls: Vec<Ended>,
     /// Short replies, one after the other: less to move than each in a place of its own.
     short: Vec<u8>,
-    /// There will be one at most, which may keep the thread's buffer.
-    alone: bool,
 }
 
 struct Ended {
@@ -356,7 +369,6 @@ impl Done {
 
     fn push(&mut self, id: u64, how: Finish, payload: Encoded<'static>) {
         let (payload, short) = match payload {
-            Encoded::Scratch(bytes) if self.alone && bytes.len() <= SHORT_MAX => (Encoded::Scratch(bytes), 0),
             Encoded::Scratch(bytes) if bytes.len() <= SHORT_MAX => {
                 self.short.extend_from_slice(&bytes);
                 (Encoded::EMPTY, bytes.len())

@@ -546,7 +546,9 @@ fn wake_callers<T: Transport>(shared: &Shared<T>, effects: &mut Effects, cx: &Co
 fn settle<T: Transport>(shared: &Shared<T>, dispatcher: &mut Dispatcher, effects: &mut Effects, cx: &Context<'_>) {
     wake_callers(shared, effects, cx);
     loop {
-        dispatcher.handle_all(&mut effects.events);
+        if dispatcher.handle_all(&mut effects.events) {
+            return;
+        }
         if dispatcher.done().is_empty() {
             return shared.flush();
         }

@@ -146,7 +146,10 @@ pub(crate) trait Link: StreamLink + ObjectLink + Send + Sync {
     fn runtime(&self) -> &Handle;
 
     /// Makes a call, of which `payload` is the payload. See [`Caller::begin`](crate::protocol::caller::Caller::begin).
-    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: &mut Next) -> Begun;
+    ///
+    /// Where it is placed and `next` is to look for its answer, `waker` is not called: who looks asks again by itself. Nor is it
+    /// for one that is queued, which is to be asked for at once.
+    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &Waker, next: &mut Next) -> Begun;
     /// Sends more of a call that has begun in [part](Begun::Part). If there is no room for it, `waker` is called when there
     /// is, or when the call is over.
     fn feed(&self, id: u64, payload: Parts<'_>, waker: &Waker) -> Feeding;

@@ -20,7 +20,7 @@ use crate::body::{self, Body, Parts};
 use crate::call_layer::CallLayers;
 use crate::error::{CloseReason, ConnectionError};
 use crate::limits::Limits;
-use crate::protocol::{Attempt, Begun, Event, NewCall, Protocol, Spent};
+use crate::protocol::{Attempt, Begun, Events, NewCall, Protocol, Spent};
 use crate::rare::Rare;
 use crate::transport::{BatchWriter, FrameSender, Lent, Properties, Transport};
 
@@ -41,6 +41,8 @@ pub(super) struct Shared<T: Transport> {
     pub(super) asked: AtomicBool,
     /// Whether others than the driver may read.
     pub(super) leads: Leads,
+    /// The last call of a future was one to look for. A hint.
+    looks: AtomicBool,
     /// The driver, once woken, runs soon. A hint.
     at_hand: AtomicBool,
     /// The thread on which the driver was polled last.
@@ -170,6 +172,7 @@ impl<T: Transport> Shared<T> {
             left: AtomicBool::new(false),
             asked: AtomicBool::new(false),
             leads,
+            looks: AtomicBool::new(false),
             at_hand: AtomicBool::new(false),
             thread: AtomicUsize::new(0),
             changed: Notify::new(),
@@ -269,7 +272,7 @@ impl<T: Transport> Shared<T> {
 
     /// For the driver: calls that have waited for others, and wait no longer.
     #[cold]
-    pub(super) fn take_ready(&self, events: &mut Vec<Event>) {
+    pub(super) fn take_ready(&self, events: &mut Events) {
         self.ready.store(false, Ordering::Relaxed);
         self.lock().protocol.take_ready(events);
     }
@@ -312,9 +315,11 @@ impl<T: Transport> Shared<T> {
                 // A task of another runtime might keep its worker from sleeping.
                 let may =
                     || self.leads.tasks && state.alone > ALONE_LONG && self.thread.load(Ordering::Relaxed) == here();
-                if !is_alone || (looker == Looker::Task && !may()) {
+                let looks = is_alone && (looker != Looker::Task || may());
+                if !looks {
                     *next = Next::Awaits;
                 }
+                self.looks.store(looks, Ordering::Relaxed);
             }
             match begun {
                 Attempt::Done(Begun::Placed(_)) if !lend && *next == Next::Awaits && self.has_company(&state) => {
@@ -337,6 +342,14 @@ impl<T: Transport> Shared<T> {
         };
         self.finish_lending(after, lend.then_some(&Lent(payload)));
         begun
+    }
+
+    /// Has `waker` called when call `id`, which was placed without one, has its answer.
+    fn await_answer(&self, id: u64, waker: &Waker) {
+        let mut given = Some(waker.clone());
+        if self.lock().protocol.caller().await_answer(id, &mut given) {
+            waker.wake_by_ref();
+        }
     }
 
     /// Whether others write as well before the driver looks again, so that their frames had better leave together: those of
@@ -440,7 +453,7 @@ impl<T: Transport> Shared<T> {
 
     /// Hands replies of handlers that the driver has run itself to the peer, all at once.
     /// `events` gets what is to be started that has waited for them.
-    pub(super) fn finish_all(&self, done: &mut Done, events: &mut Vec<Event>) {
+    pub(super) fn finish_all(&self, done: &mut Done, events: &mut Events) {
         self.with(|State { protocol, sender, .. }, _| {
             done.each(|id, how, payload| protocol.finish(id, how, payload, sender));
             protocol.take_ready(events);

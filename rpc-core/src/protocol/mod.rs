@@ -9,6 +9,7 @@
 
 pub(crate) mod callee;
 pub(crate) mod caller;
+mod events;
 pub(crate) mod extras;
 pub(crate) mod fail;
 mod handing;
@@ -36,6 +37,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use callee::{Finish, Incoming};
 pub(crate) use caller::{Answer, Attempt, Begun, Fed, NewCall, NewWaker};
+pub(crate) use events::{Event, Events};
 pub(crate) use fail::{Class, Failure};
 pub(crate) use hello::HELLO_LEN_MAX;
 pub use hello::{MAJOR, MINOR};
@@ -92,21 +94,10 @@ impl Side {
     }
 }
 
-/// What a frame or the time asks of this side.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A request is whole.
-    Request(Incoming),
-    /// Its caller no longer wants it.
-    Cancel(u64),
-    /// Its deadline has passed.
-    Expire(u64),
-}
-
 /// What is to be done after the lock is released.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Events,
     pub(crate) wakers: Vec<Waker>,
 }
 

@@ -1,7 +1,7 @@
 //! What promises and the calls that make them have to know of each other.
 
 use super::objects::Objects;
-use super::{Encoded, Event, Finish, Protocol};
+use super::{Encoded, Events, Finish, Protocol};
 use crate::error::{CloseReason, NoResult, Reason};
 use crate::frame::RESULT;
 use crate::protocol::extras::Sent;
@@ -15,7 +15,7 @@ impl Protocol {
 
     /// A call that has to do with objects has come, whole or in part, and has been taken or not.
     #[cold]
-    pub(in crate::protocol) fn settle_call(&mut self, id: u64, events: &mut Vec<Event>) {
+    pub(in crate::protocol) fn settle_call(&mut self, id: u64, events: &mut Events) {
         if self.objects().promises(id) {
             if let Err(reason) = self.callee.promises(id) {
                 self.callee.broken.push((id, reason));
@@ -26,15 +26,11 @@ impl Protocol {
     }
 
     /// Where the last event is a request for what is not there yet, it waits instead.
-    pub(in crate::protocol) fn park_last(&mut self, events: &mut Vec<Event>) {
-        let Some(Event::Request(incoming)) = events.last() else {
-            return;
-        };
-        let brought = incoming.extras.as_ref().and_then(|extras| extras.brought.as_ref());
+    pub(in crate::protocol) fn park_last(&mut self, events: &mut Events) {
+        let extras = events.last_request().and_then(|incoming| incoming.extras.as_ref());
+        let brought = extras.and_then(|extras| extras.brought.as_ref());
         if brought.is_some_and(|brought| brought.awaits != 0) {
-            if let Some(Event::Request(incoming)) = events.pop() {
-                self.callee.park(incoming);
-            }
+            events.pop_request().into_iter().for_each(|incoming| self.callee.park(incoming));
         }
     }
 
@@ -105,7 +101,7 @@ impl Protocol {
     }
 
     /// Starts them, before any that come now.
-    pub(crate) fn take_ready(&mut self, events: &mut Vec<Event>) {
+    pub(crate) fn take_ready(&mut self, events: &mut Events) {
         if self.has_ready() {
             self.callee.take_ready(events);
             // Where an object has been withdrawn meanwhile.

@@ -55,19 +55,33 @@ impl<T: Transport> Link for Shared<T> {
         &self.runtime
     }
 
-    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &mut Option<Waker>, next: &mut Next) -> Begun {
+    fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &Waker, next: &mut Next) -> Begun {
+        // To count a waker for nothing takes as long as a lock.
+        let looks = match next {
+            Next::Looks(Looker::Thread) => true,
+            Next::Looks(Looker::Future | Looker::Task) => self.looks.load(Ordering::Relaxed),
+            Next::Awaits | Next::GoesOn => false,
+        };
+        let mut is_given = !looks;
+        let mut given = is_given.then(|| waker.clone());
         let mut copy = None;
         let begun = loop {
-            match self.attempt(call, payload, &mut copy, waker, next) {
+            match self.attempt(call, payload, &mut copy, &mut given, next) {
+                Attempt::Done(Begun::Starved) if !is_given => (is_given, given) = (true, Some(waker.clone())),
                 Attempt::Done(begun) => break begun,
                 Attempt::Lent(id) => break self.begin_feeding(id, payload, call.oneway || call.result),
                 // Outside of the lock: it may be long, and its bytes not in memory yet.
                 Attempt::Unowned => copy = Some(Body::from(payload)),
             }
         };
-        if !matches!((&begun, next), (Begun::Placed(_), Next::Looks(_))) {
-            self.take_back();
+        match (&begun, next) {
+            (Begun::Placed(_), Next::Looks(_)) => return begun,
+            (Begun::Placed(id), _) if !is_given => self.await_answer(*id, waker),
+            // Its next poll, which sends more of it, leaves one.
+            (Begun::Part { .. }, _) if !is_given => waker.wake_by_ref(),
+            _ => {}
         }
+        self.take_back();
         begun
     }
 

@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::Event;
 use super::caller::REPLY_INLINE_MAX;
+use super::events::{Arrived, Event, Events};
 use super::extras::{CallExtras, Extras};
 use super::fail::{Class, Failure, WireReason};
 use super::message::{Assembly, ChunkLen, Fit, Message, Opening, Piece};
@@ -45,7 +45,7 @@ pub(crate) struct Incoming {
     pub(crate) id: u64,
     pub(crate) head: CallHead,
     pub(crate) timeout: Duration,
-    pub(crate) payload: Payload,
+    pub(crate) payload: Arrived,
     pub(crate) streams: StreamCounts,
     /// How many handlers it has come through.
     pub(crate) hops: u8,
@@ -61,18 +61,23 @@ pub(crate) enum Finish {
     Failed(Failure),
 }
 
+/// A request of which chunks are still to come.
+#[derive(Debug)]
+struct Receiving {
+    head: CallHead,
+    hops: u8,
+    extras: Option<Box<CallExtras>>,
+    assembly: Assembly,
+}
+
+/// What is long and rare is in a box: an entry is written with every call.
 #[derive(Debug)]
 enum State {
-    Receiving {
-        head: CallHead,
-        hops: u8,
-        extras: Option<Box<CallExtras>>,
-        assembly: Assembly,
-    },
+    Receiving(Box<Receiving>),
     /// It is whole, and waits for the result of another call: in [`Callee::parked`].
     Parked,
     Running,
-    Replying(Message),
+    Replying(Box<Message>),
     /// The reply is out, and the call's streams go on.
     Streaming,
 }
@@ -274,7 +279,7 @@ impl Callee {
         &mut self,
         frame: &Frame<'_>,
         landed: &mut Option<Landed>,
-        events: &mut Vec<Event>,
+        events: &mut Events,
     ) -> Result<(), ProtocolError> {
         if frame.id <= self.last_id || frame.id & 1 != self.parity {
             return Err(ProtocolError::CallId { id: frame.id, last: self.last_id });
@@ -323,11 +328,11 @@ impl Callee {
             if assembly.push(payload, true) != Fit::Part {
                 return Err(ProtocolError::Chunks);
             }
-            State::Receiving { head, hops, extras, assembly }
+            State::Receiving(Box::new(Receiving { head, hops, extras, assembly }))
         } else {
             let payload = match payload {
-                Piece::Here(payload) => Payload::copy(payload),
-                Piece::Landed(payload) => Payload::from(payload.into_message()),
+                Piece::Here(payload) => events.keep(payload),
+                Piece::Landed(payload) => Arrived::Long(payload.into_message()),
             };
             events.push(Event::Request(Incoming { id, head, timeout, payload, streams, hops, extras }));
             State::Running
@@ -399,7 +404,7 @@ impl Callee {
     /// Where a CHUNK of call `id` with `len` bytes of payload may land.
     pub(crate) fn lend(&mut self, id: u64, len: usize) -> Option<Filling> {
         match &mut self.calls.get_mut(id)?.state {
-            State::Receiving { assembly, .. } => assembly.lend(len),
+            State::Receiving(receiving) => receiving.assembly.lend(len),
             State::Parked | State::Running | State::Replying(_) | State::Streaming => None,
         }
     }
@@ -409,7 +414,7 @@ impl Callee {
         &mut self,
         frame: &Frame<'_>,
         landed: &mut Option<Landed>,
-        events: &mut Vec<Event>,
+        events: &mut Events,
     ) -> Result<(), ProtocolError> {
         if frame.id == 0 || frame.id > self.last_id {
             return Err(ProtocolError::Unexpected("CHUNK of a call that has not begun"));
@@ -419,8 +424,8 @@ impl Callee {
         let Some(entry) = self.calls.get_mut(frame.id) else {
             return self.requests.stray(len);
         };
-        let (head, hops, extras, assembly) = match &mut entry.state {
-            State::Receiving { head, hops, extras, assembly } => (head, *hops, extras, assembly),
+        let Receiving { head, hops, extras, assembly } = match &mut entry.state {
+            State::Receiving(receiving) => &mut **receiving,
             // It was whole.
             State::Parked | State::Running | State::Streaming => return Err(ProtocolError::Chunks),
             // Its deadline passed while it came in, and the peer has yet to hear of it.
@@ -433,15 +438,16 @@ impl Callee {
         self.requests.go_on(len)?;
         entry.held += len;
         if fit == Fit::Whole {
-            let payload = Payload::from(assembly.take().unwrap_or_default());
-            let (id, head, timeout, streams, extras) = (entry.id, *head, entry.timeout, entry.streams, extras.take());
+            let payload = Arrived::Long(assembly.take().unwrap_or_default().into());
+            let (id, head, hops, extras) = (entry.id, *head, *hops, extras.take());
+            let (timeout, streams) = (entry.timeout, entry.streams);
             entry.state = State::Running;
             events.push(Event::Request(Incoming { id, head, timeout, payload, streams, hops, extras }));
         }
         Ok(())
     }
 
-    pub(crate) fn handle_cancel(&mut self, id: u64, events: &mut Vec<Event>) -> Result<(), ProtocolError> {
+    pub(crate) fn handle_cancel(&mut self, id: u64, events: &mut Events) -> Result<(), ProtocolError> {
         if id == 0 || id > self.last_id || id & 1 != self.parity {
             return Err(ProtocolError::Unexpected("CANCEL of a call that was never made"));
         }
@@ -452,7 +458,7 @@ impl Callee {
             State::Running | State::Streaming => events.push(Event::Cancel(id)),
             // Its handler is still there, and what it sends ends with it.
             State::Replying(_) if entry.streams.returned > 0 => events.push(Event::Cancel(id)),
-            State::Receiving { .. } | State::Parked => self.conclude(id, Failure::not_executed(Reason::Cancelled)),
+            State::Receiving(_) | State::Parked => self.conclude(id, Failure::not_executed(Reason::Cancelled)),
             State::Replying(_) => self.conclude(id, Failure::maybe_executed(Reason::Cancelled)),
         }
         Ok(())
@@ -467,10 +473,10 @@ impl Callee {
         if self.promising {
             self.broken.push((id, failure.reason.clone()));
         }
-        let before = std::mem::replace(&mut entry.state, State::Replying(message));
+        let before = std::mem::replace(&mut entry.state, State::Replying(Box::new(message)));
         let (held, charged) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.charged));
         match before {
-            State::Receiving { assembly, .. } => self.requests.forget(assembly.rest()),
+            State::Receiving(receiving) => self.requests.forget(receiving.assembly.rest()),
             State::Parked => self.parked.retain(|incoming| incoming.id != id),
             State::Running | State::Streaming => {}
             State::Replying(message) => {
@@ -492,14 +498,14 @@ impl Callee {
     }
 
     /// Stamps new calls and reports overdue ones. Returns when the next one is due.
-    pub(crate) fn sweep(&mut self, now: Instant, events: &mut Vec<Event>) -> Option<Instant> {
+    pub(crate) fn sweep(&mut self, now: Instant, events: &mut Events) -> Option<Instant> {
         self.unstamped = false;
         let mut next: Option<Instant> = None;
         let mut overdue = Vec::new();
         for entry in self.calls.iter_mut() {
             let waits = match &entry.state {
                 State::Replying(message) => !message.begun && message.len() > REPLY_INLINE_MAX,
-                State::Running | State::Parked | State::Receiving { .. } => !entry.expired,
+                State::Running | State::Parked | State::Receiving(_) => !entry.expired,
                 State::Streaming => false,
             };
             if !waits {
@@ -513,7 +519,7 @@ impl Callee {
             entry.expired = true;
             match entry.state {
                 State::Running => events.push(Event::Expire(entry.id)),
-                State::Receiving { .. } | State::Parked => overdue.push((entry.id, Class::NotExecuted)),
+                State::Receiving(_) | State::Parked => overdue.push((entry.id, Class::NotExecuted)),
                 // Its caller gives no credit for it, and waits no longer.
                 State::Replying(_) | State::Streaming => overdue.push((entry.id, Class::MaybeExecuted)),
             }
@@ -580,7 +586,7 @@ impl Callee {
     pub(crate) fn revive(&mut self, id: u64) {
         self.forget_streams(id);
         let entry = self.calls.get_mut(id);
-        if let Some(entry) = entry.filter(|entry| !matches!(entry.state, State::Receiving { .. } | State::Parked)) {
+        if let Some(entry) = entry.filter(|entry| !matches!(entry.state, State::Receiving(_) | State::Parked)) {
             entry.state = State::Running;
         }
     }
@@ -627,8 +633,8 @@ impl Callee {
                 self.calls.insert(entry);
                 continue;
             }
-            if let State::Receiving { assembly, .. } = &entry.state {
-                self.requests.forget(assembly.rest());
+            if let State::Receiving(receiving) = &entry.state {
+                self.requests.forget(receiving.assembly.rest());
             }
             self.requests.release(entry.held);
             self.share.release(entry.charged);

@@ -107,7 +107,7 @@ impl Callee {
             self.unstamped = true;
             self.backlog_credit.push_back(entry.priority, id);
         }
-        entry.state = State::Replying(message);
+        entry.state = State::Replying(Box::new(message));
     }
 
     pub(super) fn remove(&mut self, id: u64) {

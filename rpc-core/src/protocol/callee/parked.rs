@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Callee, Incoming, State};
 use crate::error::Reason;
 use crate::object::Object;
-use crate::protocol::Event;
+use crate::protocol::events::{Event, Events};
 use crate::protocol::fail::{Failure, parse_reason};
 use crate::protocol::objects::{Brought, Objects, Target};
 
@@ -35,7 +35,7 @@ impl Callee {
     /// What calls bring along that have been taken and wait for an object, and their ids.
     fn awaiting(&mut self, object: u64) -> impl Iterator<Item = (u64, &mut Brought)> {
         let receiving = self.calls.iter_mut().filter_map(|entry| match &mut entry.state {
-            State::Receiving { extras, .. } => Some((entry.id, extras)),
+            State::Receiving(receiving) => Some((entry.id, &mut receiving.extras)),
             State::Parked | State::Running | State::Replying(_) | State::Streaming => None,
         });
         let parked = self.parked.iter_mut().map(|incoming| (incoming.id, &mut incoming.extras));
@@ -79,7 +79,7 @@ impl Callee {
     }
 
     /// Those calls, unless they have ended meanwhile.
-    pub(crate) fn take_ready(&mut self, events: &mut Vec<Event>) {
+    pub(crate) fn take_ready(&mut self, events: &mut Events) {
         for id in std::mem::take(&mut self.ready) {
             let Some(at) = self.parked.iter().position(|incoming| incoming.id == id) else { continue };
             let extras = self.parked[at].extras.as_ref();

@@ -549,6 +549,15 @@ impl Caller {
         true
     }
 
+    /// Leaves a waker for the answer of call `id`, in exchange for the one that was there; `true` if it is there already.
+    pub(crate) fn await_answer(&mut self, id: u64, waker: &mut Option<Waker>) -> bool {
+        match self.slot_mut(id).filter(|slot| slot.outcome.is_none()) {
+            Some(slot) => std::mem::swap(&mut slot.waker, waker),
+            None => return true,
+        }
+        false
+    }
+
     /// The caller has lost interest. Its waker goes to `idle`, to be dropped outside the lock.
     pub(crate) fn abandon(&mut self, id: u64, idle: &mut Vec<Waker>) {
         let Some(slot) = self.slot_mut(id) else {

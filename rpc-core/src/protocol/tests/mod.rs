@@ -228,13 +228,14 @@ impl Node {
     }
 
     fn sort_effects(&mut self) {
-        for event in self.effects.events.drain(..) {
-            match event {
-                Event::Request(incoming) => self.requests.push(incoming),
-                Event::Cancel(id) => self.cancelled.push(id),
-                Event::Expire(id) => self.expired.push(id),
+        self.effects.events.each(|event, short| match std::mem::replace(event, Event::Cancel(0)) {
+            Event::Request(mut incoming) => {
+                incoming.payload.keep(short);
+                self.requests.push(incoming);
             }
-        }
+            Event::Cancel(id) => self.cancelled.push(id),
+            Event::Expire(id) => self.expired.push(id),
+        });
         self.effects.wakers.drain(..).for_each(Waker::wake);
     }
 
