@@ -1,7 +1,9 @@
 //! A call, from the caller's side: a value, then a future, then an outcome.
 
+mod exchange;
 mod opener;
 mod options;
+mod outcome;
 mod pipelined;
 mod with_metadata;
 mod witness;
@@ -18,22 +20,22 @@ use crate::body::Parts;
 use crate::call_layer::OutgoingCall;
 use crate::client::Client;
 use crate::clock;
-use crate::codec::{DecodeBudget, DecodeError};
 use crate::connection::polling::step_back;
-use crate::connection::{Feeding, Link, Looked, Looker, Next};
+use crate::connection::{Feeding, Link, Looker, Next};
 use crate::context::{Scope, waiting_would_deadlock};
 use crate::error::{CallError, Reason};
 use crate::frame::{CallHead, StreamCounts, timeout_units};
 use crate::limits::Limit;
 use crate::method::MethodDescriptor;
-use crate::object::{self, Passing, Received};
+use crate::object::{self, Passing};
 use crate::protocol::extras::Sent;
-use crate::protocol::{Answer, Begun, Class, Failure, NewCall, Ticket, Waited};
+use crate::protocol::{Answer, Begun, NewCall};
 use crate::rare::Rare;
 use crate::scratch::Scratch;
-use crate::streaming::Receiver;
 use crate::waiter::block_on;
-use crate::wire::{Arguments, Half, Output};
+use crate::wire::{Arguments, Output};
+use exchange::Exchange;
+use outcome::{failed, outcome};
 use witness::Witness;
 
 pub(crate) use opener::Opener;
@@ -534,168 +536,5 @@ impl<R> Drop for Pending<R> {
     fn drop(&mut self) {
         self.exchange.abandon(&**self.client.connection().link());
         self.witness.dropped(&self.client, self.method);
-    }
-}
-
-/// What a call's future holds of the connection.
-#[derive(Debug, Default)]
-enum Exchange {
-    /// Not begun.
-    Unsent,
-    /// In the queue.
-    Waiting(Ticket),
-    /// In a slot, and begun. What is left of it is here: this, and behind it the tail of the arguments; so many bytes in all.
-    Part { id: u64, head: Vec<u8>, len: usize },
-    /// In a slot.
-    Placed(u64),
-    /// Nothing any more.
-    #[default]
-    Over,
-}
-
-impl Exchange {
-    fn poll_placed(&mut self, link: &dyn Link, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        let ticket = match *self {
-            Exchange::Waiting(ticket) => ticket,
-            Exchange::Part { .. } => return Poll::Pending,
-            _ => return Poll::Ready(Ok(())),
-        };
-        let mut waker = Some(cx.waker().clone());
-        match link.poll_waiting(ticket, &mut waker) {
-            Waited::Waiting => Poll::Pending,
-            Waited::Placed(id) => {
-                *self = Exchange::Placed(id);
-                Poll::Ready(Ok(()))
-            }
-            Waited::Failed(failure) => {
-                *self = Exchange::Over;
-                Poll::Ready(Err(failure))
-            }
-        }
-    }
-
-    /// Polls for the answer, which may be read here.
-    fn look(&mut self, link: &dyn Link, looker: Looker, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
-        let Exchange::Placed(id) = *self else {
-            return self.poll_answer(link, cx, answer);
-        };
-        match link.look(id, looker, cx, answer) {
-            Looked::Answer => {
-                *self = Exchange::Over;
-                Poll::Ready(id)
-            }
-            Looked::Again => Poll::Pending,
-            Looked::NoMore => self.poll_answer(link, cx, answer),
-        }
-    }
-
-    fn poll_answer(&mut self, link: &dyn Link, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<u64> {
-        let Exchange::Placed(id) = *self else {
-            panic!("a call was polled after it had its outcome");
-        };
-        // Mostly the poll that follows the wake-up finds the answer, and needs no waker of its own.
-        if !link.poll_call(id, &mut None, answer) && !link.poll_call(id, &mut Some(cx.waker().clone()), answer) {
-            return Poll::Pending;
-        }
-        *self = Exchange::Over;
-        Poll::Ready(id)
-    }
-
-    /// Lets go of the call, if there is one; mostly it is over.
-    #[inline]
-    fn abandon(&mut self, link: &dyn Link) {
-        if !matches!(self, Exchange::Unsent | Exchange::Over) {
-            self.abandon_call(link);
-        }
-    }
-
-    #[cold]
-    fn abandon_call(&mut self, link: &dyn Link) {
-        match std::mem::take(self) {
-            Exchange::Unsent | Exchange::Over => {}
-            Exchange::Waiting(ticket) => link.abandon_waiting(ticket),
-            Exchange::Part { id, .. } | Exchange::Placed(id) => link.abandon(id),
-        }
-    }
-}
-
-/// The outcome of an answer to call `id`, of which `given` arguments are streams.
-#[inline]
-fn outcome<R: Output>(
-    client: &Client,
-    method: &'static MethodDescriptor,
-    answer: &mut Answer,
-    id: u64,
-    given: u8,
-) -> Result<R::Ok, CallError<R::Err>> {
-    if R::STREAMS == 0 {
-        return decode::<R>(client, method, answer);
-    }
-    // Before it is decoded: a reply that cannot be is the end of its stream.
-    let id = id + 2 * (u64::from(given) + 1);
-    let receiver = Receiver::new(client.connection().clone(), id, client.codec, client.decode);
-    let mut ok = decode::<R>(client, method, answer)?;
-    R::attach(&mut ok, receiver);
-    Ok(ok)
-}
-
-/// The same without its streams, in the types of the method.
-#[inline]
-fn decode<R: Output>(
-    client: &Client,
-    method: &'static MethodDescriptor,
-    answer: &mut Answer,
-) -> Result<R::Ok, CallError<R::Err>> {
-    // What came along, for as long as it is decoded.
-    let mut _received = None;
-    let (half, bytes) = match answer {
-        Answer::Small { half, bytes, len } => (*half, &bytes[..usize::from(*len)]),
-        Answer::Large { half, bytes } => (*half, &**bytes),
-        Answer::Failed(failure) => return Err(failed(failure.clone(), method)),
-        Answer::Extended(extended) => {
-            let Some(extended) = extended.as_mut() else {
-                return Err(CallError::MaybeExecuted(Reason::InvalidReply(DecodeError::Malformed)));
-            };
-            _received = extended.claim.take().map(|claim| Received::new(claim, client.connection()).entered());
-            match &extended.answer {
-                Ok((half, bytes)) => (*half, &**bytes),
-                Err(failure) => return Err(failed(failure.clone(), method)),
-            }
-        }
-    };
-    let mut input = bytes;
-    let mut budget = DecodeBudget::new(client.decode.0, client.decode.1);
-    // The handler did run; where what it said cannot be read, that is lost.
-    let lost = |error| CallError::MaybeExecuted(Reason::InvalidReply(error));
-    match half {
-        Half::Ok => {
-            let ok = R::decode_ok(client.codec, &mut input, &mut budget).map_err(lost)?;
-            all_of(input).map_err(lost)?;
-            Ok(ok)
-        }
-        Half::Err => {
-            let error = R::decode_err(client.codec, &mut input, &mut budget).map_err(lost)?;
-            all_of(input).map_err(lost)?;
-            Err(CallError::App(error))
-        }
-    }
-}
-
-/// That nothing is left behind a reply.
-fn all_of(rest: &[u8]) -> Result<(), DecodeError> {
-    if rest.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes { left: rest.len() }) }
-}
-
-fn failed<E>(failure: Failure, method: &'static MethodDescriptor) -> CallError<E> {
-    let reason = match failure.reason {
-        // The peer says only that it does not know the method; this side knows which it was.
-        Reason::UnknownMethod { .. } => {
-            Reason::UnknownMethod { service: method.service.to_owned(), method: method.name.to_owned() }
-        }
-        reason => reason,
-    };
-    match failure.class {
-        Class::NotExecuted => CallError::NotExecuted(reason),
-        Class::MaybeExecuted | Class::App => CallError::MaybeExecuted(reason),
     }
 }

@@ -10,9 +10,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::time::Sleep;
 
+use super::exchange::Exchange;
 use super::opener::{Opener, Prepared, Told};
+use super::outcome::decode;
 use super::witness::Witness;
-use super::{Call, CallFuture, Exchange, Terms, decode};
+use super::{Call, CallFuture, Terms};
 use crate::client::{Client, ServiceClient};
 use crate::clock;
 use crate::connection::{Link, Next};
