@@ -255,7 +255,7 @@ impl Runner {
         match polled {
             Poll::Ready((how, payload)) => {
                 running.span.end(&how);
-                if self.alone && !running.object {
+                if self.alone && !running.object && payload.as_slice().len() <= SHORT_MAX {
                     // Its caller has it while the place is cleared.
                     self.connection.link().finish(id, how, payload);
                     self.answered = true;

@@ -546,14 +546,17 @@ fn wake_callers<T: Transport>(shared: &Shared<T>, effects: &mut Effects, cx: &Co
 fn settle<T: Transport>(shared: &Shared<T>, dispatcher: &mut Dispatcher, effects: &mut Effects, cx: &Context<'_>) {
     wake_callers(shared, effects, cx);
     loop {
-        if dispatcher.handle_all(&mut effects.events) {
-            return;
-        }
-        if dispatcher.done().is_empty() {
-            return shared.flush();
-        }
-        shared.finish_all(dispatcher.done(), &mut effects.events);
         // Mostly nobody has waited for what was done.
+        if dispatcher.handle_all(&mut effects.events) {
+            if !shared.ready.load(Ordering::Relaxed) {
+                return;
+            }
+            shared.take_ready(&mut effects.events);
+        } else if dispatcher.done().is_empty() {
+            return shared.flush();
+        } else {
+            shared.finish_all(dispatcher.done(), &mut effects.events);
+        }
         if effects.events.is_empty() {
             return;
         }

@@ -147,8 +147,7 @@ pub(crate) trait Link: StreamLink + ObjectLink + Send + Sync {
 
     /// Makes a call, of which `payload` is the payload. See [`Caller::begin`](crate::protocol::caller::Caller::begin).
     ///
-    /// Where it is placed and `next` is to look for its answer, `waker` is not called: who looks asks again by itself. Nor is it
-    /// for one that is queued, which is to be asked for at once.
+    /// Where it is placed and `next` is to look for its answer, `waker` need not be called: who looks asks again by itself.
     fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &Waker, next: &mut Next) -> Begun;
     /// Sends more of a call that has begun in [part](Begun::Part). If there is no room for it, `waker` is called when there
     /// is, or when the call is over.

@@ -218,7 +218,7 @@ pub struct ShmWriter {
     turns_left: u32,
 }
 
-/// In each of them at least a long record is read, or a full inbox: the largest ring, four times.
+/// In each of them but the first at least a long record is read, or a full inbox: the largest ring, four times.
 const TURNS_AFTER_END: u32 = 4 * (CAPACITY_MAX / LONG_MIN) as u32;
 
 impl ShmWriter {
@@ -335,7 +335,7 @@ struct Long {
 const LONG_MIN: usize = HEAD_LEN_MAX + LANDING_LEN_MIN;
 
 impl ShmReceiver {
-    /// Copies published records, up to what the inbox holds; `false` if there is nothing to look at.
+    /// Copies published records, up to what the inbox holds, or the first alone; `false` if there is nothing to look at.
     fn fill(&mut self) -> io::Result<bool> {
         if let Some(long) = self.long.take() {
             if let Some(landing) = self.landing.as_mut().filter(|landing| landing.missing() > 0) {

@@ -77,8 +77,8 @@ impl<T: Transport> Link for Shared<T> {
         match (&begun, next) {
             (Begun::Placed(_), Next::Looks(_)) => return begun,
             (Begun::Placed(id), _) if !is_given => self.await_answer(*id, waker),
-            // Its next poll, which sends more of it, leaves one.
-            (Begun::Part { .. }, _) if !is_given => waker.wake_by_ref(),
+            // The next poll leaves one, or finds that it has been placed and answered meanwhile.
+            (Begun::Part { .. } | Begun::Queued(_), _) if !is_given => waker.wake_by_ref(),
             _ => {}
         }
         self.take_back();

@@ -352,8 +352,8 @@ impl Callee {
         Ok(())
     }
 
-    /// What counts in the server's memory: payloads that do not lie inside their handler's box, and what the streams to it
-    /// may hold.
+    /// What counts in the server's memory: payloads that are too long to lie inside their handler's box, and what the streams
+    /// to it may hold.
     fn charge(&self, total: u64, streams: StreamCounts) -> u64 {
         let payload = if total > Payload::INLINE_MAX as u64 { total } else { 0 };
         payload + u64::from(streams.given) * self.stream_window
