@@ -161,6 +161,8 @@ pub(crate) struct Callee {
     pub(crate) opened: Vec<(u64, StreamCounts)>,
     /// Calls with streams that a FAIL has ended here.
     pub(crate) concluded: Vec<u64>,
+    /// The box of a request that is whole, for the next that comes in pieces.
+    spare: Option<Box<Receiving>>,
     /// Calls that wait for the results of others, in the order in which they came.
     parked: Vec<Incoming>,
     /// Parked calls that are to be started.
@@ -222,6 +224,7 @@ impl Callee {
             streaming: 0,
             opened: Vec::new(),
             concluded: Vec::new(),
+            spare: None,
             parked: Vec::new(),
             ready: Vec::new(),
             promising: false,
@@ -328,7 +331,7 @@ impl Callee {
             if assembly.push(payload, true) != Fit::Part {
                 return Err(ProtocolError::Chunks);
             }
-            State::Receiving(Box::new(Receiving { head, hops, extras, assembly }))
+            State::Receiving(self.receiving(Receiving { head, hops, extras, assembly }))
         } else {
             let payload = match payload {
                 Piece::Here(payload) => events.keep(payload),
@@ -350,6 +353,17 @@ impl Callee {
             cut: 0,
         });
         Ok(())
+    }
+
+    /// In the box of one that is whole, if there is one.
+    fn receiving(&mut self, receiving: Receiving) -> Box<Receiving> {
+        match self.spare.take() {
+            Some(mut spare) => {
+                *spare = receiving;
+                spare
+            }
+            None => Box::new(receiving),
+        }
     }
 
     /// What counts in the server's memory: payloads that are too long to lie inside their handler's box, and what the streams
@@ -424,8 +438,8 @@ impl Callee {
         let Some(entry) = self.calls.get_mut(frame.id) else {
             return self.requests.stray(len);
         };
-        let Receiving { head, hops, extras, assembly } = match &mut entry.state {
-            State::Receiving(receiving) => &mut **receiving,
+        let assembly = match &mut entry.state {
+            State::Receiving(receiving) => &mut receiving.assembly,
             // It was whole.
             State::Parked | State::Running | State::Streaming => return Err(ProtocolError::Chunks),
             // Its deadline passed while it came in, and the peer has yet to hear of it.
@@ -437,12 +451,16 @@ impl Callee {
         }
         self.requests.go_on(len)?;
         entry.held += len;
-        if fit == Fit::Whole {
+        if fit == Fit::Part {
+            return Ok(());
+        }
+        if let State::Receiving(mut whole) = std::mem::replace(&mut entry.state, State::Running) {
+            let Receiving { head, hops, extras, assembly } = &mut *whole;
             let payload = Arrived::Long(assembly.take().unwrap_or_default().into());
-            let (id, head, hops, extras) = (entry.id, *head, *hops, extras.take());
-            let (timeout, streams) = (entry.timeout, entry.streams);
-            entry.state = State::Running;
+            let (head, hops, extras) = (*head, *hops, extras.take());
+            let Entry { id, timeout, streams, .. } = *entry;
             events.push(Event::Request(Incoming { id, head, timeout, payload, streams, hops, extras }));
+            self.spare = Some(whole);
         }
         Ok(())
     }
@@ -538,6 +556,7 @@ impl Callee {
             queue.shrink_to_fit();
         }
         self.encoders.shrink_to_fit();
+        self.spare = None;
         self.parked.shrink_to_fit();
     }
 
