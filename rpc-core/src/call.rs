@@ -205,7 +205,7 @@ impl<A: Arguments, R: Output> CallFuture<'_, A, R> {
             self.exchange = Exchange::Over;
             return Poll::Ready(Ok(0));
         }
-        // Whoever has the answer to a call that has just gone out wakes this task.
+        // Whoever has the answer to a call that has just gone out wakes this task; or it looks, and asks to be polled for that.
         if fresh && self.next != Next::Looks(Looker::Thread) {
             if let Next::Looks(_) = self.next {
                 cx.waker().wake_by_ref();

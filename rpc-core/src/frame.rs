@@ -1,4 +1,5 @@
-//! The frame: a 16-byte header, extensions, a body. The only module that knows byte offsets.
+//! The frame: a 16-byte header, extensions, a body. What stands in the body of HELLO, GOAWAY and a few others is known
+//! where they are made and read.
 //!
 //! ```text
 //! frame := len[4] kind[1] flags[1] ext[2]  id[8]   extensions[ext]  body[len - 8 - ext]

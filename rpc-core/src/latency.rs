@@ -10,7 +10,9 @@ use std::time::Duration;
 /// thread in [`Call::wait`](crate::Call::wait) looks for itself, and so does the future that a runtime's `block_on` was given,
 /// `main` for most, or over shared memory a task that makes one call after another: a few times each time it is polled, and
 /// then it is polled again.
-/// A connection on which nothing happens sleeps, whatever is set here.
+/// A connection on which nothing happens sleeps, whatever is set here. So does one within a process
+/// ([`PeerIdentity::SameProcess`](crate::transport::PeerIdentity::SameProcess)): the runtime that would look again is what makes
+/// the other end answer.
 ///
 /// Both ends choose for themselves, and both matter: a call wakes the server, its reply the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

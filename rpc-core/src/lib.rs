@@ -5,7 +5,7 @@
 //! # Invariants
 //!
 //! - The protocol machine performs no I/O and never reads a clock; time and the buffer it writes to are arguments.
-//! - [`frame`] is the only module that knows byte offsets.
+//! - [`frame`] alone knows where in a frame the bytes are.
 //! - No byte from a peer can panic this crate, make it allocate more than its [`Limits`], or make another connection fail.
 //! - There is no unsafe code here.
 //!

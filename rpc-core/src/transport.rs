@@ -150,7 +150,8 @@ pub trait BatchWriter: Send + 'static {
     type Batch: Default + Send + 'static;
 
     /// Whether a write costs much more than a frame, a system call for instance, so that frames of callers that are
-    /// about to call as well had better leave together.
+    /// about to call as well had better leave together. Where it does not, and the receiver
+    /// [detaches](FrameReceiver::DETACHES), a task whose calls go alone reads its own replies.
     const COSTLY: bool = true;
 
     /// Writes without waiting and without registering anybody for a wake-up.
@@ -364,7 +365,8 @@ pub enum PeerIdentity {
         /// Its process id, as of when it was asked for.
         pid: u32,
     },
-    /// This process itself.
+    /// This process itself. Connections to it never look again before they sleep, whatever their
+    /// [`Latency`](crate::Latency).
     SameProcess,
     /// Nobody vouches for it: a stream or a transport that the program brought along.
     Unknown,

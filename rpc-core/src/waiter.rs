@@ -75,8 +75,8 @@ impl Reader for Glance<'_> {
     }
 }
 
-/// Polls something on this thread until it is ready. In between the thread may read what the connection brings
-/// ([`read_here`](crate::connection::Link::read_here)); then it sleeps.
+/// Polls something on this thread until it is ready. In between, where the poll does not do that itself, `read` may have the
+/// thread read what the connection brings ([`read_here`](crate::connection::Link::read_here)); then it sleeps.
 pub(crate) fn block_on<R>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>, read: impl Fn(&Waiter)) -> R {
     thread_local! {
         static WAITER: Waiter = Waiter::new();

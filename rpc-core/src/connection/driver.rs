@@ -47,9 +47,9 @@ pub(super) struct Driver<T: Transport> {
     /// Dropped first, whenever and wherever the driver is.
     _end: EndGuard<T>,
     shared: Arc<Shared<T>>,
-    /// What comes in. Elsewhere while it sleeps, if a thread might read.
+    /// What comes in. Elsewhere while others read, or might.
     inlet: Option<Box<Inlet<T::Receiver>>>,
-    /// How often threads had read when it looked last.
+    /// How often others had read when it looked last.
     leads: u64,
     /// When to look whether they still do.
     watch: Option<Instant>,
@@ -231,7 +231,7 @@ impl<T: Transport> Driver<T> {
         failed.map_or(Ok(true), Err)
     }
 
-    /// The thread that has just been woken will read what it waits for next. `false` if anybody else waits.
+    /// Who has just been woken will read what it waits for next. `false` if anybody else waits.
     fn leave_to_threads(&mut self) -> bool {
         if self.more() || !self.shared.is_at_rest() {
             return false;

@@ -21,7 +21,7 @@
 //! [long](super::shared), and to look is to read memory: then to be woken by the driver, which is in the same queue, would be a
 //! good part of the call. Other tasks have the driver read.
 //!
-//! Who reads takes the answer in the same turn of the connection's lock in which its frame is handled.
+//! Who reads in the poll of a call takes the answer in the same turn of the connection's lock in which its frame is handled.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -54,7 +54,7 @@ pub(super) struct Inlet<R> {
     pub(super) effects: Effects,
     /// Frames received.
     pub(super) frames: u64,
-    /// How the connection has ended for a thread that was reading.
+    /// How the connection has ended for who was reading.
     pub(super) failed: Option<ConnectionError>,
     /// Whether what comes wakes nobody.
     detached: bool,
@@ -80,9 +80,9 @@ pub(super) struct Berth<R> {
     inlet: Option<Box<Inlet<R>>>,
     /// The driver is to have it, at the next opportunity.
     wanted: bool,
-    /// The driver will look by itself whether threads still use it.
+    /// The driver will look by itself whether others still use it.
     watched: bool,
-    /// How often threads have taken it.
+    /// How often others have taken it.
     leads: u64,
     /// The driver is no more.
     gone: bool,

@@ -85,7 +85,7 @@ impl Polling {
         self.begin();
     }
 
-    /// The same for a thread, whose next wait begins when it [says so](Self::begin).
+    /// The same for a thread or a future, whose next wait begins when it [says so](Self::begin).
     pub(super) fn hit_here(&mut self) {
         self.came(true);
         self.hot = true;

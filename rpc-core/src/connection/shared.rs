@@ -35,13 +35,13 @@ pub(super) struct Shared<T: Transport> {
     outlet: Mutex<Outlet<T::Writer>>,
     /// The receiving half while nobody reads. Held for moments, and never while the state is.
     pub(super) berth: Mutex<Berth<T::Receiver>>,
-    /// A thread has left the inlet there, and what comes wakes nobody.
+    /// The inlet has been left there, and what comes wakes nobody.
     pub(super) left: AtomicBool,
-    /// A thread would have read, but the driver had the inlet.
+    /// Somebody else would have read, but the driver had the inlet.
     pub(super) asked: AtomicBool,
     /// Whether others than the driver may read.
     pub(super) leads: Leads,
-    /// The last call of a future was one to look for. A hint.
+    /// The last call of a future or a task was one to look for. A hint.
     looks: AtomicBool,
     /// The driver, once woken, runs soon. A hint.
     at_hand: AtomicBool,
@@ -93,7 +93,7 @@ pub(super) struct State<S> {
     driver_scheduled: bool,
     /// A caller has written since the driver looked last.
     pub(super) wrote: bool,
-    /// How many calls in a row have gone alone, and were answered while one could wait.
+    /// How many calls in a row have gone alone, and were answered before it was no longer worth while to look.
     pub(super) alone: u32,
     driver: Option<Waker>,
     pub(super) closing: Closing,

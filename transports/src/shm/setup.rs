@@ -25,9 +25,9 @@ use super::segment;
 use crate::suspect::Suspect;
 use crate::sys;
 
-/// The version of the set-up and of what stands in the rings beside frames.
 /// A longer segment is not made on a thread that drives tasks: its pages take milliseconds.
 const AT_ONCE: usize = 4 << 20;
+/// The version of the set-up and of what stands in the rings beside frames.
 const VERSION: u16 = 1;
 const MAGIC: &[u8; 8] = b"TRNKSHM\0";
 const LEN: usize = 64;

@@ -56,7 +56,7 @@ impl<T: Transport> Link for Shared<T> {
     }
 
     fn begin(&self, call: &NewCall, payload: Parts<'_>, waker: &Waker, next: &mut Next) -> Begun {
-        // To count a waker for nothing takes as long as a lock.
+        // A waker is cloned by a locked operation, and dropped by another: as much as a lock.
         let looks = match next {
             Next::Looks(Looker::Thread) => true,
             Next::Looks(Looker::Future | Looker::Task) => self.looks.load(Ordering::Relaxed),

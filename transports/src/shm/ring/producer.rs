@@ -154,7 +154,7 @@ impl<O: Own, P: Peer> Producer<O, P> {
             return false;
         }
         self.zero(self.committed + LINE);
-        // Pairs with the Acquire fence in `Consumer::next`: who sees this word sees the batch, and the zero after it.
+        // Pairs with the Acquire fence in `Consumer::find`: who sees this word sees the batch, and the zero after it.
         self.own.store(self.ring.byte(self.published), self.first_word, Ordering::Release);
         self.first_word = 0;
         self.published = self.committed;
