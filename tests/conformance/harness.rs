@@ -11,7 +11,7 @@ use crate::fixture::{Carrier, Fixture, Placement};
 use crate::table;
 
 /// For whatever has to happen at once: a guard against hanging, not a measurement.
-pub(crate) const GUARD: Duration = Duration::from_secs(5);
+pub(crate) const GUARD: Duration = Duration::from_secs(20);
 /// For a whole case.
 const WATCHDOG: Duration = Duration::from_secs(60);
 

@@ -186,8 +186,12 @@ impl Runner {
             return self.refuse(incoming.id, Reason::SchemaMismatch { ours, theirs });
         }
         let id = incoming.id;
-        let running = self.begin(router, route, object, received, incoming, short);
         let options = &route.method.options;
+        if incoming.cancelled && !options.no_cancel {
+            // It would make a reply for nobody.
+            return self.refuse(id, Reason::Cancelled);
+        }
+        let running = self.begin(router, route, object, received, incoming, short);
         if options.blocking {
             let mut task = self.task(id, route, running);
             task.queued = true;

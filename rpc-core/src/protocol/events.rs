@@ -21,6 +21,8 @@ pub(crate) struct Events {
     list: Vec<Event>,
     /// The bytes of short requests, one after the other: less to move than each in a place of its own.
     short: Vec<u8>,
+    /// How many of `list` are cancels.
+    cancels: usize,
 }
 
 /// The bytes of a request, until its handler has them.
@@ -71,6 +73,7 @@ impl Events {
 
     #[inline]
     pub(crate) fn push(&mut self, event: Event) {
+        self.cancels += usize::from(matches!(event, Event::Cancel(_)));
         self.list.push(event);
     }
 
@@ -110,11 +113,24 @@ impl Events {
     /// Takes everything out, in order. The bytes are those of short requests.
     #[inline]
     pub(crate) fn each(&mut self, mut f: impl FnMut(&mut Event, &[u8])) {
-        for event in &mut self.list {
-            f(event, &self.short);
+        for at in 0..self.list.len() {
+            if self.cancels > 0 {
+                self.look_ahead(at);
+            }
+            f(&mut self.list[at], &self.short);
         }
         self.list.clear();
         self.short.clear();
+        self.cancels = 0;
+    }
+
+    /// Tells a request of the cancel that came right behind it.
+    #[cold]
+    fn look_ahead(&mut self, at: usize) {
+        let (events, later) = self.list.split_at_mut(at + 1);
+        if let Some(Event::Request(incoming)) = events.last_mut() {
+            incoming.cancelled = later.iter().any(|event| matches!(event, Event::Cancel(id) if *id == incoming.id));
+        }
     }
 
     /// Gives memory back.

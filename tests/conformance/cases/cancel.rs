@@ -119,13 +119,22 @@ pub(crate) async fn a_handler_may_refuse_to_be_cancelled(fixture: Fixture) {
     assert_eq!(connection.stats().calls_in_flight, 1);
     served.ledger.seen(Mark::Finished, call).await;
     assert_eq!(served.ledger.count(Mark::Dropped, call), 0);
+    // Nor before it has begun.
+    let call = token();
+    drop(suite.regardless(call, 0).send().await.expect("it is sent"));
+    served.ledger.seen(Mark::Finished, call).await;
     served.rests_with(&connection).await;
 }
 
 pub(crate) async fn an_abandoned_reply_is_let_go(fixture: Fixture) {
     let served = fixture.serve().await;
     let (connection, suite) = served.suite().await;
-    // Cancelled while the reply is on its way, and after it has come: more than any window holds, all in all.
+    // Cancelled before the call is looked at, and more at once than the server's memory holds replies for.
+    for _ in 0..40 {
+        let _ = poll_once(pin!(suite.reply_of(1 << 20).into_future())).await;
+    }
+    assert_eq!(soon("a reply", suite.reply_of(4_000_000)).await.map(|reply| reply.len()), Ok(4_000_000));
+    // While the reply is on its way, and after it has come: more than any window holds, all in all.
     for round in 0..30u64 {
         let mut pending = pin!(suite.reply_of(1 << 20).into_future());
         let _ = poll_once(pending.as_mut()).await;

@@ -49,6 +49,8 @@ pub(crate) struct Incoming {
     pub(crate) streams: StreamCounts,
     /// How many handlers it has come through.
     pub(crate) hops: u8,
+    /// Its caller no longer wants it, and nobody has looked at it yet.
+    pub(crate) cancelled: bool,
     pub(crate) extras: Option<Box<CallExtras>>,
 }
 
@@ -337,7 +339,8 @@ impl Callee {
                 Piece::Here(payload) => events.keep(payload),
                 Piece::Landed(payload) => Arrived::Long(payload.into_message()),
             };
-            events.push(Event::Request(Incoming { id, head, timeout, payload, streams, hops, extras }));
+            let cancelled = false;
+            events.push(Event::Request(Incoming { id, head, timeout, payload, streams, hops, cancelled, extras }));
             State::Running
         };
         self.calls.insert(Entry {
@@ -459,7 +462,8 @@ impl Callee {
             let payload = Arrived::Long(assembly.take().unwrap_or_default().into());
             let (head, hops, extras) = (*head, *hops, extras.take());
             let Entry { id, timeout, streams, .. } = *entry;
-            events.push(Event::Request(Incoming { id, head, timeout, payload, streams, hops, extras }));
+            let cancelled = false;
+            events.push(Event::Request(Incoming { id, head, timeout, payload, streams, hops, cancelled, extras }));
             self.spare = Some(whole);
         }
         Ok(())
