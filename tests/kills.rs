@@ -25,7 +25,7 @@ const ROLE: &str = "TRUNKLINE_KILLS_ROLE";
 const DIR: &str = "TRUNKLINE_KILLS_DIR";
 const COUNT: &str = "TRUNKLINE_KILLS";
 /// Against hanging; nothing that works takes as long.
-const GUARD: Duration = Duration::from_secs(10);
+const GUARD: Duration = Duration::from_secs(20);
 /// How long a call of a stopped server's may take.
 const DEADLINE: Duration = Duration::from_millis(150);
 const LENGTHS: [usize; 8] = [0, 8, 100, 300, 3000, 40_000, 300_000, 1_500_000];

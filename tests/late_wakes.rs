@@ -143,7 +143,7 @@ async fn an_answer_that_overtakes_the_word_that_its_call_is_placed_is_not_lost()
     until(&connection, "the answer is there", |stats| stats.objects_imported == 2).await;
     gate.open();
     slow.join().expect("no panic");
-    let shelf = tokio::time::timeout(Duration::from_secs(10), shelf).await.expect("an answer").expect("a shelf");
+    let shelf = tokio::time::timeout(Duration::from_secs(20), shelf).await.expect("an answer").expect("a shelf");
     assert_eq!(shelf.take().await, Ok(7));
     drop(held);
 }

@@ -154,7 +154,7 @@ fn desk() -> (DeskClient, Arc<Seen>) {
 
 /// The output of what has to happen at once.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(5), future).await.expect("not within 5 s")
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("not within 20 s")
 }
 
 #[tokio::test]

@@ -142,7 +142,7 @@ async fn a_oneway_call_reaches_its_handler() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), touched).await.expect("the handler runs");
+    tokio::time::timeout(Duration::from_secs(20), touched).await.expect("the handler runs");
 }
 
 #[tokio::test]

@@ -213,7 +213,7 @@ async fn a_layer_that_panics_leaves_nobody_waiting() {
     let shelf = shop.shelf("tea").pipelined();
     let (drawer, opened) = Pipelined::split(shelf.drawer("top").pipelined());
     let both = async { (shelf.await.is_ok(), opened.await.is_ok()) };
-    assert_eq!(tokio::time::timeout(Duration::from_secs(10), both).await, Ok((true, true)));
+    assert_eq!(tokio::time::timeout(Duration::from_secs(20), both).await, Ok((true, true)));
     // Nor does it matter that it panics again where all of it is dropped.
     let inner = drawer.drawer("left").pipelined().drawer("back").pipelined();
     drop((drawer, inner));

@@ -379,7 +379,7 @@ fn a_connection_busy_for_long_leaves_the_runtimes_poll_until_it_sleeps() {
             });
             calls.await.expect("the calls went well");
             server.shutdown_background();
-            tokio::time::timeout(Duration::from_secs(10), connection.closed()).await.expect("the end is heard of");
+            tokio::time::timeout(Duration::from_secs(20), connection.closed()).await.expect("the end is heard of");
         });
     }
 }

@@ -40,12 +40,12 @@ fn calls_end_with_the_runtime_that_drives_them() {
     let client = driving.block_on(WaitingClient::connect(&endpoint)).expect("the server is there");
     let sent = driving.block_on(client.never().send()).expect("it is sent");
     let closed = client.connection();
-    driving.shutdown_timeout(Duration::from_secs(5));
+    driving.shutdown_timeout(Duration::from_secs(20));
 
     let gone = ConnectionError::RuntimeGone;
     let (outcome, again, why) = waiting.block_on(async {
         let all = async { (sent.await, client.never().await, closed.closed().await) };
-        tokio::time::timeout(Duration::from_secs(5), all).await.expect("nobody waits for ever")
+        tokio::time::timeout(Duration::from_secs(20), all).await.expect("nobody waits for ever")
     });
     assert_eq!(outcome, Err(CallError::MaybeExecuted(Reason::ConnectionLost(gone.clone()))));
     assert_eq!(again, Err(CallError::NotExecuted(Reason::ConnectionLost(gone.clone()))));
@@ -76,8 +76,8 @@ fn a_thread_that_waits_ends_with_the_runtime_that_drives_its_connection() {
                 let _ = sender.send(error.expect("calls go on until one fails"));
             });
             std::thread::sleep(Duration::from_millis(millis));
-            driving.shutdown_timeout(Duration::from_secs(5));
-            let error = ended.recv_timeout(Duration::from_secs(5)).expect("nobody waits for ever");
+            driving.shutdown_timeout(Duration::from_secs(20));
+            let error = ended.recv_timeout(Duration::from_secs(20)).expect("nobody waits for ever");
             assert_eq!(error.reason(), Some(&Reason::ConnectionLost(ConnectionError::RuntimeGone)));
             waiting.join().expect("no panic");
         }

@@ -13,7 +13,7 @@ use trunkline_transports::BindError;
 use trunkline_transports::tcp::{TcpConnector, TcpListener};
 
 async fn guard<F: Future>(test: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(5), test).await.expect("nothing happened for 5 s")
+    tokio::time::timeout(Duration::from_secs(20), test).await.expect("nothing happened for 20 s")
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ pub(crate) async fn a_server_killed_mid_call(fixture: Fixture) {
     let began = Instant::now();
     let lost = soon("its outcome", pending).await;
     assert_eq!(lost, Err(CallError::MaybeExecuted(Reason::ConnectionLost(ConnectionError::PeerGone))));
-    assert!(began.elapsed() < Duration::from_secs(1), "it took {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
     assert_eq!(soon("the end", connection.closed()).await, ConnectionError::PeerGone);
     let refused = suite.count(call, b"").await;
     assert_eq!(refused, Err(CallError::NotExecuted(Reason::ConnectionLost(ConnectionError::PeerGone))));

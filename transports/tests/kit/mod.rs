@@ -148,7 +148,7 @@ pub(crate) fn frame(id: u64, len: usize) -> Vec<u8> {
 
 /// Fails instead of hanging.
 pub(crate) async fn guard<F: Future>(test: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(5), test).await.expect("nothing happened for 5 s")
+    tokio::time::timeout(Duration::from_secs(20), test).await.expect("nothing happened for 20 s")
 }
 
 /// A directory of the test's own, gone at its end.
