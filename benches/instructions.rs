@@ -13,7 +13,7 @@
 
 use std::error::Error;
 use std::process::ExitCode;
-use std::{env, fs, io, process};
+use std::{env, io};
 
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -174,19 +174,18 @@ async fn connection(transport: &str) -> Result<Connection, Box<dyn Error>> {
         tokio::spawn(server.listen(Once(Some(there))).run());
         return Ok(client.over_transport(here).await?);
     }
-    let socket = env::temp_dir().join(format!("trunkline-instructions-{}.sock", process::id()));
+    // They need no name any more once they are connected.
+    let directory = tempfile::tempdir()?;
     let uri = match transport {
         "tcp" => "tcp://127.0.0.1:0".to_owned(),
-        "unix" | "shm" => format!("{transport}:{}", socket.display()),
+        "unix" | "shm" => format!("{transport}:{}/s", directory.path().display()),
         "mem" => "mem:instructions".to_owned(),
         _ => return Err(format!("no transport is called `{transport}`").into()),
     };
     let server = server.bind(uri).await?;
     let endpoint = server.endpoints().remove(0);
     tokio::spawn(server.run());
-    let connection = client.connect(endpoint).await?;
-    let _ = fs::remove_file(socket);
-    Ok(connection)
+    Ok(client.connect(endpoint).await?)
 }
 
 /// Listens for one peer that is there already.

@@ -127,9 +127,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let desk = Arc::new(Desk::default());
-    let path = env::temp_dir().join(format!("callbacks-{}.sock", std::process::id()));
+    let directory = tempfile::tempdir()?;
     let server = Server::builder().service(NewsServer::new(Arc::clone(&desk)));
-    let server = server.bind(format!("unix:{}", path.display())).await?;
+    let server = server.bind(format!("unix:{}/news.sock", directory.path().display())).await?;
     let (endpoint, handle) = (server.endpoints().remove(0), server.handle());
     let serving = tokio::spawn(server.run());
 

@@ -283,9 +283,7 @@ const SPAWNED_ALLOWED: u64 = 4;
 /// One test: what two of them allocate at a time could not be told apart.
 #[test]
 fn calls_allocate_nothing() {
-    let dir = std::env::temp_dir().join(format!("trunkline-allocations-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a temporary directory");
-    check(&format!("unix:{}", dir.join("sock").display()));
-    let _ = std::fs::remove_dir_all(&dir);
+    let directory = tempfile::tempdir().expect("a directory of our own");
+    check(&format!("unix:{}/s", directory.path().display()));
     check("tcp://127.0.0.1:0");
 }

@@ -60,10 +60,10 @@ impl Ring for Link {
 }
 
 /// Three servers, each a client of the next, over sockets; and a client of the first.
-async fn circle(name: &str, limits: Limits) -> (RingClient, Arc<AtomicU32>, Arc<Mutex<Vec<Reason>>>) {
-    let dir = std::env::temp_dir();
-    let endpoint =
-        |at: usize| format!("unix:{}", dir.join(format!("{name}-{}-{at}.sock", std::process::id())).display());
+async fn circle(limits: Limits) -> (RingClient, Arc<AtomicU32>, Arc<Mutex<Vec<Reason>>>) {
+    // They need no names any more once they are connected.
+    let directory = tempfile::tempdir().expect("a directory of our own");
+    let endpoint = |at: usize| format!("unix:{}/{at}", directory.path().display());
     let passed = Arc::<AtomicU32>::default();
     let refused = Arc::<Mutex<Vec<Reason>>>::default();
     let mut links = Vec::new();
@@ -95,7 +95,7 @@ fn only(refused: &Mutex<Vec<Reason>>) -> Reason {
 
 #[tokio::test]
 async fn a_circle_over_three_connections_ends_by_its_hops() {
-    let (first, passed, refused) = circle("cycles-hops", Limits::default().hops(16)).await;
+    let (first, passed, refused) = circle(Limits::default().hops(16)).await;
     // Sixteen handlers may be behind a call; the seventeenth may make none.
     assert_eq!(soon(first.pass(16)).await, Ok(17));
     passed.store(0, Ordering::SeqCst);
@@ -107,7 +107,7 @@ async fn a_circle_over_three_connections_ends_by_its_hops() {
 
 #[tokio::test]
 async fn many_circles_at_once_end_as_well() {
-    let (first, _, _) = circle("cycles-many", Limits::default().hops(8)).await;
+    let (first, _, _) = circle(Limits::default().hops(8)).await;
     let mut calls = Vec::new();
     for _ in 0..40 {
         calls.push(first.pass(u32::MAX).send().await.expect("it is sent"));

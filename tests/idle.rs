@@ -76,10 +76,9 @@ async fn busy(uri: &str) -> Vec<BusyClient> {
 
 #[tokio::test]
 async fn a_connection_at_rest_is_small() {
-    let path = std::env::temp_dir().join(format!("trunkline-idle-{}", std::process::id()));
-    std::fs::create_dir(&path).expect("a directory of our own");
+    let directory = tempfile::tempdir().expect("a directory of our own");
     let server = Server::builder().service(BusyServer::new(Plain));
-    let server = server.bind(format!("unix:{}/s", path.display())).await.expect("a socket");
+    let server = server.bind(format!("unix:{}/s", directory.path().display())).await.expect("a socket");
     let (uri, handle) = (server.endpoints().concat(), server.handle());
     let served = tokio::spawn(server.run());
     // What the process keeps for all connections, present and future, is nobody's.
@@ -104,5 +103,4 @@ async fn a_connection_at_rest_is_small() {
     drop(clients);
     handle.shutdown();
     served.await.expect("the server ends well");
-    let _ = std::fs::remove_dir_all(path);
 }

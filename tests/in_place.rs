@@ -5,11 +5,10 @@
 
 use std::fs;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::sync::{Semaphore, mpsc};
 use trunkline::transport::{ShmConnector, ShmListener};
 use trunkline::{CallError, Connection, Limits, Reason, Server, ServerHandle};
@@ -94,25 +93,13 @@ struct Scene {
     handle: ServerHandle,
     connection: Connection,
     client: ReaderClient,
-    directory: PathBuf,
-}
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.directory);
-    }
+    directory: TempDir,
 }
 
 /// A server and a client in this process; where they are `trusting`, both read in place.
 async fn scene(trusting: bool) -> Scene {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let directory = std::env::temp_dir().join(format!("trunkline-in-place-{}-{number}", std::process::id()));
-    let mut builder = fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(&directory).unwrap();
-
-    let path = directory.join("s");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
     let mut listener = ShmListener::builder(&path).blocks(BLOCKS, BLOCK);
     let mut connector = ShmConnector::new(&path).blocks(BLOCKS, BLOCK);
     if trusting {
@@ -259,7 +246,7 @@ async fn an_argument_outlives_its_connection() {
 #[tokio::test]
 async fn limits_are_what_they_are_elsewhere() {
     let scene = scene(true).await;
-    let path = scene.directory.join("small");
+    let path = scene.directory.path().join("small");
     // SAFETY: this process writes to no message that it has sent.
     let listener = unsafe { ShmListener::builder(&path).assume_peer_trusted() };
     let (kept, sums) = (mpsc::unbounded_channel().0, mpsc::unbounded_channel().0);

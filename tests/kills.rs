@@ -493,20 +493,20 @@ async fn none_has_failed(mut callers: JoinSet<Vec<Outcome>>) {
 
 /// Has a process survive.
 fn survive(role: &str) {
-    let dir = std::env::temp_dir().join(format!("trunkline-kills-{}-{}", role.replace(' ', "-"), std::process::id()));
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir).unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let names = shared_names();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "another_process", "--nocapture", "--test-threads=1"]).env(ROLE, role).env(DIR, &dir);
-    let stderr = File::create(dir.join("stderr")).unwrap();
+    command
+        .args(["--exact", "another_process", "--nocapture", "--test-threads=1"])
+        .env(ROLE, role)
+        .env(DIR, dir.path());
+    let stderr = File::create(dir.path().join("stderr")).unwrap();
     let output = command.stdin(Stdio::null()).stderr(stderr).output().unwrap();
-    let stderr = fs::read_to_string(dir.join("stderr")).unwrap();
+    let stderr = fs::read_to_string(dir.path().join("stderr")).unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && !stderr.contains("panicked"), "{role}: {}: {stderr}{said}", output.status);
     said.lines().filter_map(|line| line.strip_prefix("tally ")).for_each(|line| eprintln!("{role}: {line}"));
     assert_eq!(shared_names(), names, "names are left behind");
-    let _ = fs::remove_dir_all(&dir);
 }
 
 #[test]

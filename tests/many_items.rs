@@ -63,8 +63,8 @@ async fn check(mut rows: Streaming<Row>) -> Result<u64, u64> {
 }
 
 async fn both_ways(scheme: &str) {
-    let path = std::env::temp_dir().join(format!("trunkline-many-items-{}-{scheme}", std::process::id()));
-    let endpoint = format!("{scheme}:{}", path.display());
+    let directory = tempfile::tempdir().expect("a directory of our own");
+    let endpoint = format!("{scheme}:{}/s", directory.path().display());
     let server = Server::builder().service(CountServer::new(Counter)).bind(&endpoint).await.expect("a server");
     tokio::spawn(server.run_until(std::future::pending::<()>()));
     let client = CountClient::connect(&endpoint).await.expect("a client");

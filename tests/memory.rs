@@ -2,7 +2,6 @@
 
 #![cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use trunkline::transport::ShmListener;
@@ -21,17 +20,10 @@ impl Echo for Plain {
     }
 }
 
-fn directory() -> PathBuf {
-    use std::os::unix::fs::DirBuilderExt;
-    let path = std::env::temp_dir().join(format!("trunkline-memory-{}", std::process::id()));
-    std::fs::DirBuilder::new().mode(0o700).create(&path).expect("a directory of our own");
-    path
-}
-
 #[tokio::test]
 async fn a_ring_that_finds_no_room_is_turned_away_until_another_goes() {
-    let directory = directory();
-    let listener = ShmListener::bind(directory.join("s")).expect("a listener");
+    let directory = tempfile::tempdir().expect("a directory of our own");
+    let listener = ShmListener::bind(directory.path().join("s")).expect("a listener");
     // Room for two rings of 256 KiB and 4 KiB, and not for a third.
     let limits = Limits::default().memory_total(700 << 10);
     let server = Server::builder().service(EchoServer::new(Plain)).limits(limits).listen(listener);
@@ -58,5 +50,4 @@ async fn a_ring_that_finds_no_room_is_turned_away_until_another_goes() {
 
     handle.shutdown();
     served.await.expect("the server ends well");
-    let _ = std::fs::remove_dir_all(directory);
 }

@@ -11,6 +11,7 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
+use tempfile::tempdir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{MissedTickBehavior, interval};
 use trunkline::transport::{BoxTransport, Connector, UnixConnector, async_trait};
@@ -47,23 +48,24 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn endpoints() -> Vec<String> {
-    let path = |scheme| format!("{scheme}:{}/trunkline-polling-{}.{scheme}", temp(), std::process::id());
-    vec!["tcp://127.0.0.1:0".to_owned(), path("unix"), path("shm")]
-}
-
-fn temp() -> String {
-    std::env::temp_dir().display().to_string()
-}
+const SCHEMES: [&str; 3] = ["tcp", "unix", "shm"];
 
 /// A server on a thread of its own, for as long as the runtime lives.
-fn serve(endpoint: &str, latency: Latency) -> (Runtime, String) {
+fn serve(scheme: &str, latency: Latency) -> (Runtime, String) {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let directory = tempdir().expect("a directory of our own");
+    let endpoint = match scheme {
+        "tcp" => "tcp://127.0.0.1:0".to_owned(),
+        _ => format!("{scheme}:{}/s", directory.path().display()),
+    };
     let server = runtime
         .block_on(Server::builder().service(EchoServer::new(Plain)).latency(latency).bind(endpoint))
         .expect("the endpoint is free");
     let endpoint = server.endpoints().remove(0);
-    runtime.spawn(server.run());
+    runtime.spawn(async move {
+        let _directory = directory;
+        server.run().await;
+    });
     (runtime, endpoint)
 }
 
@@ -109,8 +111,8 @@ fn a_timer_and_a_neighbour_have_their_turns_beside_a_busy_client() {
     for (latency, in_task) in
         [(Latency::Balanced, true), (Latency::Low, true), (Latency::Balanced, false), (Latency::Low, false)]
     {
-        for endpoint in endpoints() {
-            let (server, endpoint) = serve(&endpoint, latency);
+        for scheme in SCHEMES {
+            let (server, endpoint) = serve(scheme, latency);
             let client = Builder::new_current_thread().enable_all().build().expect("a runtime");
             let (millis, calls, ticks, turns) = client.block_on(async {
                 let (connection, client) = connect(&endpoint, latency).await;
@@ -144,8 +146,8 @@ fn a_timer_and_a_neighbour_have_their_turns_beside_a_busy_client() {
 #[test]
 fn between_two_looks_others_have_a_turn() {
     let _alone = alone();
-    for endpoint in endpoints() {
-        let (_server, endpoint) = serve(&endpoint, Latency::Low);
+    for scheme in SCHEMES {
+        let (_server, endpoint) = serve(scheme, Latency::Low);
         let client = Builder::new_current_thread().enable_all().build().expect("a runtime");
         client.block_on(async {
             let (_connection, client) = connect(&endpoint, Latency::Low).await;
@@ -232,7 +234,7 @@ fn a_task_whose_calls_go_alone_reads_its_own_replies() {
     if has_one_processor() {
         return;
     }
-    let (_server, endpoint) = serve(&endpoints()[2], Latency::Low);
+    let (_server, endpoint) = serve("shm", Latency::Low);
     let client = Builder::new_current_thread().enable_all().build().expect("a runtime");
     client.block_on(async {
         let (_connection, client) = connect(&endpoint, Latency::Low).await;
@@ -257,7 +259,7 @@ fn a_task_whose_calls_go_alone_reads_its_own_replies() {
 #[test]
 fn a_task_of_another_runtime_has_the_driver_read() {
     let _alone = alone();
-    let (_server, endpoint) = serve(&endpoints()[2], Latency::Low);
+    let (_server, endpoint) = serve("shm", Latency::Low);
     let connection =
         Connection::builder().latency(Latency::Low).connect_blocking(&endpoint).expect("the server is there");
     let client: EchoClient = connection.client();
@@ -284,8 +286,8 @@ fn a_thread_that_has_waited_for_long_once_reads_again() {
     if has_one_processor() {
         return;
     }
-    for endpoint in endpoints() {
-        let (_server, endpoint) = serve(&endpoint, Latency::Low);
+    for scheme in SCHEMES {
+        let (_server, endpoint) = serve(scheme, Latency::Low);
         let (tell, told) = std::sync::mpsc::channel();
         let at = endpoint.clone();
         let driver = std::thread::spawn(move || {
@@ -321,8 +323,8 @@ fn a_thread_that_has_waited_for_long_once_reads_again() {
 fn every_latency_carries_calls() {
     let _alone = alone();
     for latency in [Latency::Balanced, Latency::Low, Latency::PowerSave] {
-        for endpoint in endpoints() {
-            let (_server, endpoint) = serve(&endpoint, latency);
+        for scheme in SCHEMES {
+            let (_server, endpoint) = serve(scheme, latency);
             let client = Builder::new_current_thread().enable_all().build().expect("a runtime");
             client.block_on(async {
                 let (_connection, client) = connect(&endpoint, latency).await;
@@ -351,8 +353,8 @@ fn a_connection_busy_for_long_leaves_the_runtimes_poll_until_it_sleeps() {
     if has_one_processor() {
         return;
     }
-    for endpoint in endpoints().into_iter().filter(|endpoint| !endpoint.starts_with("shm:")) {
-        let (server, endpoint) = serve(&endpoint, Latency::Low);
+    for scheme in ["tcp", "unix"] {
+        let (server, endpoint) = serve(scheme, Latency::Low);
         let client = Builder::new_current_thread().enable_all().build().expect("a runtime");
         client.block_on(async {
             let (connection, client) = connect(&endpoint, Latency::Low).await;
@@ -405,8 +407,8 @@ impl Connector for Elsewhere {
 #[test]
 fn a_transport_of_another_runtime_goes_back_into_that_ones_poll() {
     let _alone = alone();
-    let path = format!("{}/trunkline-polling-{}.elsewhere", temp(), std::process::id());
-    let (_server, _) = serve(&format!("unix:{path}"), Latency::Low);
+    let (_server, endpoint) = serve("unix", Latency::Low);
+    let path = endpoint.strip_prefix("unix:").expect("a path").to_owned();
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let elsewhere = Elsewhere { runtime, path };
     // It has no poll of its own.
@@ -432,17 +434,16 @@ fn a_transport_of_another_runtime_goes_back_into_that_ones_poll() {
 fn connections_at_rest_take_no_processor_time() {
     let _alone = alone();
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let mut kept = Vec::new();
+    let (mut servers, mut kept) = (Vec::new(), Vec::new());
     for latency in [Latency::Balanced, Latency::Low] {
-        for endpoint in endpoints() {
-            let endpoint = endpoint.replace("polling", &format!("resting-{latency:?}"));
-            let (server, endpoint) = serve(&endpoint, latency);
+        for scheme in SCHEMES {
+            let (server, endpoint) = serve(scheme, latency);
             for number in 0..5 {
                 let (connection, client) = runtime.block_on(connect(&endpoint, latency));
                 assert_eq!(runtime.block_on(client.echo(number).into_future()), Ok(number));
                 kept.push((connection, client));
             }
-            std::mem::forget(server);
+            servers.push(server);
         }
     }
     std::thread::sleep(Duration::from_millis(300));

@@ -56,9 +56,8 @@ fn calls_end_with_the_runtime_that_drives_them() {
 #[test]
 fn a_thread_that_waits_ends_with_the_runtime_that_drives_its_connection() {
     let serving = runtime();
-    let path = |scheme| {
-        format!("{scheme}:{}/trunkline-runtime-{}.{scheme}", std::env::temp_dir().display(), std::process::id())
-    };
+    let directory = tempfile::tempdir().expect("a directory of our own");
+    let path = |scheme| format!("{scheme}:{}/{scheme}", directory.path().display());
     for endpoint in ["tcp://127.0.0.1:0".to_owned(), path("unix"), path("shm")] {
         let server = serving.block_on(async {
             trunkline::Server::builder().service(WaitingServer::new(Patient)).bind(&endpoint).await

@@ -257,11 +257,8 @@ fn check(call: &Closed, handle: &Closed, method: &str, outcome: &str) {
 /// One test: a process has one subscriber.
 #[test]
 fn spans_are_joined_across_processes() {
-    let dir = std::env::temp_dir().join(format!("trunkline-tracing-{}", std::process::id()));
-    let mut builder = std::fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(&dir).expect("a directory of our own");
-    let uri = format!("unix:{}", dir.join("sock").display());
+    let directory = tempfile::tempdir().expect("a directory of our own");
+    let uri = format!("unix:{}/s", directory.path().display());
     let closed = Collector::start();
     let mut server = Server::start(&uri);
     let here = || closed.recv_timeout(Duration::from_secs(20)).expect("a span");
@@ -317,7 +314,6 @@ fn spans_are_joined_across_processes() {
         assert_eq!(inner_call.get("parent_id"), outer_handle.get("span_id"));
         assert_eq!(inner_call.get("inside"), format!("handle {}", outer_handle.get("span_id")));
     });
-    let _ = std::fs::remove_dir_all(&dir);
 }
 
 /// The next span but those of the test's own.

@@ -96,15 +96,16 @@ impl Told for Tells {
 }
 
 /// A server on a clock that runs, and where it is.
-fn serve(scheme: &str, name: &str) -> (Runtime, String) {
-    serve_within(Limits::default(), scheme, name)
+fn serve(scheme: &str) -> (Runtime, String) {
+    serve_within(Limits::default(), scheme)
 }
 
-fn serve_within(limits: Limits, scheme: &str, name: &str) -> (Runtime, String) {
+fn serve_within(limits: Limits, scheme: &str) -> (Runtime, String) {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let directory = tempfile::tempdir().expect("a directory of our own");
     let endpoint = match scheme {
         "tcp" => "tcp://127.0.0.1:0".to_owned(),
-        _ => format!("{scheme}:{}/trunkline-{name}-{}.{scheme}", std::env::temp_dir().display(), std::process::id()),
+        _ => format!("{scheme}:{}/s", directory.path().display()),
     };
     let clock = Clock::default();
     let handle = clock.server.clone();
@@ -112,19 +113,22 @@ fn serve_within(limits: Limits, scheme: &str, name: &str) -> (Runtime, String) {
     let server = runtime.block_on(bind).expect("the endpoint is free");
     assert!(handle.set(server.handle()).is_ok(), "it is one server");
     let endpoint = server.endpoints().remove(0);
-    runtime.spawn(server.run());
+    runtime.spawn(async move {
+        let _directory = directory;
+        server.run().await;
+    });
     (runtime, endpoint)
 }
 
 /// Runs `test` for each transport and latency while the client's clock stands still.
-fn with_time_at_rest(name: &str, test: impl AsyncFn(PacedClient) + Copy + Send + 'static) {
-    with_time_at_rest_within(&Limits::default(), name, test);
+fn with_time_at_rest(test: impl AsyncFn(PacedClient) + Copy + Send + 'static) {
+    with_time_at_rest_within(&Limits::default(), test);
 }
 
-fn with_time_at_rest_within(limits: &Limits, name: &str, test: impl AsyncFn(PacedClient) + Copy + Send + 'static) {
+fn with_time_at_rest_within(limits: &Limits, test: impl AsyncFn(PacedClient) + Copy + Send + 'static) {
     for scheme in ["unix", "tcp", "shm"] {
         for latency in [Latency::Balanced, Latency::Low, Latency::PowerSave] {
-            let (server, endpoint) = serve_within(limits.clone(), scheme, name);
+            let (server, endpoint) = serve_within(limits.clone(), scheme);
             let limits = limits.clone();
             let (done, finished) = mpsc::channel();
             let client = std::thread::spawn(move || {
@@ -159,7 +163,7 @@ async fn on_thread(client: &PacedClient, millis: &'static [u64]) {
 
 #[test]
 fn a_thread_that_has_waited_long_enough_hands_the_reading_on() {
-    with_time_at_rest("hands-on", async |client| {
+    with_time_at_rest(async |client| {
         for _ in 0..20 {
             on_thread(&client, &[0, 0, 0, 2, 0, 0]).await;
         }
@@ -168,7 +172,7 @@ fn a_thread_that_has_waited_long_enough_hands_the_reading_on() {
 
 #[test]
 fn a_task_that_calls_after_a_thread_has_waited_is_answered() {
-    with_time_at_rest("after", async |client| {
+    with_time_at_rest(async |client| {
         for _ in 0..100 {
             on_thread(&client, &[0; 5]).await;
             assert_eq!(client.after(0).await, Ok(0));
@@ -179,7 +183,7 @@ fn a_task_that_calls_after_a_thread_has_waited_is_answered() {
 
 #[test]
 fn a_task_that_calls_while_a_thread_reads_is_answered() {
-    with_time_at_rest("while", async |client| {
+    with_time_at_rest(async |client| {
         for _ in 0..20 {
             let beside = async {
                 for _ in 0..20 {
@@ -196,7 +200,7 @@ fn a_task_that_calls_while_a_thread_reads_is_answered() {
 
 #[test]
 fn threads_that_wait_at_once_are_answered() {
-    with_time_at_rest("at-once", async |client| {
+    with_time_at_rest(async |client| {
         for _ in 0..20 {
             let calls = &[0, 0, 0, 0, 1, 0, 0, 0, 0, 0];
             tokio::join!(on_thread(&client, calls), on_thread(&client, calls), on_thread(&client, calls));
@@ -206,7 +210,7 @@ fn threads_that_wait_at_once_are_answered() {
 
 #[test]
 fn a_stream_goes_on_after_a_thread_has_waited() {
-    with_time_at_rest("stream", async |client| {
+    with_time_at_rest(async |client| {
         let mut stream = client.each(3).await.expect("a stream");
         for number in 0..10 {
             on_thread(&client, &[0; 5]).await;
@@ -217,7 +221,7 @@ fn a_stream_goes_on_after_a_thread_has_waited() {
 
 #[test]
 fn who_has_an_object_of_this_side_is_heard_after_a_thread_has_waited() {
-    with_time_at_rest("told", async |client| {
+    with_time_at_rest(async |client| {
         let (tells, mut told) = unbounded_channel();
         let object = ToldClient::local(ToldServer::new(Tells(tells)));
         for _ in 0..5 {
@@ -240,7 +244,7 @@ async fn polled_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
 /// What `block_on` was given reads for itself, and hands the reading on when that takes too long.
 #[test]
 fn a_future_that_is_in_no_task_is_answered() {
-    with_time_at_rest("no-task", async |client| {
+    with_time_at_rest(async |client| {
         for _ in 0..20 {
             for millis in [0, 0, 2, 0, 0] {
                 assert_eq!(client.after(millis).await, Ok(millis));
@@ -258,7 +262,7 @@ fn a_future_that_is_in_no_task_is_answered() {
 /// long, when others call as well, and when it is not polled any more.
 #[test]
 fn a_task_whose_calls_go_alone_is_answered_and_holds_up_no_others() {
-    with_time_at_rest("alone", async |client| {
+    with_time_at_rest(async |client| {
         let calls = async move {
             let after = async |millis| assert_eq!(client.after(millis).await, Ok(millis));
             let alone = async || {
@@ -298,7 +302,7 @@ fn a_task_whose_calls_go_alone_is_answered_and_holds_up_no_others() {
 fn calls_that_do_not_go_alone_any_more_are_answered() {
     let mut limits = Limits::default();
     (limits.in_flight_per_connection, limits.memory_out) = (2, 1 << 20);
-    with_time_at_rest_within(&limits, "together", async |client| {
+    with_time_at_rest_within(&limits, async |client| {
         let calls = async move {
             let text = "x".repeat(3_000_000);
             let after = async || assert_eq!(client.after(0).await, Ok(0));
@@ -328,7 +332,7 @@ fn calls_that_do_not_go_alone_any_more_are_answered() {
 
 #[test]
 fn a_future_that_has_looked_and_is_not_polled_any_more_holds_up_no_others() {
-    with_time_at_rest("left", async |client| {
+    with_time_at_rest(async |client| {
         for polls in 0..20 {
             let mut left = Box::pin(client.after(1).into_future());
             let mut answer = None;
@@ -353,7 +357,7 @@ fn a_future_that_has_looked_and_is_not_polled_any_more_holds_up_no_others() {
 fn a_thread_that_waits_for_the_place_of_a_future_that_is_not_polled_any_more_is_answered() {
     let mut limits = Limits::default();
     limits.in_flight_per_connection = 1;
-    with_time_at_rest_within(&limits, "place", async |client| {
+    with_time_at_rest_within(&limits, async |client| {
         for polls in 1..6 {
             assert_eq!(client.after(0).await, Ok(0));
             let mut left = Box::pin(client.after(1).into_future());
@@ -369,7 +373,7 @@ fn a_thread_that_waits_for_the_place_of_a_future_that_is_not_polled_any_more_is_
 /// A thread that drives a runtime may wait as well, if it says so: the scheduler that it keeps from running wakes nobody.
 #[test]
 fn a_thread_that_keeps_a_scheduler_from_running_is_answered() {
-    with_time_at_rest("scheduler", async |client| {
+    with_time_at_rest(async |client| {
         let client = client.clone();
         let waits = async move {
             for millis in [0, 0, 2].repeat(10) {
@@ -390,7 +394,7 @@ fn the_end_is_heard_although_a_future_that_has_looked_is_not_polled_any_more() {
     let both = |scheme, multi_thread| [(scheme, multi_thread, false), (scheme, multi_thread, true)];
     let cases = [both("unix", false), both("shm", false), both("unix", true), both("shm", true)];
     for (scheme, multi_thread, in_task) in cases.into_iter().flatten() {
-        let (server, endpoint) = serve(scheme, &format!("end-{multi_thread}-{in_task}"));
+        let (server, endpoint) = serve(scheme);
         let (done, finished) = mpsc::channel();
         let client = std::thread::spawn(move || {
             let mut runtime = if multi_thread { Builder::new_multi_thread() } else { Builder::new_current_thread() };
@@ -429,7 +433,7 @@ fn a_call_that_waits_behind_one_that_looks_hears_that_the_server_drains() {
     for scheme in ["unix", "tcp", "shm"] {
         let mut limits = Limits::default();
         limits.in_flight_per_connection = 1;
-        let (server, endpoint) = serve_within(limits, scheme, "behind");
+        let (server, endpoint) = serve_within(limits, scheme);
         let (done, finished) = mpsc::channel();
         let client = std::thread::spawn(move || {
             Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {

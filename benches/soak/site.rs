@@ -1,9 +1,10 @@
 //! A server over one of the transports, and how to get there.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::{env, fs, io, process};
 
+use tempfile::{TempDir, tempdir};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use trunkline::transport::{BoxTransport, Listener, PipeTransport, ShmConnector, ShmListener, async_trait, pipe};
@@ -48,18 +49,15 @@ pub(crate) struct Site {
     endpoint: String,
     /// To a server over pipes.
     pipes: Option<mpsc::UnboundedSender<PipeTransport>>,
-    directory: Option<PathBuf>,
+    _directory: Option<TempDir>,
 }
 
 impl Site {
     /// A server here.
     pub(crate) async fn open(carrier: Carrier, random: &mut Random) -> Site {
-        let directory = env::temp_dir().join(format!("trunkline-soak-{}-{}", process::id(), carrier.name()));
-        let mut builder = fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&directory).expect("a directory of our own");
+        let directory = tempdir().expect("a directory of our own");
         let builder = Server::builder().limits(limits(random)).service(SoakServer::new(Handlers));
-        let socket = directory.join("s");
+        let socket = directory.path().join("s");
         let (pipes, arriving) = mpsc::unbounded_channel();
         let server = match carrier {
             Carrier::Tcp => builder.bind("tcp://127.0.0.1:0").await,
@@ -71,13 +69,13 @@ impl Site {
         let server = server.expect("a listener");
         let endpoint = server.endpoints().concat();
         let pipes = (carrier == Carrier::Pipe).then_some(pipes);
-        Site { carrier, server: Mutex::new(Some(server)), endpoint, pipes, directory: Some(directory) }
+        Site { carrier, server: Mutex::new(Some(server)), endpoint, pipes, _directory: Some(directory) }
     }
 
     /// One in another process.
     pub(crate) fn elsewhere(name: &str, uri: &str) -> Site {
         let carrier = Carrier::ALL.into_iter().find(|carrier| carrier.name() == name).expect("a transport");
-        Site { carrier, server: Mutex::new(None), endpoint: uri.to_owned(), pipes: None, directory: None }
+        Site { carrier, server: Mutex::new(None), endpoint: uri.to_owned(), pipes: None, _directory: None }
     }
 
     /// Where another process finds the server.
@@ -103,14 +101,6 @@ impl Site {
             }
             (Carrier::InPlace, _) => builder.connect_with(&in_place(&self.endpoint)).await,
             _ => builder.connect(&self.endpoint).await,
-        }
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        if let Some(directory) = &self.directory {
-            let _ = fs::remove_dir_all(directory);
         }
     }
 }

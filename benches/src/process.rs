@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
-use std::{env, process, thread};
 
 use clap::ValueEnum;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -26,28 +26,6 @@ pub(crate) enum Pin {
     Split,
     /// Wherever the kernel puts them.
     None,
-}
-
-/// A directory for sockets. It goes when this is dropped.
-pub(crate) struct Directory(PathBuf);
-
-impl Directory {
-    pub(crate) fn new() -> Result<Directory, Error> {
-        use std::os::unix::fs::DirBuilderExt;
-        let path = env::temp_dir().join(format!("trunkline-bench-{}", process::id()));
-        fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Directory(path))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// A server that runs. It ends when this is dropped.

@@ -12,12 +12,12 @@ use crate::machine::Machine;
 use crate::options::Options;
 use crate::peers::Subject;
 use crate::plan::Cell;
-use crate::process::{Directory, measure};
+use crate::process::measure;
 use crate::results::{Results, Round, Row};
 
 /// Measures, and says on stderr what, and how much is left.
 pub(crate) fn run(options: &Options, subjects: Vec<Subject>, cells: Vec<Cell>) -> Result<Results, Error> {
-    let directory = Directory::new()?;
+    let directory = tempfile::tempdir()?;
     let times = options.times();
     let rows = cells.into_iter().map(|cell| Row { cell, rounds: Vec::new() }).collect();
     let mut results = Results { machine: Machine::here(), subjects, rows, cost: Cost::default() };

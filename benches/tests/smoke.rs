@@ -1,11 +1,11 @@
 //! The measuring itself: a tiny measurement on each transport, with a real second process. No time is asserted.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{env, fs, process};
+use std::{env, fs};
 
+use tempfile::tempdir;
 use trunkline_benches::subject::{Outcome, Spec, Workload};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_trunkline-bench");
@@ -125,8 +125,8 @@ fn bad_arguments_are_refused_before_anything_is_measured() {
 
 #[test]
 fn a_page_and_raw_figures_come_out() {
-    let dir = Directory::new("page");
-    let file = |name: &str| dir.0.join(name).display().to_string();
+    let dir = tempdir().expect("a directory of our own");
+    let file = |name: &str| dir.path().join(name).display().to_string();
     let (page, figures, plots) = (file("page.html"), file("figures.json"), file("plots"));
     let targets = file("targets.md");
     let mut command = Command::new(PROGRAM);
@@ -178,9 +178,9 @@ fn measured(subject: &str, transport: &str, mode: &str, spec: Spec) -> Outcome {
 
 /// What the client prints.
 fn said(subject: &str, transport: &str, mode: &str, spec: Spec) -> String {
-    let dir = Directory::new(&format!("{subject}-{transport}-{mode}"));
-    let server = (transport != "pipe").then(|| Server::start(subject, transport, mode, &dir.0));
-    let address = server.as_ref().map_or(dir.0.display().to_string(), |server| server.address.clone());
+    let dir = tempdir().expect("a directory of our own");
+    let server = (transport != "pipe").then(|| Server::start(subject, transport, mode, dir.path()));
+    let address = server.as_ref().map_or(dir.path().display().to_string(), |server| server.address.clone());
     let spec = Spec { server_pid: server.as_ref().map(|server| server.child.id()), ..spec };
     let spec = serde_json::to_string(&spec).expect("a spec is JSON");
     let mut command = Command::new(PROGRAM);
@@ -210,24 +210,5 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
-    }
-}
-
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        // Tests run beside each other.
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = env::temp_dir().join(format!("trunkline-smoke-{}-{number}-{name}", process::id()));
-        fs::create_dir_all(&path).expect("there is room for files");
-        Directory(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }

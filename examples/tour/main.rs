@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use measure::{Extent, Measured, measure};
 use report::{Outcome, table};
-use stops::{Directory, STOPS, Served, Stop};
+use stops::{STOPS, Served, Stop};
 
 const HELP: &str = "\
 The same calls to the same service over every transport, each answer checked.
@@ -72,7 +72,7 @@ fn tour(json: bool, quick: bool) -> Result<bool, Box<dyn Error>> {
     } else {
         Extent { time: Duration::from_millis(1500), calls: 10_000_000 }
     };
-    let directory = Directory::new()?;
+    let directory = tempfile::tempdir()?;
     let mut outcomes = Vec::new();
     for (n, stop) in STOPS.iter().enumerate() {
         progress(&format!("{} of {}: {} ...", n + 1, STOPS.len(), stop.transport));

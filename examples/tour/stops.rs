@@ -2,10 +2,10 @@
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
-use std::{env, fs, process};
+use std::{env, process};
 
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -147,29 +147,5 @@ impl Drop for Served {
                 let _ = thread.take().map(JoinHandle::join);
             }
         }
-    }
-}
-
-/// A directory for sockets, which only this user may enter. It goes when this is dropped.
-pub struct Directory(PathBuf);
-
-impl Directory {
-    pub fn new() -> Result<Directory, String> {
-        use std::os::unix::fs::DirBuilderExt;
-        let path = env::temp_dir().join(format!("trunkline-tour-{}", process::id()));
-        match fs::DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => Ok(Directory(path)),
-            Err(error) => Err(format!("cannot make {}, where sockets would be: {error}", path.display())),
-        }
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }

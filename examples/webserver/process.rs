@@ -4,12 +4,12 @@ use std::env;
 use std::error::Error;
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tempfile::{TempDir, tempdir};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 use tokio::time::timeout;
@@ -95,29 +95,21 @@ fn limits() -> Limits {
     Limits::default().ping_interval(Duration::from_secs(1)).ping_timeout(Duration::from_secs(5))
 }
 
-/// A directory for sockets, which only this user may enter. It goes when this is dropped.
+/// A directory for sockets. It goes when this is dropped.
 pub struct Directory {
-    path: PathBuf,
+    directory: TempDir,
     sockets: AtomicU64,
 }
 
 impl Directory {
     pub fn new() -> Result<Directory, String> {
-        let path = env::temp_dir().join(format!("trunkline-webserver-{}", process::id()));
-        let made = fs::DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|error| format!("cannot make {}, where sockets would be: {error}", path.display()))?;
-        Ok(Directory { path, sockets: AtomicU64::new(0) })
+        let directory = tempdir().map_err(|error| format!("cannot make a directory for sockets: {error}"))?;
+        Ok(Directory { directory, sockets: AtomicU64::new(0) })
     }
 
     /// A place where there is no socket yet.
     fn fresh(&self) -> PathBuf {
-        self.path.join(format!("worker-{}.sock", self.sockets.fetch_add(1, Ordering::Relaxed)))
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
+        self.directory.path().join(format!("worker-{}.sock", self.sockets.fetch_add(1, Ordering::Relaxed)))
     }
 }
 

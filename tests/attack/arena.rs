@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
@@ -28,7 +29,7 @@ const SLACK: u64 = 16 << 20;
 const BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// This test binary once more, in another role.
-pub(crate) fn again(role: &str, dir: &PathBuf, argument: &str, wrapper: Option<&str>) -> Command {
+pub(crate) fn again(role: &str, dir: &Path, argument: &str, wrapper: Option<&str>) -> Command {
     let binary = std::env::current_exe().unwrap();
     let mut command = match wrapper {
         None => Command::new(binary),
@@ -47,7 +48,7 @@ pub(crate) struct Arena {
     server: Child,
     /// The server ends when this is closed.
     _stdin: ChildStdin,
-    pub(crate) dir: PathBuf,
+    dir: TempDir,
     pub(crate) tcp: String,
     honest: Option<Honest>,
     runtime: Runtime,
@@ -72,17 +73,15 @@ pub(crate) struct Terms {
 }
 
 impl Arena {
-    pub(crate) fn new(name: &str, limits: &str) -> Arena {
-        Arena::with(name, limits, None)
+    pub(crate) fn new(limits: &str) -> Arena {
+        Arena::with(limits, None)
     }
 
     /// `wrapper` is what a shell does before it becomes the server.
-    pub(crate) fn with(name: &str, limits: &str, wrapper: Option<&str>) -> Arena {
-        let dir = std::env::temp_dir().join(format!("trunkline-attack-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).unwrap();
-        let mut command = again("server", &dir, limits, wrapper);
-        let stderr = File::create(dir.join("stderr")).unwrap();
+    pub(crate) fn with(limits: &str, wrapper: Option<&str>) -> Arena {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = again("server", dir.path(), limits, wrapper);
+        let stderr = File::create(dir.path().join("stderr")).unwrap();
         let mut server = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let _stdin = server.stdin.take().unwrap();
         let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map_while(Result::ok);
@@ -90,11 +89,11 @@ impl Arena {
         std::thread::spawn(move || lines.for_each(|line| eprintln!("server: {line}")));
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let unix = format!("unix:{}", dir.join("rpc.sock").display());
+        let unix = format!("unix:{}", dir.path().join("rpc.sock").display());
         let honest = Some(Honest::start(vec![
             unix.clone(),
             format!("tcp://{tcp}"),
-            format!("shm:{}", dir.join("ring.sock").display()),
+            format!("shm:{}", dir.path().join("ring.sock").display()),
         ]));
         let control = runtime.block_on(TargetClient::connect(unix)).unwrap();
         let start = Baseline { gauges: Gauges::default(), fds: 0, resident: 0 };
@@ -104,8 +103,12 @@ impl Arena {
         arena
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub(crate) fn unix(&self) -> Door {
-        Door::Unix(self.dir.join("rpc.sock"))
+        Door::Unix(self.dir().join("rpc.sock"))
     }
 
     pub(crate) fn tcp(&self) -> Door {
@@ -114,11 +117,11 @@ impl Arena {
 
     /// Where rings are set up. No door: what comes in is no stream of bytes.
     pub(crate) fn ring(&self) -> PathBuf {
-        self.dir.join("ring.sock")
+        self.dir().join("ring.sock")
     }
 
     pub(crate) fn doors(&self) -> [Door; 3] {
-        [self.unix(), self.tcp(), Door::Mem(self.dir.join("mem.sock"))]
+        [self.unix(), self.tcp(), Door::Mem(self.dir().join("mem.sock"))]
     }
 
     pub(crate) fn gauges(&self) -> Gauges {
@@ -202,7 +205,7 @@ impl Arena {
         }
         let grown = self.memory("VmHWM").saturating_sub(before.resident);
         assert!(grown <= terms.budget + SLACK, "{name}: {grown} bytes more, {} were granted", terms.budget);
-        let stderr = fs::read_to_string(self.dir.join("stderr")).unwrap();
+        let stderr = fs::read_to_string(self.dir().join("stderr")).unwrap();
         assert!(!stderr.contains("panicked"), "{name}: {stderr}");
     }
 }
@@ -213,11 +216,10 @@ impl Drop for Arena {
         let _ = self.server.kill();
         let _ = self.server.wait();
         if std::thread::panicking() {
-            eprintln!("stderr: {}", fs::read_to_string(self.dir.join("stderr")).unwrap_or_default());
+            eprintln!("stderr: {}", fs::read_to_string(self.dir().join("stderr")).unwrap_or_default());
         } else if let Some(failure) = honest.flatten() {
             panic!("an honest call failed: {failure}");
         }
-        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 

@@ -15,7 +15,7 @@ const KILLS: u64 = 100;
 
 #[test]
 fn two_thousand_peers_that_say_nothing() {
-    let mut arena = Arena::new("silent", "connections=200,hello_timeout=1500");
+    let mut arena = Arena::new("connections=200,hello_timeout=1500");
     // Those that have a place and those that are being turned away.
     let terms = Terms { budget: 264 * (64 << 10), counter: Some(|gauges| gauges.connections_refused) };
     arena.attack(&terms, |arena, door| {
@@ -44,7 +44,7 @@ fn two_thousand_peers_that_say_nothing() {
 /// Who comes when there are too many is told so, and gets nothing done, however quickly it asks.
 #[test]
 fn a_peer_too_many_is_not_served() {
-    let mut arena = Arena::new("too-many", "connections=15");
+    let mut arena = Arena::new("connections=15");
     let terms = Terms { budget: 0, counter: Some(|gauges| gauges.connections_refused) };
     arena.attack(&terms, |_, door| {
         let kept: Vec<Evil> = (0..10).map(|_| door.greet()).collect();
@@ -60,7 +60,7 @@ fn a_peer_too_many_is_not_served() {
 
 #[test]
 fn two_thousand_peers_that_talk_nonsense() {
-    let mut arena = Arena::new("nonsense", "connections=500");
+    let mut arena = Arena::new("connections=500");
     let terms = Terms { budget: 64 << 20, counter: Some(|gauges| gauges.protocol_errors) };
     arena.attack(&terms, |arena, door| {
         // Each stays until the end, although it has been told to go, and is hung up on.
@@ -79,7 +79,7 @@ fn two_thousand_peers_that_talk_nonsense() {
 
 #[test]
 fn more_peers_than_descriptors() {
-    let mut arena = Arena::with("emfile", "hello_timeout=60000", Some("ulimit -n 64"));
+    let mut arena = Arena::with("hello_timeout=60000", Some("ulimit -n 64"));
     let terms = Terms { budget: 0, counter: Some(|gauges| gauges.accept_errors) };
     // The bridge of `mem:` needs descriptors of its own, and is no part of the library.
     for door in [arena.unix(), arena.tcp()] {
@@ -116,15 +116,15 @@ pub(crate) fn client(endpoint: &str) {
 
 #[test]
 fn clients_killed_at_random_moments() {
-    let mut arena = Arena::new("killed", "");
+    let mut arena = Arena::new("");
     let doors = [arena.unix(), arena.tcp()];
-    let endpoints = [format!("unix:{}", arena.dir.join("rpc.sock").display()), format!("tcp://{}", arena.tcp)];
+    let endpoints = [format!("unix:{}", arena.dir().join("rpc.sock").display()), format!("tcp://{}", arena.tcp)];
     let mut random = Random(2024);
     for (door, endpoint) in doors.iter().zip(endpoints) {
         let delays: Vec<Duration> = (0..KILLS / 2).map(|_| Duration::from_micros(random.next() % 20_000)).collect();
         arena.attack_one(&Terms { budget: 32 << 20, counter: None }, door, |arena, _| {
             for delay in &delays {
-                let mut client = again("client", &arena.dir, &endpoint, None);
+                let mut client = again("client", arena.dir(), &endpoint, None);
                 let mut client = client.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
                 let mut lines = std::io::BufRead::lines(std::io::BufReader::new(client.stdout.take().unwrap()));
                 let connected = lines.any(|line| line.is_ok_and(|line| line == "connected"));

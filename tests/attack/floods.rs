@@ -54,7 +54,7 @@ pub(crate) fn patient_flood(door: &Door, batch: impl Fn(u64) -> (Vec<u8>, u64)) 
 
 #[test]
 fn calls_of_unknown_methods() {
-    let mut arena = Arena::new("unknown", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms::default(), |_, door| {
         let one = |id| frame(kind::CALL, id, &[call_head(id, 10_000), point(1)].concat());
         flood(door, |id| hundred(id, one));
@@ -67,7 +67,7 @@ fn calls_of_unknown_methods() {
 /// As long and as many entries as there may be; more; and bytes that are none.
 #[test]
 fn metadata_without_end() {
-    let mut arena = Arena::new("metadata", "");
+    let mut arena = Arena::new("");
     let entry = |at: u8| [&[0, 2, 20, 0, b'a' + at % 26, b'a' + at / 26][..], &[b'x'; 20]].concat();
     let entries = |count| (0..count).flat_map(entry).collect::<Vec<u8>>();
     let values = [entries(64), entries(65), vec![0; 4000], vec![0xff; 2048]];
@@ -85,7 +85,7 @@ fn metadata_without_end() {
 
 #[test]
 fn calls_without_end_or_credit() {
-    let mut arena = Arena::new("calls", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms { budget: 16 << 20, counter: None }, |_, door| {
         flood(door, |id| hundred(id, |id| call(id, "echo", &point(id))));
         flood(door, |id| hundred(id, |id| call(id, "upload", &[&1000_u64.to_le_bytes()[..], &[1; 1000]].concat())));
@@ -95,7 +95,7 @@ fn calls_without_end_or_credit() {
 /// Nothing is read: what is owed must not pile up.
 #[test]
 fn floods_of_a_peer_that_does_not_read() {
-    let mut arena = Arena::new("deaf", "write_stall=400");
+    let mut arena = Arena::new("write_stall=400");
     type Batch = fn(u64) -> (Vec<u8>, u64);
     let floods: [(&str, Batch); 5] = [
         ("PING", |id| (frame(kind::PING, 0, &[1; 8]).repeat(1000), id)),
@@ -129,7 +129,7 @@ fn floods_of_a_peer_that_does_not_read() {
 
 #[test]
 fn a_client_that_never_reads_its_replies() {
-    let mut arena = Arena::new("unread", "write_stall=500,in_flight_per_connection=32");
+    let mut arena = Arena::new("write_stall=500,in_flight_per_connection=32");
     // As many values as calls, and the replies that are encoded already.
     let terms = Terms { budget: (32 << 20) + (8 << 20), counter: Some(|gauges| gauges.timeouts) };
     arena.attack(&terms, |arena, door| {
@@ -158,7 +158,7 @@ fn a_client_that_never_reads_its_replies() {
 
 #[test]
 fn a_client_that_reads_a_little() {
-    let mut arena = Arena::new("slow-reader", "write_stall=400,in_flight_per_connection=8");
+    let mut arena = Arena::new("write_stall=400,in_flight_per_connection=8");
     let terms = Terms { budget: (8 << 20) + (8 << 20), counter: Some(|gauges| gauges.timeouts) };
     arena.attack(&terms, |_, door| {
         let mut evil = door.greet();
@@ -176,7 +176,7 @@ fn a_client_that_reads_a_little() {
 
 #[test]
 fn calls_cancelled_at_once() {
-    let mut arena = Arena::new("reset", "");
+    let mut arena = Arena::new("");
     // Handlers of `stubborn` cannot be cancelled, and keep their place until they are through.
     for (name, millis) in [("hold", 2000_u32), ("stubborn", 20)] {
         let one = |id| [call(id, name, &millis.to_le_bytes()), frame(kind::CANCEL, id, &[])].concat();
@@ -203,7 +203,7 @@ fn calls_cancelled_at_once() {
 
 #[test]
 fn ten_thousand_messages_begun() {
-    let mut arena = Arena::new("begun", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms { budget: 16 << 20, counter: None }, |_, door| {
         let begun = |id| call_begun(id, "upload", 2048, &[0; 1024]);
         let mut evil = door.greet();
@@ -233,7 +233,7 @@ fn ten_thousand_messages_begun() {
 /// Large claims with little behind them fill the accounts, not the memory; the time of each call bounds how long.
 #[test]
 fn messages_begun_that_never_end() {
-    let mut arena = Arena::new("hoard", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms { budget: 16 << 20, counter: Some(|gauges| gauges.requests_refused) }, |arena, door| {
         let short = |id: u64, units: u32| {
             let mut call = call_begun(id, "upload", 4 << 20, &[0; 1024]);
@@ -261,7 +261,7 @@ fn messages_begun_that_never_end() {
 
 #[test]
 fn credit_and_goodbyes_in_storms() {
-    let mut arena = Arena::new("storms", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms::default(), |_, door| {
         for (what, bytes) in [
             ("GOAWAY", frame(kind::GOAWAY, 0, &[1; 13])),
@@ -287,7 +287,7 @@ fn credit_and_goodbyes_in_storms() {
 
 #[test]
 fn one_byte_at_a_time() {
-    let mut arena = Arena::new("dribble", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms::default(), |_, door| {
         let script = [
             Hello::honest().bytes(),
@@ -310,7 +310,7 @@ fn one_byte_at_a_time() {
 
 #[test]
 fn hanging_up_in_every_way() {
-    let mut arena = Arena::new("hang-up", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms { budget: 16 << 20, counter: None }, |_, door| {
         for way in 0..120 {
             let mut evil = door.greet();

@@ -38,7 +38,7 @@ pub(crate) fn still_lives(evil: &mut Evil, id: u64) {
 
 #[test]
 fn garbage_instead_of_a_handshake() {
-    let mut arena = Arena::new("garbage", "");
+    let mut arena = Arena::new("");
     arena.attack(&PROTOCOL, |_, door| {
         let client_hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
         let mut scripts = vec![
@@ -79,7 +79,7 @@ fn garbage_instead_of_a_handshake() {
 
 #[test]
 fn a_handshake_that_ends_at_every_byte() {
-    let mut arena = Arena::new("truncated", "hello_timeout=400");
+    let mut arena = Arena::new("hello_timeout=400");
     arena.attack(&PROTOCOL, |_, door| {
         let hello = Hello::honest().bytes();
         let part = |cut: usize| {
@@ -103,7 +103,7 @@ fn a_handshake_that_ends_at_every_byte() {
 
 #[test]
 fn hellos_that_promise_too_much_or_too_little() {
-    let mut arena = Arena::new("hello", "");
+    let mut arena = Arena::new("");
     arena.attack(&PROTOCOL, |_, door| {
         let honest = Hello::honest;
         let major = |major| Hello { magic: vec![b'T', b'R', b'N', b'K', major, 0], ..honest() };
@@ -179,7 +179,7 @@ fn hellos_that_promise_too_much_or_too_little() {
 
 #[test]
 fn lengths_that_lie() {
-    let mut arena = Arena::new("lengths", "");
+    let mut arena = Arena::new("");
     arena.attack(&PROTOCOL, |_, door| {
         // What the server says it accepts.
         let mut evil = door.connect();
@@ -222,7 +222,7 @@ fn lengths_that_lie() {
 /// Each ends its connection, with the reason, and no other.
 #[test]
 fn frames_no_honest_peer_sends() {
-    let mut arena = Arena::new("frames", "");
+    let mut arena = Arena::new("");
     let begun = |len: u64, there: usize| call_begun(1, "upload", len, &vec![0; there]);
     let chunk = |flags, len: usize| frame_with(kind::CHUNK, flags, 1, &[], &vec![0; len]);
     let echo = |id| call(id, "echo", &point(id));
@@ -323,7 +323,7 @@ fn over_by_one() -> Vec<Vec<u8>> {
 /// What a later version may send, and what comes late, harms nobody.
 #[test]
 fn frames_that_are_let_pass() {
-    let mut arena = Arena::new("pass", "");
+    let mut arena = Arena::new("");
     let unknown = [field(0x0123, b"whatever"), field(0x7fff, &[])].concat();
     let with_extensions = frame_with(kind::CALL, 0, 1, &unknown, &call_body("echo", &point(1)));
     let full = frame_with(kind::CALL, 0, 1, &field(2, &[0; 4092]), &call_body("echo", &point(1)));

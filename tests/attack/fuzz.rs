@@ -40,16 +40,16 @@ const SEEDS: u64 = 3000;
 
 #[test]
 fn mutated_conversations() {
-    fuzz("fuzz", "");
+    fuzz("");
 }
 
 #[test]
 fn mutated_conversations_with_a_server_of_one_thread() {
-    fuzz("fuzz-one", ONE_THREAD);
+    fuzz(ONE_THREAD);
 }
 
-fn fuzz(name: &str, limits: &str) {
-    let mut arena = Arena::new(name, limits);
+fn fuzz(limits: &str) {
+    let mut arena = Arena::new(limits);
     let terms = Terms { budget: 80 << 20, counter: Some(|gauges| gauges.protocol_errors) };
     arena.attack(&terms, |_, door| {
         let (since, first) = (Instant::now(), first_seed());

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use trunkline::{
@@ -42,22 +43,20 @@ fn runtime() -> Runtime {
 }
 
 enum Listening {
-    Unix(UnixListener, std::path::PathBuf),
+    Unix(UnixListener, TempDir),
     Tcp(TcpListener),
 }
 
 impl Listening {
     fn both() -> [Listening; 2] {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("trunkline-hostile-{}-{}.sock", std::process::id(), NEXT.fetch_add(1, Relaxed));
-        let path = std::env::temp_dir().join(name);
-        let unix = UnixListener::bind(&path).unwrap();
-        [Listening::Unix(unix, path), Listening::Tcp(TcpListener::bind("127.0.0.1:0").unwrap())]
+        let directory = tempfile::tempdir().unwrap();
+        let unix = UnixListener::bind(directory.path().join("s")).unwrap();
+        [Listening::Unix(unix, directory), Listening::Tcp(TcpListener::bind("127.0.0.1:0").unwrap())]
     }
 
     fn uri(&self) -> String {
         match self {
-            Listening::Unix(_, path) => format!("unix:{}", path.display()),
+            Listening::Unix(_, directory) => format!("unix:{}/s", directory.path().display()),
             Listening::Tcp(listener) => format!("tcp://{}", listener.local_addr().unwrap()),
         }
     }
@@ -68,14 +67,6 @@ impl Listening {
             Listening::Tcp(listener) => Stream::Tcp(listener.accept().unwrap().0),
         };
         Evil::new(stream).unwrap()
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        if let Listening::Unix(_, path) = self {
-            let _ = std::fs::remove_file(path);
-        }
     }
 }
 

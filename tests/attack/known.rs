@@ -11,7 +11,7 @@ use crate::wire::{CLOSE_PROTOCOL, Hello, MESSAGE_LEN, MORE, REPLY_WINDOW, call, 
 /// The call was entered into the server's accounts before its chunk was found too short: a call and its total were lost to the whole server, for good.
 #[test]
 fn a_bad_first_chunk_is_not_paid_for_by_the_server() {
-    let mut arena = Arena::new("known-leak", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms { budget: 0, counter: Some(|gauges| gauges.protocol_errors) }, |_, door| {
         for (total, there) in [(10_000, 1023), (10_000, 0), (1500, 2000)] {
             let mut evil = door.greet();
@@ -24,7 +24,7 @@ fn a_bad_first_chunk_is_not_paid_for_by_the_server() {
 /// Replies were placed ahead of the HELLO that was still owed.
 #[test]
 fn the_first_frame_is_hello_whatever_comes_with_the_clients() {
-    let mut arena = Arena::new("known-hello", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms::default(), |_, door| {
         for _ in 0..200 {
             let mut evil = door.connect();
@@ -39,7 +39,7 @@ fn the_first_frame_is_hello_whatever_comes_with_the_clients() {
 /// hung up and came again ran as many as it liked.
 #[test]
 fn a_peer_that_hangs_up_still_pays_for_its_handlers() {
-    let mut arena = Arena::new("known-abandoned", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms::default(), |arena, door| {
         let mut evil = door.greet();
         for n in 0..100 {
@@ -57,7 +57,7 @@ fn a_peer_that_hangs_up_still_pays_for_its_handlers() {
 /// every place of the server.
 #[test]
 fn replies_that_get_no_credit_end() {
-    let mut arena = Arena::new("known-credit", "write_stall=300");
+    let mut arena = Arena::new("write_stall=300");
     arena.attack(&Terms::default(), |arena, door| {
         let hello = Hello::honest().with_u64(REPLY_WINDOW, 2000).with_u64(MESSAGE_LEN, 2000);
         let mut evil = door.greet_with(&hello);
@@ -76,7 +76,7 @@ fn replies_that_get_no_credit_end() {
 /// client had sent already counted as a violation.
 #[test]
 fn a_chunk_that_meets_its_calls_deadline_is_stray() {
-    let mut arena = Arena::new("known-chunk", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms { budget: 48 << 20, counter: None }, |arena, door| {
         let mut evil = door.greet();
         // Nothing is read, until the server can write no more, not even a short reply.
@@ -109,7 +109,7 @@ fn a_chunk_that_meets_its_calls_deadline_is_stray() {
 /// The same bytes, once in one write and once in two, must have the same consequence.
 #[test]
 fn a_chunk_behind_its_cancel_means_the_same_in_every_split() {
-    let mut arena = Arena::new("known-split", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms::default(), |_, door| {
         let begun = [call_begun(1, "upload", 10_000, &[0; 2000]), frame(kind::CANCEL, 1, &[])].concat();
         let chunk = frame_with(kind::CHUNK, MORE, 1, &[], &[0; 2000]);
@@ -137,7 +137,7 @@ fn a_chunk_behind_its_cancel_means_the_same_in_every_split() {
 /// `docs/protocol.md`: a critical tag unknown on a CALL fails that call.
 #[test]
 fn an_unknown_critical_extension_fails_its_call_only() {
-    let mut arena = Arena::new("known-extension", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms::default(), |_, door| {
         let mut evil = door.greet();
         let body = crate::wire::call_body("echo", &point(1));
@@ -152,7 +152,7 @@ fn an_unknown_critical_extension_fails_its_call_only() {
 #[test]
 #[ignore = "no idle timeout, and no fair share of connections"]
 fn idle_peers_do_not_lock_others_out() {
-    let mut arena = Arena::new("known-idle", "connections=100,hello_timeout=500");
+    let mut arena = Arena::new("connections=100,hello_timeout=500");
     arena.attack(&Terms::default(), |_, door| {
         let idle: Vec<Option<Evil>> = (0..150)
             .map(|_| {

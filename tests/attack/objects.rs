@@ -22,7 +22,7 @@ fn handing(id: u64, objects: u64) -> Vec<u8> {
 
 #[test]
 fn objects_that_nobody_wants() {
-    let mut arena = Arena::new("objects", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms { budget: 16 << 20, counter: None }, |_, door| {
         // They are given back as fast as they come.
         let (mut evil, id) = patient_flood(door, |id| hundred(id, |id| handing(id, 4)));
@@ -36,7 +36,7 @@ fn objects_that_nobody_wants() {
 
 #[test]
 fn releases_that_are_not_read() {
-    let mut arena = Arena::new("objects-deaf", "write_stall=400");
+    let mut arena = Arena::new("write_stall=400");
     arena.attack(&Terms { budget: 16 << 20, counter: None }, |_, door| {
         let mut evil = door.greet();
         evil.set_write_timeout(Duration::from_millis(300));
@@ -51,7 +51,7 @@ fn releases_that_are_not_read() {
 
 #[test]
 fn objects_that_cannot_be() {
-    let mut arena = Arena::new("objects-wrong", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms { budget: 16 << 20, counter: Some(|gauges| gauges.protocol_errors) }, |_, door| {
         let object =
             |id: u64| frame_with(kind::CALL, 0, 1, &field(OBJECT, &id.to_le_bytes()), &call_body("echo", &point(1)));

@@ -46,16 +46,16 @@ pub(crate) fn chunked(id: u64, name: &str, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn arguments_that_are_bombs() {
-    bombs("bombs", "");
+    bombs("");
 }
 
 #[test]
 fn arguments_that_are_bombs_for_a_server_of_one_thread() {
-    bombs("bombs-one", ONE_THREAD);
+    bombs(ONE_THREAD);
 }
 
-fn bombs(name: &str, limits: &str) {
-    let mut arena = Arena::new(name, limits);
+fn bombs(limits: &str) {
+    let mut arena = Arena::new(limits);
     let len = |n: u64| n.to_le_bytes().to_vec();
     let lens = [1 << 36, u64::MAX, u64::MAX / 2, u64::MAX / 8 + 1, 1 << 32, 1 << 63, 9];
     let mut bombs: Vec<(String, &str, Vec<u8>, &[u8])> = Vec::new();
@@ -117,7 +117,7 @@ fn bombs(name: &str, limits: &str) {
 
 #[test]
 fn random_arguments_for_every_method() {
-    let mut arena = Arena::new("random", "");
+    let mut arena = Arena::new("");
     let terms = Terms { budget: 80 << 20, counter: None };
     arena.attack(&terms, |_, door| {
         let mut random = Random(77);
@@ -142,7 +142,7 @@ fn random_arguments_for_every_method() {
 
 #[test]
 fn methods_that_do_not_exist() {
-    let mut arena = Arena::new("methods", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms::default(), |_, door| {
         let mut evil = door.greet();
         for (id, method) in [(1, 0), (3, u64::MAX), (5, method("echo") + 1), (7, method("Echo")), (9, method(""))] {
@@ -158,7 +158,7 @@ fn methods_that_do_not_exist() {
 #[test]
 fn heads_of_long_messages_behind_honest_ones() {
     // 32 MiB for all connections; 48 of them.
-    let mut arena = Arena::new("heads", "memory_total=33554432");
+    let mut arena = Arena::new("memory_total=33554432");
     let door = arena.unix();
     let mut upload = ((4_u64 << 20) - 8).to_le_bytes().to_vec();
     upload.resize(4 << 20, 7);

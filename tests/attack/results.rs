@@ -46,7 +46,7 @@ fn answers(evil: &mut Evil, mut calls: usize) {
 
 #[test]
 fn results_that_are_never_released() {
-    let mut arena = Arena::new("results", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms { budget: 16 << 20, counter: None }, |_, door| {
         // Of what returns no object. Beyond the limit they are refused.
         let (mut evil, id) = patient_flood(door, |id| hundred(id, |id| quick(id, &promise())));
@@ -67,7 +67,7 @@ fn results_that_are_never_released() {
 
 #[test]
 fn calls_that_wait_by_the_thousand() {
-    let mut arena = Arena::new("results-parked", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms { budget: 16 << 20, counter: None }, |_, door| {
         // As many as there may be, for what never comes; ended by its end, again and again.
         let mut evil = door.greet();
@@ -115,7 +115,7 @@ fn calls_that_wait_by_the_thousand() {
 
 #[test]
 fn results_that_cannot_be() {
-    let mut arena = Arena::new("results-wrong", "");
+    let mut arena = Arena::new("");
     arena.attack(&Terms { budget: 16 << 20, counter: Some(|gauges| gauges.protocol_errors) }, |_, door| {
         let handed = |id: u64| quick(3, &field(HANDLES, &id.to_le_bytes()));
         let wrong = [

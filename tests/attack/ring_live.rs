@@ -411,7 +411,7 @@ fn resident() -> u64 {
 }
 
 /// Starts this program in another part; what it said, once it has ended well.
-fn run(role: &str, dir: &PathBuf, argument: &str) -> String {
+fn run(role: &str, dir: &Path, argument: &str) -> String {
     let stderr = dir.join(format!("stderr of {role}"));
     let mut command = again(role, dir, argument, None);
     let command = command.stdout(Stdio::piped()).stderr(File::create(&stderr).unwrap());
@@ -428,13 +428,13 @@ fn seed() -> u64 {
 #[test]
 fn clients_that_rewrite_what_is_being_read() {
     let limits = "write_stall=300,hello_timeout=300";
-    let mut arena = Arena::new("ring-live", limits);
+    let mut arena = Arena::new(limits);
     let argument = format!("{} {} {}", arena.ring().display(), seconds(), seed());
     let terms = Terms { budget: 64 << 20, counter: Some(|gauges| gauges.protocol_errors) };
     arena.attack_as("shm", &terms, |arena| {
         thread::scope(|scope| {
-            let other = scope.spawn(|| run("hostile ring client", &arena.dir, &format!("{argument}7")));
-            eprintln!("{}", run("hostile ring client", &arena.dir, &argument));
+            let other = scope.spawn(|| run("hostile ring client", arena.dir(), &format!("{argument}7")));
+            eprintln!("{}", run("hostile ring client", arena.dir(), &argument));
             eprintln!("{}", other.join().unwrap());
         });
         let gauges = arena.gauges();
@@ -444,18 +444,16 @@ fn clients_that_rewrite_what_is_being_read() {
 
 #[test]
 fn servers_that_rewrite_what_is_being_read() {
-    let dir = std::env::temp_dir().join(format!("trunkline-attack-ring-siege-{}", std::process::id()));
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
     let path = dir.join("siege.sock");
     let argument = format!("{} {} {}", path.display(), seconds(), seed());
-    let mut server = again("hostile ring server", &dir, &argument, None);
+    let mut server = again("hostile ring server", dir, &argument, None);
     let mut server = server.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map_while(Result::ok);
     assert!(lines.any(|line| line == "listening"));
-    let said = std::panic::catch_unwind(|| run("besieged", &dir, &argument));
+    let said = std::panic::catch_unwind(|| run("besieged", dir, &argument));
     let _ = server.kill();
     let _ = server.wait();
     eprintln!("{}", said.expect("the honest client fares well"));
-    let _ = fs::remove_dir_all(Path::new(&dir));
 }

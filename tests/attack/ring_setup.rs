@@ -148,17 +148,17 @@ fn good() -> Vec<u8> {
 
 #[test]
 fn segments_and_doorbells_that_are_something_else() {
-    let mut arena = Arena::new("ring-fds", "");
+    let mut arena = Arena::new("");
     let path = arena.ring();
     arena.attack_as("shm", &Terms { budget: 8 << 20, counter: None }, |arena| {
         for _ in 0..3 {
-            for (what, file) in segments(&arena.dir) {
+            for (what, file) in segments(arena.dir()) {
                 turned_away(&path, &format!("as segment: {what}"), &good(), &[file, pipe().0], FAULT);
             }
-            for (what, file) in others(&arena.dir) {
+            for (what, file) in others(arena.dir()) {
                 turned_away(&path, &format!("as doorbell: {what}"), &good(), &[segment(CAPACITY).0, file], FAULT);
             }
-            let fifo = arena.dir.join("fifo");
+            let fifo = arena.dir().join("fifo");
             let _ = std::fs::remove_file(&fifo);
             nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
             let fifo = File::options().read(true).write(true).open(&fifo).unwrap();
@@ -174,7 +174,7 @@ fn segments_and_doorbells_that_are_something_else() {
 
 #[test]
 fn too_few_descriptors_and_too_many() {
-    let mut arena = Arena::new("ring-counts", "");
+    let mut arena = Arena::new("");
     let path = arena.ring();
     arena.attack_as("shm", &Terms::default(), |_| {
         for _ in 0..5 {
@@ -209,7 +209,7 @@ fn too_few_descriptors_and_too_many() {
 
 #[test]
 fn messages_that_say_something_else() {
-    let mut arena = Arena::new("ring-messages", "");
+    let mut arena = Arena::new("");
     let path = arena.ring();
     arena.attack_as("shm", &Terms::default(), |_| {
         let fds = offer();
@@ -257,7 +257,7 @@ fn messages_that_say_something_else() {
 /// A whole set-up, byte by byte, is as good as any; what comes behind it is not.
 #[test]
 fn a_set_up_in_pieces_and_a_message_too_many() {
-    let mut arena = Arena::new("ring-pieces", "");
+    let mut arena = Arena::new("");
     let path = arena.ring();
     arena.attack_as("shm", &Terms { budget: 4 << 20, counter: Some(|gauges| gauges.protocol_errors) }, |_| {
         let fds = offer();
@@ -299,7 +299,7 @@ fn greet(path: &Path) -> Ring {
 /// By hand, and rightly: the attacks are known to reach what they attack.
 #[test]
 fn rings_by_hand_work() {
-    let arena = Arena::new("ring-by-hand", "");
+    let arena = Arena::new("");
     let mut ring = greet(&arena.ring());
     for n in 0..5000 {
         assert!(ring.publish(&call(2 * n + 1, "echo", &crate::frames::point(n))));
@@ -315,7 +315,7 @@ fn rings_by_hand_work() {
 
 #[test]
 fn leaving_at_every_moment() {
-    let mut arena = Arena::new("ring-leaving", "");
+    let mut arena = Arena::new("");
     let path = arena.ring();
     arena.attack_as("shm", &Terms { budget: 16 << 20, counter: None }, |_| {
         let fds = offer();
@@ -358,7 +358,7 @@ fn honest(uri: &str) -> Duration {
 
 #[test]
 fn peers_that_set_nothing_up_keep_nobody_out() {
-    let mut arena = Arena::new("ring-silent", "");
+    let mut arena = Arena::new("");
     let path = arena.ring();
     let uri = format!("shm:{}", path.display());
     arena.attack_as("shm", &Terms { budget: 4 << 20, counter: None }, |arena| {
@@ -386,7 +386,7 @@ fn peers_that_set_nothing_up_keep_nobody_out() {
 #[test]
 fn a_crowd_of_honest_peers_gets_in_whole() {
     for limits in ["", crate::target::ONE_THREAD] {
-        let mut arena = Arena::new(&format!("ring-crowd-{}", limits.len()), limits);
+        let mut arena = Arena::new(limits);
         let uri = format!("shm:{}", arena.ring().display());
         arena.attack_as("shm", &Terms { budget: 256 << 20, counter: None }, |_| {
             // From many threads: each of them connects and goes on to say who it is.
@@ -419,7 +419,7 @@ async fn come_in_crowds(uri: &str, count: usize) -> Vec<String> {
 /// A descriptor comes and the next finds no place: the one that came must not be lost.
 #[test]
 fn descriptors_that_find_no_place_are_not_lost() {
-    let mut arena = Arena::with("ring-emfile", "hello_timeout=60000", Some("ulimit -n 64"));
+    let mut arena = Arena::with("hello_timeout=60000", Some("ulimit -n 64"));
     let path = arena.ring();
     let unix = arena.unix();
     arena.attack_as("shm", &Terms::default(), |arena| {
@@ -471,7 +471,7 @@ fn failure(uri: &str) -> String {
 /// The client of one scheme at the other's endpoint: both errors say what is wrong.
 #[test]
 fn unix_clients_at_rings_and_the_reverse() {
-    let mut arena = Arena::new("ring-mixed", "");
+    let mut arena = Arena::new("");
     arena.attack_as("shm", &Terms::default(), |arena| {
         let Door::Unix(unix) = arena.unix() else { unreachable!() };
         let shm_to_unix = failure(&format!("shm:{}", unix.display()));
@@ -488,9 +488,8 @@ type Script = Box<dyn Fn(&UnixStream) + Send + Sync>;
 
 #[test]
 fn servers_that_set_up_wrongly() {
-    let dir = std::env::temp_dir().join(format!("trunkline-attack-ring-server-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&dir);
-    std::fs::create_dir_all(&dir).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
     let say = |bytes: Vec<u8>, fds: Vec<OwnedFd>| -> Script {
         Box::new(move |socket| {
             let _ = send(socket, &bytes, &raw(&fds));
@@ -498,10 +497,10 @@ fn servers_that_set_up_wrongly() {
     };
     let with = |fds| say(good(), fds);
     let mut scripts: Vec<(String, Script, &str)> = Vec::new();
-    for (what, file) in segments(&dir) {
+    for (what, file) in segments(dir) {
         scripts.push((format!("as segment: {what}"), with(vec![file, pipe().0]), "the peer's segment"));
     }
-    for (what, file) in others(&dir) {
+    for (what, file) in others(dir) {
         scripts.push((format!("as doorbell: {what}"), with(vec![segment(CAPACITY).0, file]), "the peer's doorbell"));
     }
     let mut add = |what: &str, script, expected| scripts.push((what.to_owned(), script, expected));
@@ -533,14 +532,13 @@ fn servers_that_set_up_wrongly() {
         });
         assert!(said.contains(expected), "{what}: {said}");
     }
-    let _ = std::fs::remove_dir_all(&dir);
 }
 
 /// Somebody else's socket, written to by hand, in the middle of a client's set-up.
 #[test]
 fn a_server_that_repeats_itself() {
-    let path = std::env::temp_dir().join(format!("trunkline-attack-ring-twice-{}.sock", std::process::id()));
-    let _ = std::fs::remove_file(&path);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
     let uri = format!("shm:{}", path.display());
     thread::scope(|scope| {
@@ -555,7 +553,6 @@ fn a_server_that_repeats_itself() {
         let error = ended.expect("it ends").expect_err("it is no good connection").to_string();
         assert!(error.contains("more than it should") || error.contains("socket of a ring"), "{error}");
     });
-    let _ = std::fs::remove_file(&path);
 }
 
 /// A socket whose last holder waits as long as this when it closes it, since its peer does not read.
@@ -583,7 +580,7 @@ fn can_refuse_descriptors() -> bool {
 #[test]
 fn descriptors_that_take_long_to_close_hold_nobody_up() {
     for limits in ["", crate::target::ONE_THREAD] {
-        let mut arena = Arena::new(&format!("ring-linger-{}", limits.len()), limits);
+        let mut arena = Arena::new(limits);
         let (ring, Door::Unix(unix)) = (arena.ring(), arena.unix()) else { unreachable!() };
         let mut late = Vec::new();
         arena.attack_as("shm", &Terms { budget: 16 << 20, counter: None }, |_| {

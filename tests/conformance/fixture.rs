@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tempfile::{TempDir, tempdir};
 use tokio::io::DuplexStream;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, oneshot};
@@ -134,32 +134,6 @@ pub(crate) fn limits(named: &[(&str, u64)]) -> Limits {
 
 pub(crate) fn codecs(names: &[String]) -> Vec<CodecId> {
     names.iter().map(|name| *CodecId::SUPPORTED.iter().find(|codec| codec.name() == name).expect("a codec")).collect()
-}
-
-/// A directory that goes with its last user.
-pub(crate) struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Scratch {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        // Names the directory; ordered with nothing.
-        let name = format!("trunkline-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        let mut builder = std::fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&path).expect("a directory of our own");
-        Scratch(path)
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Where a server is to be found.
@@ -327,7 +301,7 @@ impl Fixture {
     }
 
     pub(crate) async fn serve_with(&self, setup: Setup) -> Served {
-        let scratch = Scratch::new();
+        let scratch = tempdir().expect("a directory of our own");
         let ledger = Ledger::open(&scratch.path().join("ledger"));
         let (endpoints, site) = if self.placement.is_one_process() {
             self.serve_here(&setup, &scratch, &ledger).await
@@ -344,7 +318,7 @@ impl Fixture {
         Served { endpoints, ledger, site, _scratch: scratch }
     }
 
-    async fn serve_here(&self, setup: &Setup, scratch: &Scratch, ledger: &Ledger) -> (Vec<Endpoint>, Site) {
+    async fn serve_here(&self, setup: &Setup, scratch: &TempDir, ledger: &Ledger) -> (Vec<Endpoint>, Site) {
         let builder = server_builder(setup, ledger);
         let mut server: Option<Server> = None;
         let mut builder = Some(builder);
@@ -391,9 +365,9 @@ impl Fixture {
     }
 
     /// A place where something other than a server of ours listens.
-    pub(crate) async fn raw_listener(&self) -> (RawListener, Endpoint, Scratch) {
+    pub(crate) async fn raw_listener(&self) -> (RawListener, Endpoint, TempDir) {
         assert!(self.placement.is_one_process(), "a raw peer is in the test's own process");
-        let scratch = Scratch::new();
+        let scratch = tempdir().expect("a directory of our own");
         let (listener, endpoint) = match self.carrier {
             Carrier::Mem => {
                 let listener = MemListener::bind(name(scratch.path(), 0)).expect("a listener");
@@ -548,7 +522,7 @@ pub(crate) struct Served {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) ledger: Ledger,
     site: Site,
-    _scratch: Scratch,
+    _scratch: TempDir,
 }
 
 enum Site {

@@ -2,13 +2,14 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
+use tempfile::{TempDir, tempdir};
 use tokio::runtime::{Builder, Runtime};
 use trunkline::transport::{BoxTransport, Connector, Inherited, PeerIdentity, Spawn, async_trait};
 use trunkline::{ConnectError, Server};
@@ -165,18 +166,15 @@ impl Connector for Mute {
 }
 
 /// A file that is not there yet, gone with the test.
-pub(crate) struct File(PathBuf);
+pub(crate) struct File(TempDir);
 
 impl File {
     pub(crate) fn new() -> File {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        // Names the file; ordered with nothing.
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        File(std::env::temp_dir().join(format!("trunkline-spawn-{}-{n}", std::process::id())))
+        File(tempdir().expect("a directory of our own"))
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.path().join("file")
     }
 
     /// The process id in it.
@@ -185,13 +183,7 @@ impl File {
     }
 
     pub(crate) fn text(&self) -> String {
-        std::fs::read_to_string(&self.0).unwrap_or_default()
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        std::fs::read_to_string(self.path()).unwrap_or_default()
     }
 }
 

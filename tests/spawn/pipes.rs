@@ -121,7 +121,8 @@ fn sigpipe_does_not_kill_a_child() {
         let file = File::new();
         let parent = worker().await;
         let (pid, _) = parent.who().await.unwrap();
-        let mark = file.path().to_str().unwrap();
+        let mark = file.path();
+        let mark = mark.to_str().unwrap();
         parent.start_a_worker("serve-and-fear-sigpipe", mark, true).await.unwrap();
         // Its only thread is blocked; when it is not any more, it writes its reply, and only then reads.
         kit::kill_process(pid);

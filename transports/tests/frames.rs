@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use kit::{Directory, End, guard};
+use kit::{End, guard};
+use tempfile::tempdir;
 use tokio::io::{BufStream, DuplexStream, duplex};
 use trunkline_core::ConnectionError;
 use trunkline_core::frame::{FrameError, HEADER_LEN};
@@ -301,9 +302,9 @@ suites! {
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little", feature = "shm"))]
 async fn shm_pair(capacity: usize) -> Option<(ShmTransport, ShmTransport)> {
-    let directory = Directory::new();
-    let mut listener = ShmListener::builder(directory.join("s")).capacity(capacity).bind().unwrap();
-    let connector = ShmConnector::new(directory.join("s")).capacity(capacity);
+    let directory = tempdir().unwrap();
+    let mut listener = ShmListener::builder(directory.path().join("s")).capacity(capacity).bind().unwrap();
+    let connector = ShmConnector::new(directory.path().join("s")).capacity(capacity);
     let (a, b) = tokio::join!(connector.connect_transport(), listener.accept_transport());
     Some((a.unwrap(), b.unwrap()))
 }
@@ -313,8 +314,9 @@ async fn shm_of_strangers(
     client_trusts_nobody: bool,
     server_trusts_nobody: bool,
 ) -> Option<(ShmTransport, ShmTransport)> {
-    let directory = Directory::new();
-    let (listener, connector) = (ShmListener::builder(directory.join("s")), ShmConnector::new(directory.join("s")));
+    let directory = tempdir().unwrap();
+    let (listener, connector) =
+        (ShmListener::builder(directory.path().join("s")), ShmConnector::new(directory.path().join("s")));
     let listener = if server_trusts_nobody { listener.distrust_own_user() } else { listener };
     let connector = if client_trusts_nobody { connector.distrust_own_user() } else { connector };
     let mut listener = listener.bind().unwrap();
@@ -323,9 +325,9 @@ async fn shm_of_strangers(
 }
 
 async fn unix_pair() -> Option<(SocketTransport, SocketTransport)> {
-    let directory = Directory::new();
-    let mut listener = UnixListener::bind(directory.join("s")).unwrap();
-    let connector = UnixConnector::new(directory.join("s"));
+    let directory = tempdir().unwrap();
+    let mut listener = UnixListener::bind(directory.path().join("s")).unwrap();
+    let connector = UnixConnector::new(directory.path().join("s"));
     let (a, b) = tokio::join!(connector.connect_transport(), listener.accept_transport());
     Some((a.unwrap(), b.unwrap()))
 }

@@ -10,23 +10,25 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use kit::stranger::{STRANGER, as_stranger, path_for_stranger, succeed};
-use kit::{Directory, End, guard};
+use kit::{End, guard};
+use tempfile::{TempDir, tempdir};
 use trunkline_core::ConnectError;
 use trunkline_core::transport::{
     BatchWriter, Connector, Filled, FrameReceiver, FrameSender, Listener, PeerIdentity, Transport,
 };
 use trunkline_transports::shm::{ShmConnector, ShmListener, ShmListenerBuilder, ShmTransport};
 
-async fn pair(directory: &Directory) -> (ShmTransport, ShmTransport) {
-    pair_of(ShmListener::builder(directory.join("s")), ShmConnector::new(directory.join("s")), directory).await
+async fn pair(directory: &TempDir) -> (ShmTransport, ShmTransport) {
+    pair_of(ShmListener::builder(directory.path().join("s")), ShmConnector::new(directory.path().join("s")), directory)
+        .await
 }
 
 async fn pair_of(
     listener: ShmListenerBuilder,
     connector: ShmConnector,
-    directory: &Directory,
+    directory: &TempDir,
 ) -> (ShmTransport, ShmTransport) {
-    let path = directory.join("s");
+    let path = directory.path().join("s");
     let mut listener = listener.bind().unwrap();
     assert_eq!(connector.endpoint(), listener.endpoint());
     assert_eq!(connector.endpoint(), format!("shm:{}", path.display()));
@@ -36,7 +38,7 @@ async fn pair_of(
 
 #[tokio::test]
 async fn both_sides_know_each_other_and_what_they_take() {
-    let (a, b) = pair(&Directory::new()).await;
+    let (a, b) = pair(&tempdir().unwrap()).await;
     for transport in [a, b] {
         let properties = transport.properties();
         let PeerIdentity::Unix { pid, .. } = properties.peer else { panic!("no identity") };
@@ -48,8 +50,8 @@ async fn both_sides_know_each_other_and_what_they_take() {
 
 #[tokio::test]
 async fn each_side_has_the_capacity_it_was_given() {
-    let directory = Directory::new();
-    let path = directory.join("s");
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("s");
     for (ours, theirs, rounded) in [(1, 65_537, (64 << 10, 128 << 10)), (usize::MAX, 1 << 20, (64 << 20, 1 << 20))] {
         let mut listener = ShmListener::builder(&path).capacity(theirs).bind().unwrap();
         let connector = ShmConnector::new(&path).capacity(ours);
@@ -66,12 +68,12 @@ async fn each_side_has_the_capacity_it_was_given() {
 
 #[tokio::test]
 async fn blocks_are_as_many_and_as_long_as_they_can_be() {
-    let directory = Directory::new();
+    let directory = tempdir().unwrap();
     for (count, len, (blocks, room)) in
         [(0, 1 << 20, (0, 0)), (1, 0, (1, 12_000)), (3, 100_000, (3, 100_000)), (usize::MAX, 1 << 20, (48, 1 << 20))]
     {
-        let connector = ShmConnector::new(directory.join("s")).blocks(count, len);
-        let (a, b) = pair_of(ShmListener::builder(directory.join("s")), connector, &directory).await;
+        let connector = ShmConnector::new(directory.path().join("s")).blocks(count, len);
+        let (a, b) = pair_of(ShmListener::builder(directory.path().join("s")), connector, &directory).await;
         let bytes = a.properties().memory - (256 << 10) - 4096;
         assert!(bytes == 0 || (blocks * room..=blocks * (room + (16 << 10))).contains(&bytes), "{bytes} bytes");
         assert_eq!(a.properties().whole_len, 0);
@@ -92,9 +94,9 @@ async fn blocks_are_as_many_and_as_long_as_they_can_be() {
 
 #[tokio::test]
 async fn what_is_read_in_place_stays_there_when_both_ends_are_gone() {
-    let directory = Directory::new();
-    let connector = ShmConnector::new(directory.join("s")).blocks(3, 100_000);
-    let listener = ShmListener::builder(directory.join("s"));
+    let directory = tempdir().unwrap();
+    let connector = ShmConnector::new(directory.path().join("s")).blocks(3, 100_000);
+    let listener = ShmListener::builder(directory.path().join("s"));
     // SAFETY: the peer is this process, and writes to no message that it has sent.
     let listener = unsafe { listener.assume_peer_trusted() };
     let (a, b) = pair_of(listener, connector, &directory).await;
@@ -123,21 +125,21 @@ async fn what_is_read_in_place_stays_there_when_both_ends_are_gone() {
 /// More announcements than a pipe has room for rings, had nobody drained it.
 #[tokio::test]
 async fn a_hundred_thousand_sleeps_end() {
-    sleeps_end(pair(&Directory::new()).await).await;
+    sleeps_end(pair(&tempdir().unwrap()).await).await;
 }
 
 #[tokio::test]
 async fn a_hundred_thousand_sleeps_of_strangers_end() {
-    let directory = Directory::new();
-    let listener = ShmListener::builder(directory.join("s")).distrust_own_user();
-    let connector = ShmConnector::new(directory.join("s"));
+    let directory = tempdir().unwrap();
+    let listener = ShmListener::builder(directory.path().join("s")).distrust_own_user();
+    let connector = ShmConnector::new(directory.path().join("s"));
     sleeps_end(pair_of(listener, connector, &directory).await).await;
 }
 
 async fn strangers() -> (End<ShmTransport>, End<ShmTransport>) {
-    let directory = Directory::new();
-    let listener = ShmListener::builder(directory.join("s")).distrust_own_user();
-    let connector = ShmConnector::new(directory.join("s"));
+    let directory = tempdir().unwrap();
+    let listener = ShmListener::builder(directory.path().join("s")).distrust_own_user();
+    let connector = ShmConnector::new(directory.path().join("s"));
     let (a, b) = pair_of(listener, connector, &directory).await;
     (End::new(a, 8192), End::new(b, 8192))
 }
@@ -173,7 +175,7 @@ async fn what_was_published_is_read((mut a, mut b): (End<ShmTransport>, End<ShmT
 /// To tell it that there is room again is in vain, and no reason to throw away what it has said.
 #[tokio::test]
 async fn what_a_peer_published_before_it_died_waiting_for_room_is_read() {
-    let (a, b) = pair(&Directory::new()).await;
+    let (a, b) = pair(&tempdir().unwrap()).await;
     what_was_published_is_read((End::new(a, 8192), End::new(b, 8192))).await;
     what_was_published_is_read(strangers().await).await;
 }
@@ -192,7 +194,7 @@ async fn sleeps_end((a, b): (ShmTransport, ShmTransport)) {
 #[tokio::test]
 async fn nothing_is_left_behind_in_any_directory() {
     let before = fs::read_dir("/dev/shm").map(Iterator::count).unwrap_or_default();
-    let directory = Directory::new();
+    let directory = tempdir().unwrap();
     let (a, b) = pair(&directory).await;
     assert_eq!(fs::read_dir("/dev/shm").map(Iterator::count).unwrap_or_default(), before);
     drop((a, b));
@@ -219,8 +221,8 @@ async fn stranger_connects() {
 
 #[tokio::test]
 async fn other_users_share_memory_where_they_are_admitted() {
-    let directory = Directory::new();
-    let path = directory.join("s");
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("s");
     let listener = ShmListener::bind(&path).unwrap();
     let Some(child) = as_stranger("stranger_is_kept_out", &path) else { return };
     succeed(child);

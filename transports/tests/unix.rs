@@ -14,7 +14,8 @@ use std::sync::Barrier;
 use std::task::{Context, Waker};
 
 use kit::stranger::{STRANGER, as_stranger, nobody_starts, path_for_stranger, succeed};
-use kit::{Directory, End, guard};
+use kit::{End, guard};
+use tempfile::tempdir;
 use trunkline_core::ConnectError;
 use trunkline_core::transport::{Connector, Filled, Listener, PeerIdentity, Transport};
 use trunkline_transports::BindError;
@@ -22,8 +23,8 @@ use trunkline_transports::unix::{UnixConnector, UnixListener};
 
 #[tokio::test]
 async fn a_stale_file_is_replaced() {
-    let directory = Directory::new();
-    let path = directory.join("s");
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("s");
     drop(std_net::UnixListener::bind(&path).unwrap());
     // A child that another test is just starting has the dead server's socket too, until it is another program.
     let bound = guard(async {
@@ -42,17 +43,17 @@ async fn a_stale_file_is_replaced() {
 
 #[tokio::test]
 async fn leftovers_of_a_server_killed_while_it_bound_are_no_hindrance() {
-    let directory = Directory::new();
-    drop(std_net::UnixListener::bind(directory.join("s~")).unwrap());
-    fs::write(directory.join("s.lock"), "").unwrap();
-    let _listener = UnixListener::bind(directory.join("s")).unwrap();
-    assert!(!directory.join("s~").exists());
+    let directory = tempdir().unwrap();
+    drop(std_net::UnixListener::bind(directory.path().join("s~")).unwrap());
+    fs::write(directory.path().join("s.lock"), "").unwrap();
+    let _listener = UnixListener::bind(directory.path().join("s")).unwrap();
+    assert!(!directory.path().join("s~").exists());
 }
 
 #[tokio::test]
 async fn a_live_socket_is_never_replaced() {
-    let directory = Directory::new();
-    let path = directory.join("s");
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("s");
     let _live = std_net::UnixListener::bind(&path).unwrap();
     let before = fs::metadata(&path).unwrap().ino();
     assert!(matches!(UnixListener::bind(&path), Err(BindError::InUse { .. })));
@@ -62,21 +63,21 @@ async fn a_live_socket_is_never_replaced() {
 
 #[tokio::test]
 async fn a_second_listener_is_told_that_there_is_one() {
-    let directory = Directory::new();
-    let _first = UnixListener::bind(directory.join("s")).unwrap();
-    let error = UnixListener::bind(directory.join("s")).unwrap_err();
+    let directory = tempdir().unwrap();
+    let _first = UnixListener::bind(directory.path().join("s")).unwrap();
+    let error = UnixListener::bind(directory.path().join("s")).unwrap_err();
     assert!(error.to_string().contains("a server already listens there"), "{error}");
     assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::AddrInUse);
 }
 
 #[tokio::test]
 async fn of_listeners_that_bind_at_once_exactly_one_wins() {
-    let directory = Directory::new();
+    let directory = tempdir().unwrap();
     let runtime = tokio::runtime::Handle::current();
     // A child would have the lock of the listeners that have just gone.
     let _nobody = nobody_starts();
     for round in 0..100 {
-        let path = directory.join("s");
+        let path = directory.path().join("s");
         if round % 2 == 0 {
             // The race for a file that a dead server left is the harder one.
             drop(std_net::UnixListener::bind(&path).unwrap());
@@ -99,26 +100,26 @@ async fn of_listeners_that_bind_at_once_exactly_one_wins() {
 
 #[tokio::test]
 async fn the_file_is_its_owners_alone_unless_told_otherwise() {
-    let directory = Directory::new();
-    let mode = |name: &str| fs::metadata(directory.join(name)).unwrap().permissions().mode() & 0o777;
-    let _own = UnixListener::bind(directory.join("own")).unwrap();
+    let directory = tempdir().unwrap();
+    let mode = |name: &str| fs::metadata(directory.path().join(name)).unwrap().permissions().mode() & 0o777;
+    let _own = UnixListener::bind(directory.path().join("own")).unwrap();
     assert_eq!(mode("own"), 0o600);
     assert_eq!(mode("own.lock"), 0o600);
-    let _group = UnixListener::builder(directory.join("group")).mode(0o660).bind().unwrap();
+    let _group = UnixListener::builder(directory.path().join("group")).mode(0o660).bind().unwrap();
     assert_eq!(mode("group"), 0o660);
-    let _any = UnixListener::builder(directory.join("any")).allow_any_user().bind().unwrap();
+    let _any = UnixListener::builder(directory.path().join("any")).allow_any_user().bind().unwrap();
     assert_eq!(mode("any"), 0o666);
-    let _some = UnixListener::builder(directory.join("some")).allow_uid(12345).bind().unwrap();
+    let _some = UnixListener::builder(directory.path().join("some")).allow_uid(12345).bind().unwrap();
     assert_eq!(mode("some"), 0o666);
 }
 
 #[tokio::test]
 async fn paths_no_socket_can_have_are_refused_with_the_reason() {
-    let directory = Directory::new();
-    for path in [directory.join(&"x".repeat(200)), "".into(), "a\0b".into(), "\0abstract".into(), "/".into()] {
+    let directory = tempdir().unwrap();
+    for path in [directory.path().join("x".repeat(200)), "".into(), "a\0b".into(), "\0abstract".into(), "/".into()] {
         assert!(matches!(UnixListener::bind(&path), Err(BindError::Endpoint { .. })), "{path:?}");
     }
-    let long = directory.join(&"x".repeat(200));
+    let long = directory.path().join("x".repeat(200));
     let error = UnixListener::bind(&long).unwrap_err();
     assert!(error.to_string().contains("bytes here, this one has"), "{error}");
     let error = UnixConnector::new(&long).connect_transport().await.unwrap_err();
@@ -129,63 +130,63 @@ async fn paths_no_socket_can_have_are_refused_with_the_reason() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_longest_path_that_is_promised_works() {
-    let directory = Directory::new();
+    let directory = tempdir().unwrap();
     let room = 106 - directory.path().as_os_str().len() - 1;
-    let path = directory.join(&"x".repeat(room));
+    let path = directory.path().join("x".repeat(room));
     let mut listener = UnixListener::bind(&path).unwrap();
     let connector = UnixConnector::new(&path);
     let (a, b) = guard(async { tokio::join!(connector.connect_transport(), listener.accept_transport()) }).await;
     a.unwrap();
     b.unwrap();
-    assert!(UnixListener::bind(directory.join(&"x".repeat(room + 1))).is_err());
+    assert!(UnixListener::bind(directory.path().join("x".repeat(room + 1))).is_err());
 }
 
 #[tokio::test]
 async fn what_is_no_socket_stays() {
-    let directory = Directory::new();
-    let path = directory.join("s");
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("s");
     fs::write(&path, "precious").unwrap();
     assert!(matches!(UnixListener::bind(&path), Err(BindError::Endpoint { .. })));
     assert_eq!(fs::read(&path).unwrap(), b"precious");
 
     // Not even a link to a socket is one.
     fs::remove_file(&path).unwrap();
-    drop(std_net::UnixListener::bind(directory.join("elsewhere")).unwrap());
-    symlink(directory.join("elsewhere"), &path).unwrap();
+    drop(std_net::UnixListener::bind(directory.path().join("elsewhere")).unwrap());
+    symlink(directory.path().join("elsewhere"), &path).unwrap();
     assert!(matches!(UnixListener::bind(&path), Err(BindError::Endpoint { .. })));
     assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
 }
 
 #[tokio::test]
 async fn a_link_in_the_locks_place_is_refused() {
-    let directory = Directory::new();
-    symlink(directory.join("victim"), directory.join("s.lock")).unwrap();
-    assert!(matches!(UnixListener::bind(directory.join("s")), Err(BindError::Io { .. })));
-    assert!(!directory.join("victim").exists());
+    let directory = tempdir().unwrap();
+    symlink(directory.path().join("victim"), directory.path().join("s.lock")).unwrap();
+    assert!(matches!(UnixListener::bind(directory.path().join("s")), Err(BindError::Io { .. })));
+    assert!(!directory.path().join("victim").exists());
 }
 
 #[tokio::test]
 async fn directories_that_are_missing_or_open_to_all_are_refused() {
-    let directory = Directory::new();
-    let error = UnixListener::bind(directory.join("missing/s")).unwrap_err();
+    let directory = tempdir().unwrap();
+    let error = UnixListener::bind(directory.path().join("missing/s")).unwrap_err();
     assert!(error.to_string().contains("does not exist"), "{error}");
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let error = UnixListener::bind(directory.join("s")).unwrap_err();
+    let error = UnixListener::bind(directory.path().join("s")).unwrap_err();
     assert!(error.to_string().contains("others could replace the socket"), "{error}");
-    UnixListener::builder(directory.join("s")).allow_shared_directory().bind().unwrap();
+    UnixListener::builder(directory.path().join("s")).allow_shared_directory().bind().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
-    UnixListener::bind(directory.join("s")).unwrap();
+    UnixListener::bind(directory.path().join("s")).unwrap();
 }
 
 #[tokio::test]
 async fn a_dropped_listener_takes_its_file_along_but_no_other() {
-    let directory = Directory::new();
-    let path = directory.join("s");
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
     assert_eq!(Listener::endpoint(&listener), format!("unix:{}", path.display()));
     drop(listener);
     assert!(!path.exists());
-    assert!(directory.join("s.lock").exists());
+    assert!(directory.path().join("s.lock").exists());
 
     let listener = UnixListener::bind(&path).unwrap();
     fs::remove_file(&path).unwrap();
@@ -196,9 +197,9 @@ async fn a_dropped_listener_takes_its_file_along_but_no_other() {
 
 #[tokio::test]
 async fn both_sides_learn_who_the_other_is() {
-    let directory = Directory::new();
-    let mut listener = UnixListener::bind(directory.join("s")).unwrap();
-    let connector = UnixConnector::new(directory.join("s"));
+    let directory = tempdir().unwrap();
+    let mut listener = UnixListener::bind(directory.path().join("s")).unwrap();
+    let connector = UnixConnector::new(directory.path().join("s"));
     let (a, b) = guard(async { tokio::join!(connector.connect(), listener.accept()) }).await;
     let me = PeerIdentity::Unix {
         uid: nix::unistd::geteuid().as_raw(),
@@ -215,11 +216,11 @@ async fn both_sides_learn_who_the_other_is() {
 
 #[tokio::test]
 async fn connecting_in_vain_says_why() {
-    let directory = Directory::new();
-    let connector = UnixConnector::new(directory.join("s"));
+    let directory = tempdir().unwrap();
+    let connector = UnixConnector::new(directory.path().join("s"));
     let error = connector.connect().await.unwrap_err();
     assert!(error.to_string().contains("no such file: is the server running"), "{error}");
-    drop(std_net::UnixListener::bind(directory.join("s")).unwrap());
+    drop(std_net::UnixListener::bind(directory.path().join("s")).unwrap());
     let error = connector.connect().await.unwrap_err();
     assert!(error.to_string().contains("nobody listens on it"), "{error}");
     assert!(error.to_string().contains(&connector.endpoint()), "{error}");
@@ -227,11 +228,11 @@ async fn connecting_in_vain_says_why() {
 
 #[tokio::test]
 async fn a_full_line_is_waited_for() {
-    let directory = Directory::new();
+    let directory = tempdir().unwrap();
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&socket2::SockAddr::unix(directory.join("s")).unwrap()).unwrap();
+    socket.bind(&socket2::SockAddr::unix(directory.path().join("s")).unwrap()).unwrap();
     socket.listen(0).unwrap();
-    let connector = UnixConnector::new(directory.join("s"));
+    let connector = UnixConnector::new(directory.path().join("s"));
     let first = connector.connect_transport().await.unwrap();
     let mut second = pin!(connector.connect_transport());
     // Linux holds one connection in a line of no length; where there is more room, there is nothing to see here.
@@ -245,11 +246,11 @@ async fn a_full_line_is_waited_for() {
 
 #[tokio::test]
 async fn an_accept_that_is_dropped_loses_no_connection() {
-    let directory = Directory::new();
-    let mut listener = UnixListener::bind(directory.join("s")).unwrap();
+    let directory = tempdir().unwrap();
+    let mut listener = UnixListener::bind(directory.path().join("s")).unwrap();
     let mut cx = Context::from_waker(Waker::noop());
     assert!(pin!(listener.accept()).poll(&mut cx).is_pending());
-    let _client = UnixConnector::new(directory.join("s")).connect_transport().await.unwrap();
+    let _client = UnixConnector::new(directory.path().join("s")).connect_transport().await.unwrap();
     assert!(tokio::time::timeout(std::time::Duration::ZERO, std::future::pending::<()>()).await.is_err());
     guard(listener.accept()).await.unwrap();
 }
@@ -299,8 +300,8 @@ async fn stranger_listens() {
 
 #[tokio::test]
 async fn strangers_are_kept_out_unless_they_are_admitted() {
-    let directory = Directory::new();
-    let path = directory.join("s");
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("s");
     let mut listener = UnixListener::bind(&path).unwrap();
     let Some(child) = as_stranger("stranger_is_kept_out_by_the_file", &path) else { return };
     succeed(child);
@@ -329,9 +330,9 @@ async fn strangers_are_kept_out_unless_they_are_admitted() {
 
 #[tokio::test]
 async fn a_strangers_server_is_refused_unless_it_is_trusted() {
-    let directory = Directory::new();
+    let directory = tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
-    let path = directory.join("s");
+    let path = directory.path().join("s");
     let Some(mut child) = as_stranger("stranger_listens", &path) else { return };
     let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
     let ready = std::io::BufRead::lines(&mut output).any(|line| line.unwrap() == "ready");

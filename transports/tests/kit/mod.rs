@@ -7,8 +7,6 @@ pub(crate) mod stranger;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use trunkline_core::frame::{FIRST_WORD_LEN, HEADER_LEN, Kind};
@@ -149,31 +147,4 @@ pub(crate) fn frame(id: u64, len: usize) -> Vec<u8> {
 /// Fails instead of hanging.
 pub(crate) async fn guard<F: Future>(test: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(20), test).await.expect("nothing happened for 20 s")
-}
-
-/// A directory of the test's own, gone at its end.
-pub(crate) struct Directory(PathBuf);
-
-impl Directory {
-    pub(crate) fn new() -> Directory {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("trunkline-{}-{n}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Directory(path)
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    pub(crate) fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
