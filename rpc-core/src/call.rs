@@ -49,7 +49,8 @@ pub use with_metadata::WithMetadata;
 ///
 /// # Cancel safety
 ///
-/// Dropping the future cancels the call: the peer is told, best effort, and its handler is dropped at its next await.
+/// Dropping the future cancels the call: the peer is told, best effort, and its handler is dropped at its next await, or never
+/// begun.
 ///
 /// A future that is not polled any more holds up no others. But what the mechanism does not take at once of a call of more
 /// than a megabyte is sent by its own future: until that is polled again, or its time is over, the call stands still.

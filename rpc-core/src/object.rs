@@ -157,12 +157,7 @@ impl Handle {
     /// Waits until it can be called no more, and says why.
     pub(crate) async fn closed(&self) -> Closed {
         let id = self.id;
-        self.connection
-            .watch(|link| match link.ended() {
-                Some(error) => Some(Closed::Connection(error)),
-                None => link.is_gone(id).then_some(Closed::Revoked),
-            })
-            .await
+        self.connection.watch(|link| link.closed(id)).await
     }
 }
 

@@ -189,6 +189,7 @@ cases! { $
         an_object_lives_as_long_as_its_last_client,
         an_object_that_comes_back_is_the_very_one,
         either_end_hears_of_the_others_end,
+        an_end_is_not_taken_for_a_revocation,
         a_revoked_object_is_called_no_more,
         objects_of_a_call_that_fails_are_let_go_of,
         what_cannot_be_handed_over_is_not_sent,

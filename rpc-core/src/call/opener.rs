@@ -191,7 +191,6 @@ impl Opener {
 
     /// Waits until the result can be called no more, and says why.
     pub(crate) async fn closed(&self) -> Closed {
-        let ended = || self.link().ended().map(Closed::Connection);
         let opened = std::future::poll_fn(|cx| {
             self.bell.add(cx.waker());
             let state = self.lock();
@@ -202,11 +201,11 @@ impl Opener {
             Poll::Pending
         });
         if !opened.await {
-            return ended().unwrap_or(Closed::NoResult);
+            return self.link().ended().map_or(Closed::NoResult, Closed::Connection);
         }
         let object = self.object(false);
         let connection = self.client.connection();
-        connection.watch(|link| ended().or_else(|| link.is_gone(object).then_some(Closed::Revoked))).await
+        connection.watch(|link| link.closed(object)).await
     }
 
     /// Looks after the call, and wakes those who wait for it if there is any news.

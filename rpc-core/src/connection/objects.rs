@@ -2,7 +2,7 @@
 
 use super::shared::{Shared, State};
 use crate::error::Reason;
-use crate::object::{Object, Passed};
+use crate::object::{Closed, Object, Passed};
 use crate::protocol::Cargo;
 use crate::transport::Transport;
 
@@ -14,8 +14,8 @@ pub(crate) trait ObjectLink {
     fn release(&self, id: u64);
     /// An object of this side's is not to be called any more.
     fn withdraw(&self, object: &Object);
-    /// Whether an object of the peer's has been withdrawn.
-    fn is_gone(&self, id: u64) -> bool;
+    /// Why an object of the peer's can be called no more, if that is so.
+    fn closed(&self, id: u64) -> Option<Closed>;
     /// Something may have been dropped that a message would have handed over.
     fn tidy(&self);
 }
@@ -38,8 +38,8 @@ impl<T: Transport> ObjectLink for Shared<T> {
         self.with(|State { protocol, .. }, _| protocol.withdraw(object));
     }
 
-    fn is_gone(&self, id: u64) -> bool {
-        self.lock().protocol.is_gone(id)
+    fn closed(&self, id: u64) -> Option<Closed> {
+        self.lock().protocol.closed(id)
     }
 
     fn tidy(&self) {

@@ -21,8 +21,8 @@ pub(crate) struct Events {
     list: Vec<Event>,
     /// The bytes of short requests, one after the other: less to move than each in a place of its own.
     short: Vec<u8>,
-    /// How many of `list` are cancels.
-    cancels: usize,
+    /// The calls of the cancels among them.
+    cancelled: Vec<u64>,
 }
 
 /// The bytes of a request, until its handler has them.
@@ -73,7 +73,9 @@ impl Events {
 
     #[inline]
     pub(crate) fn push(&mut self, event: Event) {
-        self.cancels += usize::from(matches!(event, Event::Cancel(_)));
+        if let Event::Cancel(id) = event {
+            self.cancelled.push(id);
+        }
         self.list.push(event);
     }
 
@@ -114,22 +116,24 @@ impl Events {
     #[inline]
     pub(crate) fn each(&mut self, mut f: impl FnMut(&mut Event, &[u8])) {
         for at in 0..self.list.len() {
-            if self.cancels > 0 {
+            if !self.cancelled.is_empty() {
                 self.look_ahead(at);
             }
             f(&mut self.list[at], &self.short);
         }
         self.list.clear();
         self.short.clear();
-        self.cancels = 0;
+        self.cancelled.clear();
     }
 
-    /// Tells a request of the cancel that came right behind it.
+    /// Tells a request of its cancel, which can only have come behind it.
     #[cold]
     fn look_ahead(&mut self, at: usize) {
-        let (events, later) = self.list.split_at_mut(at + 1);
-        if let Some(Event::Request(incoming)) = events.last_mut() {
-            incoming.cancelled = later.iter().any(|event| matches!(event, Event::Cancel(id) if *id == incoming.id));
+        if at == 0 {
+            self.cancelled.sort_unstable();
+        }
+        if let Event::Request(incoming) = &mut self.list[at] {
+            incoming.cancelled = self.cancelled.binary_search(&incoming.id).is_ok();
         }
     }
 
@@ -137,5 +141,6 @@ impl Events {
     pub(crate) fn shrink_to_fit(&mut self) {
         self.list.shrink_to_fit();
         self.short.shrink_to_fit();
+        self.cancelled.shrink_to_fit();
     }
 }

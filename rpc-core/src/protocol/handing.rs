@@ -4,7 +4,7 @@ use super::objects::{Cargo, Objects, Spent};
 use super::{Effects, Protocol};
 use crate::error::{ProtocolError, Reason};
 use crate::frame::{Frame, Kind};
-use crate::object::{Object, Passed};
+use crate::object::{Closed, Object, Passed};
 use crate::rare::Rare;
 
 impl Protocol {
@@ -45,9 +45,17 @@ impl Protocol {
         Ok(())
     }
 
-    /// Whether an object of the peer's has been withdrawn.
+    /// Whether an object of the peer's has been withdrawn, or the connection has ended.
     pub(crate) fn is_gone(&self, id: u64) -> bool {
         self.objects.as_ref().is_none_or(|objects| objects.is_gone(id))
+    }
+
+    /// Why an object of the peer's can be called no more, if that is so.
+    pub(crate) fn closed(&self, id: u64) -> Option<Closed> {
+        match self.ended() {
+            Some(error) => Some(Closed::Connection(error.clone())),
+            None => self.is_gone(id).then_some(Closed::Revoked),
+        }
     }
 
     /// Nobody here has an object of the peer's any more.

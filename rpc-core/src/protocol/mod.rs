@@ -413,8 +413,8 @@ impl Protocol {
             self.settle_promise(id, &how, &payload);
         }
         if self.streams.is_some() {
-            // A reply that the peer does not take is a failure, which ends the streams of its call.
-            let failure = self.callee.too_large(&how, &payload).map(Finish::Failed);
+            // A reply that is not sent is a failure, which ends the streams of its call.
+            let failure = self.callee.kept_back(id, &how, &payload).map(Finish::Failed);
             if self.finish_streams(id, failure.as_ref().unwrap_or(&how)) {
                 return;
             }

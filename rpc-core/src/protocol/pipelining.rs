@@ -40,9 +40,9 @@ impl Protocol {
         let Some(objects) = self.objects.as_mut().filter(|objects| objects.promises(id)) else {
             return;
         };
-        // A reply that the peer does not take is a failure.
-        let too_large = self.callee.too_large(how, payload).map(Finish::Failed);
-        let result = match too_large.as_ref().unwrap_or(how) {
+        // A reply that is not sent is a failure.
+        let failure = self.callee.kept_back(id, how, payload).map(Finish::Failed);
+        let result = match failure.as_ref().unwrap_or(how) {
             Finish::Failed(failure) => Err(failure.reason.clone().into()),
             Finish::Returned(Half::Err, _) => Err(NoResult::App),
             Finish::Returned(Half::Ok, extras) => objects.exported_as(Sent::first_object(extras)),

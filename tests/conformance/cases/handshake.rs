@@ -19,7 +19,8 @@ const NO_HEADER: [u8; 64] = {
 };
 
 pub(crate) async fn garbage_is_refused_by_the_server(fixture: Fixture) {
-    let served = fixture.serve().await;
+    // Not because it waits in vain for something better.
+    let served = fixture.serve_with(Setup::limits(&[("hello_timeout", 60_000)])).await;
     let (connection, suite) = served.suite().await;
     let short = b"\x08\0\0\0\x09\0\0\0\0\0\0\0\0\0\0\0".as_slice();
     let other_magic = frame(HELLO, 0, b"QRNK\x01\x00");
@@ -121,7 +122,7 @@ pub(crate) async fn a_silent_server_is_given_up(fixture: Fixture) {
 }
 
 pub(crate) async fn a_peer_that_leaves_during_the_handshake_is_noticed(fixture: Fixture) {
-    let served = fixture.serve().await;
+    let served = fixture.serve_with(Setup::limits(&[("hello_timeout", 60_000)])).await;
     for _ in 0..10 {
         let mut peer = served.endpoint().raw().await;
         peer.send(&hello(1, BINCODE)[..40]).await.expect("it is taken");

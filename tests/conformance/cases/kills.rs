@@ -12,7 +12,7 @@ use crate::ledger::{Mark, token};
 
 pub(crate) async fn a_server_killed_mid_call(fixture: Fixture) {
     let served = fixture.serve().await;
-    let (connection, suite) = served.suite().await;
+    let (connection, suite) = served.suite_with(&[("linger", 60_000)]).await;
     let call = token();
     let pending = suite.never(call).timeout(Duration::from_secs(3600)).send().await.expect("it is sent");
     served.ledger.seen(Mark::Started, call).await;

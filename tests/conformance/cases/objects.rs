@@ -1,8 +1,9 @@
 //! Clients as arguments and results.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::task::Poll;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use trunkline::{CallError, Closed, Connection, ConnectionError, Limit, Limits, Reason, ServiceClient};
@@ -170,6 +171,29 @@ pub(crate) async fn either_end_hears_of_the_others_end(fixture: Fixture) {
     drop((ours, theirs));
     dropped(&served, token, 2).await;
     served.rests_with(&again).await;
+}
+
+pub(crate) async fn an_end_is_not_taken_for_a_revocation(fixture: Fixture) {
+    let served = fixture.serve().await;
+    for round in 0..20 {
+        let (connection, exchange) = exchange(&served).await;
+        let theirs = soon("an answer", exchange.bell(token())).await.expect("a bell");
+        // Somebody who asks again and again, and is not woken.
+        let asking = on_plain_thread(move || {
+            loop {
+                let closed = pin!(theirs.closed());
+                if let Poll::Ready(why) = closed.poll(&mut Context::from_waker(Waker::noop())) {
+                    return why;
+                }
+            }
+        });
+        let close = async {
+            tokio::time::sleep(Duration::from_micros(300)).await;
+            connection.close();
+        };
+        let (why, ()) = tokio::join!(asking, close);
+        assert!(matches!(why, Closed::Connection(ConnectionError::ClosedHere)), "round {round}: {why:?}");
+    }
 }
 
 pub(crate) async fn a_revoked_object_is_called_no_more(fixture: Fixture) {

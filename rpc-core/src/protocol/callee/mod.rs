@@ -92,6 +92,8 @@ pub(super) struct Entry {
     timeout: Duration,
     deadline: Option<Instant>,
     expired: bool,
+    /// Its caller no longer wants it; the handler may not have heard.
+    cancelled: bool,
     /// How urgent its caller says that it is.
     priority: Priority,
     /// It has streams that have not ended.
@@ -349,6 +351,7 @@ impl Callee {
             timeout,
             deadline: None,
             expired: false,
+            cancelled: false,
             priority,
             streams,
             held: len,
@@ -477,7 +480,10 @@ impl Callee {
             return Ok(());
         };
         match &mut entry.state {
-            State::Running | State::Streaming => events.push(Event::Cancel(id)),
+            State::Running | State::Streaming => {
+                entry.cancelled = true;
+                events.push(Event::Cancel(id));
+            }
             // Its handler is still there, and what it sends ends with it.
             State::Replying(_) if entry.streams.returned > 0 => events.push(Event::Cancel(id)),
             State::Receiving(_) | State::Parked => self.conclude(id, Failure::not_executed(Reason::Cancelled)),

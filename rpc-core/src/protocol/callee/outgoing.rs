@@ -33,8 +33,8 @@ impl Callee {
         let bytes = payload.as_slice();
         let len = bytes.len() as u64;
         let (half, extras) = match how {
-            Finish::Returned(..) if len > self.reply_max => {
-                let failure = self.too_large(&how, &payload);
+            Finish::Returned(..) if len > self.reply_max || (entry.cancelled && len > REPLY_INLINE_MAX as u64) => {
+                let failure = self.kept_back(id, &how, &payload);
                 return failure.into_iter().for_each(|failure| self.fail(id, &failure, out));
             }
             Finish::Returned(half, extras) => (half, extras),
@@ -129,11 +129,17 @@ impl Callee {
         true
     }
 
-    /// What becomes of a reply that the peer does not take.
-    pub(crate) fn too_large(&self, how: &Finish, payload: &Encoded<'_>) -> Option<Failure> {
+    /// Why a reply is not sent although the handler has returned: the peer does not take as much, or wants it no more. Short ones
+    /// take no memory but their caller's, and are.
+    pub(crate) fn kept_back(&self, id: u64, how: &Finish, payload: &Encoded<'_>) -> Option<Failure> {
         let len = payload.as_slice().len() as u64;
-        let too_large = matches!(how, Finish::Returned(..)) && len > self.reply_max;
-        too_large.then(|| Failure::maybe_executed(Reason::TooLarge { len, max: self.reply_max }))
+        let unwanted = || len > REPLY_INLINE_MAX as u64 && self.calls.get(id).is_some_and(|entry| entry.cancelled);
+        let reason = match how {
+            Finish::Returned(..) if len > self.reply_max => Reason::TooLarge { len, max: self.reply_max },
+            Finish::Returned(..) if unwanted() => Reason::Cancelled,
+            _ => return None,
+        };
+        Some(Failure::maybe_executed(reason))
     }
 
     /// Whether nothing waits to be placed, and nobody for memory.

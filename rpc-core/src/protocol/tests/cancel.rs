@@ -104,6 +104,26 @@ fn a_cancelled_call_keeps_its_slot_until_the_handler_is_gone() {
 }
 
 #[test]
+fn what_a_cancelled_handler_returns_takes_no_memory() {
+    for len in [REPLY_INLINE_MAX, REPLY_INLINE_MAX + 1, 1000, 3 * CHUNK] {
+        let mut pair = single();
+        let id = pair.client.place(b"x".to_vec());
+        pair.settle();
+        pair.client.abandon(id);
+        pair.settle();
+        assert_eq!(pair.server.cancelled, [id]);
+        // It has run to its end all the same.
+        pair.server.out.room = 0;
+        pair.server.finish(id, &bytes(len, 0));
+        assert!(pair.server.stats().memory_out <= REPLY_INLINE_MAX as u64, "{len}");
+        pair.server.out.room = usize::MAX;
+        pair.settle();
+        assert_eq!(pair.client.stats().memory_in, 0);
+        still_works(&mut pair);
+    }
+}
+
+#[test]
 fn a_cancel_that_crosses_the_reply_changes_nothing() {
     for len in [0, 64, 65, CHUNK, 3 * CHUNK] {
         let mut pair = single();

@@ -8,7 +8,7 @@ use crate::call_id::CallId;
 use crate::limits::Limit;
 use crate::metadata::METADATA_LEN_MAX;
 use crate::method::ServiceDescriptor;
-use crate::object::{Object, Passed};
+use crate::object::{Closed, Object, Passed};
 use crate::priority::Priority;
 use crate::protocol::caller::Fate;
 use crate::protocol::extras::{Extras, Sent};
@@ -501,6 +501,7 @@ fn a_revoked_object_is_told_of_and_called_no_more() {
     let crossing = placed(pair.server.call_object(1));
     assert!(!pair.server.protocol.is_gone(1));
     pair.settle();
+    assert_eq!(pair.server.protocol.closed(1), Some(Closed::Revoked));
     assert!(pair.server.protocol.is_gone(1) && pair.server.protocol.take_changed());
     assert!(matches!(pair.server.call_object(1), Begun::Failed(reason) if matches!(*reason, Reason::ObjectGone)));
     // What has begun goes on.
@@ -744,6 +745,7 @@ fn the_end_of_the_connection_lets_go_of_everything() {
     // Handles of either side that go later have nothing to give back.
     pair.server.protocol.release(1);
     assert!(pair.server.protocol.is_gone(1));
+    assert_eq!(pair.server.protocol.closed(1), Some(Closed::Connection(ConnectionError::PeerGone)));
     assert_eq!(pair.server.output().len(), 0);
 }
 
