@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::error::Error;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -127,7 +129,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let desk = Arc::new(Desk::default());
-    let directory = tempfile::tempdir()?;
+    // A server does not listen where others might put something in its place.
+    let directory = tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir()?;
     let server = Server::builder().service(NewsServer::new(Arc::clone(&desk)));
     let server = server.bind(format!("unix:{}/news.sock", directory.path().display())).await?;
     let (endpoint, handle) = (server.endpoints().remove(0), server.handle());

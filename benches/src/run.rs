@@ -1,6 +1,8 @@
 //! Measures all cells, round by round.
 
+use std::fs::Permissions;
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use trunkline_benches::subject::Error;
@@ -17,7 +19,7 @@ use crate::results::{Results, Round, Row};
 
 /// Measures, and says on stderr what, and how much is left.
 pub(crate) fn run(options: &Options, subjects: Vec<Subject>, cells: Vec<Cell>) -> Result<Results, Error> {
-    let directory = tempfile::tempdir()?;
+    let directory = tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir()?;
     let times = options.times();
     let rows = cells.into_iter().map(|cell| Row { cell, rounds: Vec::new() }).collect();
     let mut results = Results { machine: Machine::here(), subjects, rows, cost: Cost::default() };

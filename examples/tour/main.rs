@@ -10,7 +10,9 @@ mod service;
 mod stops;
 
 use std::error::Error;
+use std::fs::Permissions;
 use std::io::{IsTerminal, Write, stderr, stdout};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -72,7 +74,7 @@ fn tour(json: bool, quick: bool) -> Result<bool, Box<dyn Error>> {
     } else {
         Extent { time: Duration::from_millis(1500), calls: 10_000_000 }
     };
-    let directory = tempfile::tempdir()?;
+    let directory = tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir()?;
     let mut outcomes = Vec::new();
     for (n, stop) in STOPS.iter().enumerate() {
         progress(&format!("{} of {}: {} ...", n + 1, STOPS.len(), stop.transport));

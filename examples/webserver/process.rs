@@ -3,13 +3,15 @@
 use std::env;
 use std::error::Error;
 use std::fs;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tempfile::{TempDir, tempdir};
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 use tokio::time::timeout;
@@ -103,7 +105,10 @@ pub struct Directory {
 
 impl Directory {
     pub fn new() -> Result<Directory, String> {
-        let directory = tempdir().map_err(|error| format!("cannot make a directory for sockets: {error}"))?;
+        let directory = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()
+            .map_err(|error| format!("cannot make a directory for sockets: {error}"))?;
         Ok(Directory { directory, sockets: AtomicU64::new(0) })
     }
 
