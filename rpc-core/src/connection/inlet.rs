@@ -329,11 +329,11 @@ impl<T: Transport> Shared<T> {
         };
         let awaited = self.leads.anybody && {
             let mut state = self.lock();
-            if state.is_at_rest() {
-                // The driver has read the answer, and may have left the rest to whoever calls next.
+            if !state.protocol.caller().is_undecided(id) {
+                // Who has read the answer may have left the inlet to whoever calls next, or read on for another call.
                 return Looked::NoMore;
             }
-            state.protocol.awaits_only(id) && state.is_undisturbed()
+            state.protocol.awaits_only_one() && state.is_undisturbed()
         };
         let lead = if awaited { self.take_lead(goes_on) } else { None };
         let Some(mut lead) = lead else {

@@ -516,9 +516,9 @@ impl Protocol {
         self.caller.open() <= 1 && !self.hears_unasked()
     }
 
-    /// The same of that call, which has no outcome yet; and no other waits for its turn, which the same task may have made.
-    pub(crate) fn awaits_only(&mut self, id: u64) -> bool {
-        self.awaits_one_call() && !self.caller.has_waiting() && self.caller.is_undecided(id)
+    /// The same; and no other waits for its turn, which the same task may have made.
+    pub(crate) fn awaits_only_one(&self) -> bool {
+        self.awaits_one_call() && !self.caller.has_waiting()
     }
 
     /// Whether the peer may well say what no call of this side's waits for: it makes calls, or may make them on what it was
