@@ -1,27 +1,29 @@
 //! Requests become running handlers: on the driver's own task where they are quick, else in tasks of their own.
 
-use std::collections::HashMap;
-use std::future::{Future, poll_fn};
+mod control;
+mod tasks;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::task::{self, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::Notify;
 
 use super::{Connection, OnEnd};
 use crate::body::Body;
 use crate::clock;
-use crate::context::{Context, Facts, allow_wait};
+use crate::context::{Context, Facts};
 use crate::error::{ConnectionError, Reason};
 use crate::object::{Object, Received};
 use crate::protocol::{Brought, Class, Encoded, Event, Events, Failure, Finish, Incoming, Target};
 use crate::service::{Handler, Request, Route, Router};
 use crate::share::Share;
 use crate::telemetry::HandlerSpan;
+use control::Stop;
+use tasks::{Task, Tasks};
+
+pub(crate) use control::Control;
 
 /// Places kept for the next requests of a service on a connection.
 const POOL_MAX: usize = 32;
@@ -283,17 +285,7 @@ impl Runner {
     }
 
     fn task(&self, id: u64, route: &Arc<Route>, running: Box<Running>) -> Task {
-        running.context.control().stamp();
-        self.tasks.lock().insert(id, running.context.share_out());
-        Task {
-            id,
-            connection: self.connection.clone(),
-            tasks: Arc::clone(&self.tasks),
-            route: Arc::clone(route),
-            running: Some(running),
-            started: false,
-            queued: !self.multi_thread,
-        }
+        Task::new(id, self.connection.clone(), &self.tasks, route, running, !self.multi_thread)
     }
 }
 
@@ -321,7 +313,7 @@ impl Running {
                 self.context.keep_back();
                 let mut failure = refusal.0;
                 // Whoever stands around a service may say anything; the class is not its to choose.
-                if self.context.control().begun.load(Ordering::Relaxed) {
+                if self.context.control().has_begun() {
                     failure.class = Class::MaybeExecuted;
                 }
                 Poll::Ready((Finish::Failed(failure), Encoded::EMPTY))
@@ -393,274 +385,5 @@ impl Done {
             f(id, how, if short > 0 { Encoded::There(bytes) } else { payload });
         }
         self.short.clear();
-    }
-}
-
-/// The handlers of a connection that run in tasks, by call.
-#[derive(Default)]
-struct Tasks(Mutex<HashMap<u64, Context>>);
-
-impl Tasks {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Context>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stop(&self, id: u64, why: Stop) {
-        let context = self.lock().get(&id).map(Context::share_out);
-        if let Some(context) = context {
-            context.control().stop(why);
-        }
-    }
-}
-
-/// A handler in a task of its own.
-struct Task {
-    id: u64,
-    connection: Connection,
-    tasks: Arc<Tasks>,
-    route: Arc<Route>,
-    running: Option<Box<Running>>,
-    /// The handler has been polled, so that nobody may say that it was not.
-    started: bool,
-    /// It has stood in the runtime's queue. A task just spawned stands in front of it, where tokio wakes no other
-    /// worker: if it computes, and this worker was the one that watches the sockets, nobody reads until it is done.
-    queued: bool,
-}
-
-impl Future for Task {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        let Some(running) = &mut this.running else {
-            return Poll::Ready(());
-        };
-        let control = running.context.control();
-        control.register(cx.waker());
-        let stopped = control.why();
-        if stopped != Stop::No && !this.route.method.options.no_cancel {
-            this.end(stopped);
-            return Poll::Ready(());
-        }
-        if !std::mem::replace(&mut this.queued, true) && !this.started {
-            // Who wakes itself goes to the end of the queue, and another worker is called to look at it.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let first = !std::mem::replace(&mut this.started, true);
-        let began = first.then(Instant::now);
-        let polled = running.poll(this.connection.link().id(), cx);
-        if let Some(began) = began {
-            this.route.ran(began.elapsed());
-        }
-        match polled {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready((how, payload)) => {
-                this.leave(&how);
-                this.finish(how, payload);
-                Poll::Ready(())
-            }
-        }
-    }
-}
-
-impl Task {
-    /// Runs the handler on this thread, which may block. The stream that it returns is polled as any other: it would keep one
-    /// of the few threads there are for as long as it lasts.
-    fn run_blocking(self, runtime: &Handle) {
-        let mut task = Some(self);
-        let returned = poll_fn(|cx| {
-            let polled = task.as_mut().map_or(Poll::Ready(()), |task| Pin::new(task).poll(cx));
-            if polled.is_ready() {
-                task = None;
-            }
-            let streams = task.as_ref().and_then(|task| task.running.as_ref());
-            let streams = streams.is_some_and(|running| running.context.control().has_replied());
-            if streams { Poll::Ready(()) } else { polled }
-        });
-        allow_wait(|| runtime.block_on(returned));
-        if let Some(task) = task {
-            runtime.spawn(task);
-        }
-    }
-
-    /// Drops the handler and says so.
-    fn end(&mut self, why: Stop) {
-        let reason = match why {
-            Stop::Expired => Reason::DeadlineExceeded,
-            Stop::No | Stop::Cancelled | Stop::Lost => Reason::Cancelled,
-        };
-        let failure = if self.started { Failure::maybe_executed(reason) } else { Failure::not_executed(reason) };
-        let how = Finish::Failed(failure);
-        self.leave(&how);
-        self.finish(how, Encoded::EMPTY);
-    }
-
-    /// Lets go of the handler. With the place of an object's, the object itself may go.
-    fn leave(&mut self, how: &Finish) {
-        if let Some(mut running) = self.running.take() {
-            running.context.keep_back();
-            running.clear();
-            running.span.end(how);
-            drop_guarded(running);
-        }
-    }
-
-    fn finish(&mut self, how: Finish, payload: Encoded<'_>) {
-        self.tasks.lock().remove(&self.id);
-        self.connection.link().finish(self.id, how, payload);
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        // The runtime is shutting down.
-        if self.running.is_some() {
-            self.end(Stop::Lost);
-        }
-    }
-}
-
-/// Why a handler should stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Stop {
-    No = 0,
-    Cancelled = 1,
-    Expired = 2,
-    /// The connection is gone.
-    Lost = 3,
-}
-
-/// What the driver, a handler's task and its context share.
-pub(crate) struct Control {
-    /// A [`Stop`]. Set once; Release pairs with the Acquire of whoever asks.
-    stop: AtomicU8,
-    /// Its arguments have been read, so that nobody may say that the handler has not started.
-    begun: AtomicBool,
-    /// The reply is out and streams go on: the deadline was the reply's.
-    replied: AtomicBool,
-    timeout: Timeout,
-    /// When `timeout` ends. Not known as long as the handler is in its first poll and nobody has asked.
-    deadline: OnceLock<Instant>,
-    /// The task the handler runs in.
-    task: Mutex<Option<Waker>>,
-    stopped: Notify,
-}
-
-impl Control {
-    pub(crate) fn new(timeout: Duration) -> Control {
-        Control {
-            stop: AtomicU8::new(Stop::No as u8),
-            begun: AtomicBool::new(false),
-            replied: AtomicBool::new(false),
-            timeout: Timeout::new(timeout),
-            deadline: OnceLock::new(),
-            task: Mutex::new(None),
-            stopped: Notify::new(),
-        }
-    }
-
-    /// For the next handler, where the last one ended in its first poll and asked for nothing; nobody else has it.
-    pub(crate) fn renew(&self, timeout: Duration) -> bool {
-        let Control { stop, begun, replied, timeout: known, deadline, task: _, stopped: _ } = self;
-        if stop.load(Ordering::Relaxed) != Stop::No as u8 || deadline.get().is_some() {
-            return false;
-        }
-        begun.store(false, Ordering::Relaxed);
-        replied.store(false, Ordering::Relaxed);
-        known.set(timeout);
-        true
-    }
-
-    /// The handler is about to start.
-    pub(crate) fn begin(&self) {
-        self.begun.store(true, Ordering::Relaxed);
-    }
-
-    fn why(&self) -> Stop {
-        match self.stop.load(Ordering::Acquire) {
-            0 => Stop::No,
-            1 => Stop::Cancelled,
-            2 => Stop::Expired,
-            _ => Stop::Lost,
-        }
-    }
-
-    fn stop(&self, why: Stop) {
-        let _ = self.stop.compare_exchange(Stop::No as u8, why as u8, Ordering::AcqRel, Ordering::Acquire);
-        self.stopped.notify_waiters();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task {
-            task.wake();
-        }
-    }
-
-    fn register(&self, waker: &Waker) {
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if !task.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *task = Some(waker.clone());
-        }
-    }
-
-    fn stamp(&self) {
-        self.deadline();
-    }
-
-    pub(crate) fn deadline(&self) -> Instant {
-        *self.deadline.get_or_init(|| clock::now() + self.timeout.get())
-    }
-
-    /// What the handler does from now on has no deadline.
-    pub(crate) fn outlive(&self) {
-        self.replied.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the reply is out.
-    pub(crate) fn has_replied(&self) -> bool {
-        self.replied.load(Ordering::Relaxed)
-    }
-
-    /// The time that the handler's calls have, and when that ends, if it is known.
-    pub(crate) fn time(&self) -> (Duration, Option<Instant>) {
-        if self.has_replied() {
-            return (Duration::MAX, None);
-        }
-        (self.timeout.get(), self.deadline.get().copied())
-    }
-
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.why() != Stop::No
-    }
-
-    pub(crate) async fn stopped(&self) {
-        loop {
-            let notified = self.stopped.notified();
-            if self.is_stopped() {
-                return;
-            }
-            notified.await;
-        }
-    }
-}
-
-/// A duration that is set before anybody reads it, through a shared reference.
-struct Timeout {
-    secs: AtomicU64,
-    nanos: AtomicU32,
-}
-
-impl Timeout {
-    fn new(timeout: Duration) -> Timeout {
-        Timeout { secs: AtomicU64::new(timeout.as_secs()), nanos: AtomicU32::new(timeout.subsec_nanos()) }
-    }
-
-    fn set(&self, timeout: Duration) {
-        self.secs.store(timeout.as_secs(), Ordering::Relaxed);
-        self.nanos.store(timeout.subsec_nanos(), Ordering::Relaxed);
-    }
-
-    fn get(&self) -> Duration {
-        Duration::new(self.secs.load(Ordering::Relaxed), self.nanos.load(Ordering::Relaxed))
     }
 }
