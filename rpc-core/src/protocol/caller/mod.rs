@@ -296,6 +296,8 @@ pub(crate) struct Caller {
     starved: Vec<Waker>,
     /// The least that one of those needs; `usize::MAX` without any.
     starved_least: usize,
+    /// One of those goes in one chunk, and needs no memory where it has not to wait.
+    starved_short: bool,
     waiting_max: usize,
     memory_max: usize,
     /// The longest message the peer accepts.
@@ -364,6 +366,7 @@ impl Caller {
             waiting: Waiting::default(),
             starved: Vec::new(),
             starved_least: usize::MAX,
+            starved_short: false,
             waiting_max: config.waiting_max,
             memory_max: config.memory_max,
             message_max: config.message_max,
@@ -607,6 +610,7 @@ impl Caller {
 
     fn wake_starved(&mut self, wakers: &mut Vec<Waker>) {
         self.starved_least = usize::MAX;
+        self.starved_short = false;
         wakers.append(&mut self.starved);
     }
 

@@ -60,6 +60,7 @@ impl Caller {
                 self.starved.extend(waker.take());
             }
             self.starved_least = self.starved_least.min(held_for_it());
+            self.starved_short |= lane == Lane::Small;
             return Begun::Starved.into();
         }
         let payload = match copy.take() {
@@ -269,10 +270,12 @@ impl Caller {
         true
     }
 
-    /// Wakes those who wait for memory to wait in, if there is some.
+    /// Wakes those who wait for memory to wait in, if there is some, or if one of them need not wait any more.
     pub(crate) fn wake_fitting(&mut self, wakers: &mut Vec<Waker>) {
         let held = self.waiting.bytes() + self.sending_bytes;
-        if held == 0 || held.saturating_add(self.starved_least) <= self.memory_max {
+        let goes =
+            self.starved_short && self.open < self.limit && self.may_start(Lane::Small, self.starved_least as u64);
+        if goes || held == 0 || held.saturating_add(self.starved_least) <= self.memory_max {
             self.wake_starved(wakers);
         }
     }

@@ -145,6 +145,34 @@ fn a_call_that_finds_no_memory_to_wait_in_is_woken_when_there_is_some() {
 }
 
 #[test]
+fn a_short_call_that_finds_no_memory_to_wait_in_is_woken_when_it_need_not_wait() {
+    let mut pair = Pair::with(in_flight(2).memory_out(1000), in_flight(2));
+    let first = pair.client.place(vec![]);
+    pair.settle();
+    let room = pair.client.out.room;
+    // All the memory is taken by what is left of this one, and stays so.
+    let long = pair.client.place(bytes(4 * CHUNK, 0));
+    pair.client.out.room = 0;
+    let count = Count::new();
+    assert!(matches!(pair.client.begin(new_call(), bytes(20, 0), count.waker()), Begun::Starved));
+    pair.settle();
+    assert_eq!(count.woken(), 0);
+    pair.server.finish(first, b"");
+    pair.settle();
+    assert_eq!(count.woken(), 1);
+    pair.client.reply(first);
+    pair.client.out.room = room;
+    let short = pair.client.place(bytes(20, 0));
+    pair.settle();
+    for id in [long, short] {
+        pair.server.finish(id, b"");
+        pair.settle();
+        pair.client.reply(id);
+    }
+    pair.assert_at_rest();
+}
+
+#[test]
 fn long_calls_being_sent_count_as_memory() {
     let mut pair = Pair::with(Limits::default().memory_out(4 * CHUNK), Limits::default());
     let first = pair.client.place(bytes(4 * CHUNK, 0));
