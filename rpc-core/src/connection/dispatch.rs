@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::{Connection, OnEnd};
+use super::{Connection, EARLY_MIN, OnEnd};
 use crate::body::Body;
 use crate::clock;
 use crate::context::{Context, Facts};
@@ -49,6 +49,8 @@ struct Runner {
     alone: bool,
     /// Its reply has been placed.
     answered: bool,
+    /// The next reply leaves at once: the peer sleeps, and wakes up while the others are made.
+    early: bool,
 }
 
 /// A place and the context of the handler in it.
@@ -82,6 +84,7 @@ impl Dispatcher {
             done: Done::default(),
             alone: false,
             answered: false,
+            early: false,
             connection,
             share,
         };
@@ -98,9 +101,10 @@ impl Dispatcher {
     }
 
     /// Does what is asked for; `true` if that was one call, which has been answered.
-    pub(super) fn handle_all(&mut self, events: &mut Events) -> bool {
+    pub(super) fn handle_all(&mut self, events: &mut Events, early: bool) -> bool {
         let Dispatcher { router, runner, .. } = self;
         runner.alone = events.len() == 1;
+        runner.early = early && events.len() >= EARLY_MIN;
         runner.answered = false;
         // Where they lie: a request is moved once, into the place of its handler.
         events.each(|event, short| match event {
@@ -261,10 +265,11 @@ impl Runner {
         match polled {
             Poll::Ready((how, payload)) => {
                 running.span.end(&how);
-                if self.alone && !running.object && payload.as_slice().len() <= SHORT_MAX {
+                if (self.alone || self.early) && !running.object && payload.as_slice().len() <= SHORT_MAX {
                     // Its caller has it while the place is cleared.
                     self.connection.link().finish(id, how, payload);
-                    self.answered = true;
+                    self.answered = self.alone;
+                    self.early = false;
                 } else {
                     self.done.push(id, how, payload);
                 }

@@ -11,9 +11,10 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
@@ -28,7 +29,7 @@ use crate::clock;
 use crate::error::{CloseReason, ConnectionError};
 use crate::latency::Latency;
 use crate::protocol::Effects;
-use crate::transport::{Filled, FrameReceiver, Transport};
+use crate::transport::{BatchWriter, Filled, FrameReceiver, Transport};
 
 /// After this many reads in one turn, other tasks get theirs.
 const READS_PER_TURN: usize = 16;
@@ -159,7 +160,7 @@ impl<T: Transport> Driver<T> {
             self.shared.flush();
             if self.shared.ready.load(Ordering::Relaxed) {
                 self.shared.take_ready(&mut self.effects.events);
-                settle(&self.shared, &mut self.dispatcher, &mut self.effects, cx);
+                settle(&self.shared, &mut self.dispatcher, &mut self.effects, false, cx);
             }
         }
         if self.inlet.is_none() {
@@ -226,7 +227,7 @@ impl<T: Transport> Driver<T> {
         self.watch = None;
         let failed = inlet.failed.take();
         if !inlet.effects.events.is_empty() || !inlet.effects.wakers.is_empty() {
-            settle(&self.shared, &mut self.dispatcher, &mut inlet.effects, cx);
+            settle(&self.shared, &mut self.dispatcher, &mut inlet.effects, false, cx);
         }
         failed.map_or(Ok(true), Err)
     }
@@ -313,15 +314,21 @@ impl<T: Transport> Driver<T> {
         self.shared.set_at_hand(self.polling.is_hot() || !self.dispatcher.is_multi_thread());
     }
 
+    /// Whether the peer, which may sleep as this driver does, had better be woken before there is all for it.
+    fn wakes_early(&self) -> bool {
+        T::Writer::COSTLY && !self.polling.is_hot() && is_parallel()
+    }
+
     fn take_frames(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        let early = self.wakes_early();
         let Some(inlet) = &mut self.inlet else {
             return Ok(());
         };
         let Taken { handled, changed, .. } = inlet.take_frames(&self.shared, None);
         if inlet.effects.events.is_empty() {
-            wake_callers(&self.shared, &mut inlet.effects, cx);
+            wake_callers(&self.shared, &mut inlet.effects, early, cx);
         } else {
-            settle(&self.shared, &mut self.dispatcher, &mut inlet.effects, cx);
+            settle(&self.shared, &mut self.dispatcher, &mut inlet.effects, early, cx);
         }
         inlet.more = handled?;
         if changed {
@@ -406,7 +413,7 @@ impl<T: Transport> Driver<T> {
             }
             let handled = self.shared.lock().protocol.handle_timeout(now, &mut self.effects);
             // Also after an error: whose wakers are here has an outcome, and nobody else will wake them.
-            settle(&self.shared, &mut self.dispatcher, &mut self.effects, cx);
+            settle(&self.shared, &mut self.dispatcher, &mut self.effects, false, cx);
             if let Err(error) = handled {
                 return Poll::Ready(error);
             }
@@ -506,7 +513,7 @@ impl<T: Transport> Driver<T> {
             self.inlet = self.shared.take_up(&mut self.leads);
             if let Some(inlet) = &mut self.inlet {
                 // What it has left gets its end as well.
-                settle(&self.shared, &mut self.dispatcher, &mut inlet.effects, cx);
+                settle(&self.shared, &mut self.dispatcher, &mut inlet.effects, false, cx);
             }
         }
         let Some(inlet) = &mut self.inlet else {
@@ -536,18 +543,30 @@ impl<T: Transport> Driver<T> {
     }
 }
 
-fn wake_callers<T: Transport>(shared: &Shared<T>, effects: &mut Effects, cx: &Context<'_>) {
+/// Whether two threads of this program can run at the same time.
+fn is_parallel() -> bool {
+    static PARALLEL: OnceLock<bool> = OnceLock::new();
+    *PARALLEL.get_or_init(|| available_parallelism().is_ok_and(|processors| processors.get() > 1))
+}
+
+fn wake_callers<T: Transport>(shared: &Shared<T>, effects: &mut Effects, early: bool, cx: &Context<'_>) {
     if !effects.wakers.is_empty() {
-        shared.wake_callers(&mut effects.wakers, cx.waker());
+        shared.wake_callers(&mut effects.wakers, cx.waker(), early);
     }
 }
 
 /// Does what frames or the time have asked for, and sends what came of it.
-fn settle<T: Transport>(shared: &Shared<T>, dispatcher: &mut Dispatcher, effects: &mut Effects, cx: &Context<'_>) {
-    wake_callers(shared, effects, cx);
+fn settle<T: Transport>(
+    shared: &Shared<T>,
+    dispatcher: &mut Dispatcher,
+    effects: &mut Effects,
+    early: bool,
+    cx: &Context<'_>,
+) {
+    wake_callers(shared, effects, early, cx);
     loop {
         // Mostly nobody has waited for what was done.
-        if dispatcher.handle_all(&mut effects.events) {
+        if dispatcher.handle_all(&mut effects.events, early) {
             if !shared.ready.load(Ordering::Relaxed) {
                 return;
             }

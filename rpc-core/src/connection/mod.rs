@@ -43,6 +43,9 @@ pub(crate) use shared::wake_all;
 use streams::StreamLink;
 use values::Values;
 
+/// Among so many frames that are about to be made one after the other, the first leaves alone if the peer sleeps.
+const EARLY_MIN: usize = 16;
+
 /// A connection to a peer, with any number of clients on it, and any number of services for the peer to call.
 ///
 /// Clones share the connection. Where it was made by this program ([`Connection::builder`]), the last clone closes it:

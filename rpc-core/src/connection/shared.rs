@@ -15,7 +15,7 @@ use self::writing::{Pen, WriteTurn};
 use super::dispatch::Done;
 use super::inlet::Berth;
 use super::values::Values;
-use super::{Closing, Looker, Next};
+use super::{Closing, EARLY_MIN, Looker, Next};
 use crate::body::{self, Body, Parts};
 use crate::call_layer::CallLayers;
 use crate::error::{CloseReason, ConnectionError};
@@ -91,6 +91,8 @@ pub(super) struct State<S> {
     mute: bool,
     /// The driver will run after the callers it has just woken, and flush for all of them.
     driver_scheduled: bool,
+    /// The first of those frames leaves at once: the peer sleeps, and wakes up while the others are made.
+    early: bool,
     /// A caller has written since the driver looked last.
     pub(super) wrote: bool,
     /// How many calls in a row have gone alone, and were answered before it was no longer worth while to look.
@@ -160,6 +162,7 @@ impl<T: Transport> Shared<T> {
                 failed: None,
                 mute: false,
                 driver_scheduled: false,
+                early: false,
                 wrote: false,
                 alone: 0,
                 driver: None,
@@ -322,7 +325,12 @@ impl<T: Transport> Shared<T> {
                 self.looks.store(looks, Ordering::Relaxed);
             }
             match begun {
-                Attempt::Done(Begun::Placed(_)) if !lend && *next == Next::Awaits && self.has_company(&state) => {
+                Attempt::Done(Begun::Placed(_))
+                    if !lend
+                        && *next == Next::Awaits
+                        && self.has_company(&state)
+                        && !std::mem::take(&mut state.early) =>
+                {
                     if !std::mem::replace(&mut state.driver_scheduled, true) {
                         after.wake_driver = state.driver.clone();
                     }
@@ -401,6 +409,7 @@ impl<T: Transport> Shared<T> {
         if called {
             let mut state = self.lock();
             state.driver_scheduled = false;
+            state.early = false;
             state.wrote = false;
         }
         called
@@ -414,10 +423,12 @@ impl<T: Transport> Shared<T> {
 
     /// Wakes callers whose calls have ended. Where there are several, the driver runs again after them, so that the
     /// calls they make next leave together.
-    pub(super) fn wake_callers(&self, wakers: &mut Vec<Waker>, driver: &Waker) {
+    pub(super) fn wake_callers(&self, wakers: &mut Vec<Waker>, driver: &Waker, early: bool) {
         let several = wakers.len() > 1;
         if several {
-            self.lock().driver_scheduled = true;
+            let mut state = self.lock();
+            state.driver_scheduled = true;
+            state.early |= early && wakers.len() >= EARLY_MIN;
         }
         wake_all(wakers.drain(..));
         if several {
