@@ -170,15 +170,12 @@ fn streams(subject: &str, transport: &str, mode: &str) {
 fn measured(subject: &str, transport: &str, mode: &str, spec: Spec) -> Outcome {
     let measure = |span_ms| {
         let text = said(subject, transport, mode, Spec { span_ms, ..spec });
-        let outcome: Outcome =
-            serde_json::from_str(&text).unwrap_or_else(|_| panic!("{subject} {transport} {mode}: {text}"));
-        assert!(outcome.calls > 0, "{subject} {transport} {mode}: {text}");
-        outcome
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{subject} {transport} {mode}: {text}"))
     };
     // On a machine that is busy with other tests either side may stand still for all of a short span.
-    let outcome = [1, 10, 100].map(|times| spec.span_ms * times).into_iter().map(measure);
-    let seen = outcome.into_iter().find(|outcome| outcome.cpu_server_us > 0.0);
-    seen.unwrap_or_else(|| panic!("{subject} {transport} {mode}: the server is not seen"))
+    let mut outcomes = [1, 10, 100].map(|times| spec.span_ms * times).into_iter().map(measure);
+    let seen = outcomes.find(|outcome: &Outcome| outcome.calls > 0 && outcome.cpu_server_us > 0.0);
+    seen.unwrap_or_else(|| panic!("{subject} {transport} {mode}: no calls, or the server is not seen"))
 }
 
 /// What the client prints.

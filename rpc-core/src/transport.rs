@@ -150,8 +150,8 @@ pub trait BatchWriter: Send + 'static {
     type Batch: Default + Send + 'static;
 
     /// Whether a write costs much more than a frame, a system call for instance, so that frames of callers that are
-    /// about to call as well had better leave together. Where it does not, and the receiver
-    /// [detaches](FrameReceiver::DETACHES), a task whose calls go alone reads its own replies.
+    /// about to call as well had better leave together, but for the first of many where the peer sleeps. Where it does not, and
+    /// the receiver [detaches](FrameReceiver::DETACHES), a task whose calls go alone reads its own replies.
     const COSTLY: bool = true;
 
     /// Writes without waiting and without registering anybody for a wake-up.

@@ -271,6 +271,7 @@ impl Runner {
                     self.answered = self.alone;
                     self.early = false;
                 } else {
+                    self.early = false;
                     self.done.push(id, how, payload);
                 }
                 if !running.clear() || running.object {

@@ -217,7 +217,7 @@ impl Caller {
         let failure = Failure::not_executed(reason.clone());
         self.going_away = Some(reason);
         self.waiting.fail_where(|_| Some(failure.clone()), wakers);
-        self.wake_starved(wakers);
+        self.starved.wake(wakers);
         let Some(last) = last else {
             return;
         };
@@ -252,7 +252,7 @@ impl Caller {
         self.going_away = Some(reason.clone());
         let unsent = Failure::not_executed(reason.clone());
         self.waiting.fail_where(|_| Some(unsent.clone()), wakers);
-        self.wake_starved(wakers);
+        self.starved.wake(wakers);
         let open: Vec<(u64, u64)> = self
             .slots
             .iter()

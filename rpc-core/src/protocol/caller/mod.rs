@@ -17,6 +17,7 @@ mod answer;
 mod call;
 mod incoming;
 mod outgoing;
+mod starved;
 mod time;
 
 use std::task::Waker;
@@ -32,6 +33,7 @@ use crate::body::{Body, Received};
 use crate::error::Reason;
 use crate::rare::Rare;
 use crate::wire::Half;
+use starved::Starved;
 
 pub(crate) use answer::{Answer, Extended};
 pub(crate) use call::{Attempt, Begun, Fed, NewCall, NewWaker, Opened};
@@ -150,11 +152,7 @@ pub(crate) struct Caller {
     requests: SendWindow,
     replies: ReceiveWindow,
     waiting: Waiting,
-    starved: Vec<Waker>,
-    /// The least that one of those needs; `usize::MAX` without any.
-    starved_least: usize,
-    /// One of those goes in one chunk, and needs no memory where it has not to wait.
-    starved_short: bool,
+    starved: Starved,
     waiting_max: usize,
     memory_max: usize,
     /// The longest message the peer accepts.
@@ -221,9 +219,7 @@ impl Caller {
             requests: SendWindow::new(config.request_window),
             replies: ReceiveWindow::new(config.reply_window),
             waiting: Waiting::default(),
-            starved: Vec::new(),
-            starved_least: usize::MAX,
-            starved_short: false,
+            starved: Starved::default(),
             waiting_max: config.waiting_max,
             memory_max: config.memory_max,
             message_max: config.message_max,
@@ -461,14 +457,8 @@ impl Caller {
         if let Some(id) = placed {
             self.abandon(id, idle);
         }
-        self.wake_starved(wakers);
+        self.starved.wake(wakers);
         placed
-    }
-
-    fn wake_starved(&mut self, wakers: &mut Vec<Waker>) {
-        self.starved_least = usize::MAX;
-        self.starved_short = false;
-        wakers.append(&mut self.starved);
     }
 
     /// Whether a slot that has become free, or memory, is somebody's turn.

@@ -55,12 +55,8 @@ impl Caller {
             return Begun::failed(Reason::Overloaded { limit: Limit::CallsWaiting }).into();
         }
         if !fits {
-            // A caller may come back for other reasons; it is woken once.
-            if !self.starved.iter().any(|known| waker.as_ref().is_some_and(|waker| known.will_wake(waker))) {
-                self.starved.extend(waker.take());
-            }
-            self.starved_least = self.starved_least.min(held_for_it());
-            self.starved_short |= lane == Lane::Small;
+            // Where it was free to go the sender has no room: that is not what a slot helps.
+            self.starved.add(waker, held_for_it(), lane == Lane::Small && !free);
             return Begun::Starved.into();
         }
         let payload = match copy.take() {
@@ -270,13 +266,13 @@ impl Caller {
         true
     }
 
-    /// Wakes those who wait for memory to wait in, if there is some, or if one of them need not wait any more.
+    /// Wakes those who wait for memory to wait in, if there is some, and those of them who need not wait any more.
     pub(crate) fn wake_fitting(&mut self, wakers: &mut Vec<Waker>) {
         let held = self.waiting.bytes() + self.sending_bytes;
-        let goes =
-            self.starved_short && self.open < self.limit && self.may_start(Lane::Small, self.starved_least as u64);
-        if goes || held == 0 || held.saturating_add(self.starved_least) <= self.memory_max {
-            self.wake_starved(wakers);
+        if held == 0 || held.saturating_add(self.starved.least()) <= self.memory_max {
+            self.starved.wake(wakers);
+        } else if self.starved.has_short() && !self.closing && self.may_start(Lane::Small, 0) {
+            self.starved.wake_short(self.limit.saturating_sub(self.open), wakers);
         }
     }
 

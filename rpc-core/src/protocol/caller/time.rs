@@ -35,7 +35,7 @@ impl Caller {
             },
             wakers,
         );
-        self.wake_starved(wakers);
+        self.starved.wake(wakers);
         for id in overdue {
             self.expire(id, wakers);
         }

@@ -153,17 +153,22 @@ fn a_short_call_that_finds_no_memory_to_wait_in_is_woken_when_it_need_not_wait()
     // All the memory is taken by what is left of this one, and stays so.
     let long = pair.client.place(bytes(4 * CHUNK, 0));
     pair.client.out.room = 0;
-    let count = Count::new();
-    assert!(matches!(pair.client.begin(new_call(), bytes(20, 0), count.waker()), Begun::Starved));
+    let counts = [2 * CHUNK, 20, 20].map(|len| {
+        let count = Count::new();
+        assert!(matches!(pair.client.begin(new_call(), bytes(len, 0), count.waker()), Begun::Starved));
+        count
+    });
     pair.settle();
-    assert_eq!(count.woken(), 0);
+    assert_eq!(counts.each_ref().map(|count| count.woken()), [0, 0, 0]);
     pair.server.finish(first, b"");
     pair.settle();
-    assert_eq!(count.woken(), 1);
+    // As many as there are slots, and nobody in vain.
+    assert_eq!(counts.each_ref().map(|count| count.woken()), [0, 1, 0]);
     pair.client.reply(first);
     pair.client.out.room = room;
     let short = pair.client.place(bytes(20, 0));
     pair.settle();
+    assert_eq!(counts.each_ref().map(|count| count.woken()), [1, 1, 1]);
     for id in [long, short] {
         pair.server.finish(id, b"");
         pair.settle();
